@@ -1,0 +1,1 @@
+"""Small models with seeds, for tests, examples and benches; trained ones are shipped beside them."""

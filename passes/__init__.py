@@ -1,0 +1,1 @@
+"""The methods: a folder per family, a file per method."""
