@@ -1,0 +1,68 @@
+# Every target makes its own environment when it is missing: `make demo` and `make test` work from a fresh clone.
+# Another interpreter: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip --quiet --disable-pip-version-check
+DEV    := $(VENV)/.dev-installed
+DEMO   := $(VENV)/.demo-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all bench lint clean compiler-note
+
+help:
+	@echo "make demo      watch a trained model get pruned, checked, measured and served"
+	@echo "make test      format, lint, types, tests: the whole gate"
+	@echo "make test-all  the same with the slow tests"
+	@echo "make bench     speed and memory of the rewriter itself"
+	@echo "make lint      format, lint and types only"
+	@echo "make install   the environment for development, in $(VENV)"
+	@echo "make clean     remove everything that was made here"
+
+install: $(DEV)
+
+# The demo is content with a development environment; alone it installs less.
+demo: $(if $(wildcard $(DEV)),$(DEV),$(DEMO)) compiler-note
+	@$(PY) -m graphrewrite.demo
+
+test: $(DEV) compiler-note
+	@tests/check.sh
+
+test-all: $(DEV) compiler-note
+	@tests/check.sh --slow
+
+bench: $(DEV)
+	@echo "bench: installing the rivals it measures against"
+	@$(PIP) install --no-build-isolation -e '.[dev,bench]'
+	@$(PY) tests/bench/run.py
+
+lint: $(DEV)
+	@tests/check.sh format lint types
+
+clean:
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "clean: done"
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "graphrewrite needs Python 3.11 or newer, " + sys.executable + " is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12")'
+	@echo "environment: creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+# Editable and without build isolation, so that a new file is visible at once to every tool.
+$(DEV): pyproject.toml | $(PY)
+	@echo "environment: installing graphrewrite and its development tools"
+	@$(PIP) install 'scikit-build-core>=0.10'
+	@$(PIP) install --no-build-isolation -e '.[dev]'
+	@touch $@
+
+$(DEMO): pyproject.toml | $(PY)
+	@echo "environment: installing graphrewrite and what the demo needs"
+	@$(PIP) install 'scikit-build-core>=0.10'
+	@$(PIP) install --no-build-isolation -e '.[demo]'
+	@touch $@
+
+compiler-note:
+	@command -v c++ >/dev/null 2>&1 || command -v g++ >/dev/null 2>&1 || command -v clang++ >/dev/null 2>&1 || \
+		echo "note: no C++ compiler found, which is fine: this release compiles nothing, custom nodes run through their function bodies"
