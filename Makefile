@@ -21,6 +21,7 @@ help:
 	@echo "make clean     remove everything that was made here"
 
 install: $(DEV)
+	@$(PIP) install --no-build-isolation --no-deps -e .
 
 # The demo is content with a development environment; alone it installs less.
 demo: $(if $(wildcard $(DEV)),$(DEV),$(DEMO)) compiler-note
