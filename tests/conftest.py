@@ -1,4 +1,4 @@
-"""Shared by all tests: makes `tests.support` importable, and keeps the checkout from shadowing the package."""
+"""Shared by all tests: makes `tests.support` importable without shadowing the installed package."""
 
 import sys
 from pathlib import Path

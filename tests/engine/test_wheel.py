@@ -1,4 +1,4 @@
-"""What is in the wheel: four top-level folders under one name, their data files, nothing meant for readers."""
+"""What is in the wheel: four top-level folders under one name and their data files, no reading matter."""
 
 import importlib.util
 import os
