@@ -1,0 +1,9 @@
+"""The model in memory: graph, weights, functions, opsets, metadata, and small edits that keep them in step."""
+
+from graphrewrite.ir.build import Builder
+from graphrewrite.ir.edit import Namer
+from graphrewrite.ir.model import Model
+from graphrewrite.ir.values import Array, array_of, constant_value
+from graphrewrite.ir.weights import Weights
+
+__all__ = ["Array", "Builder", "Model", "Namer", "Weights", "array_of", "constant_value"]

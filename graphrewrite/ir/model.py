@@ -1,0 +1,243 @@
+"""The model every pass takes and returns: one graph, and what a bare graph cannot keep."""
+
+import os
+from pathlib import Path
+
+import onnx
+import onnx_graphsurgeon as gs
+from google.protobuf.message import DecodeError, EncodeError
+
+from graphrewrite.errors import InvalidModel
+from graphrewrite.ir.clone import clone_graph
+from graphrewrite.ir.codec import Locate, graph_from_proto, graph_to_proto, nowhere
+from graphrewrite.ir.edit import all_graphs
+from graphrewrite.ir.external import INLINE_LIMIT, ExternalWriter, locator, write_beside
+from graphrewrite.ir.values import StoredValues
+from graphrewrite.ir.weights import Weights
+
+_DEFAULT_DOMAIN = ("", "ai.onnx")
+_KEPT_APART = frozenset({"graph", "functions", "metadata_props"})
+
+
+class Model:
+    """An ONNX model in memory.
+
+    Attributes:
+        graph: the `onnx_graphsurgeon.Graph`; its `initializers` mapping holds every initializer, used or not.
+        functions: model-local functions, as protos.
+        opsets: operator-set version by domain; the default domain is "".
+        metadata: the model's metadata properties.
+        origin: for a weight a pass renamed or replaced: new name -> (old name, how).
+    """
+
+    def __init__(
+        self,
+        graph: gs.Graph,
+        opsets: dict[str, int],
+        functions: list[onnx.FunctionProto] | None = None,
+        metadata: dict[str, str] | None = None,
+        shell: onnx.ModelProto | None = None,
+    ) -> None:
+        self.graph = graph
+        self.opsets = opsets
+        self.functions = functions or []
+        self.metadata = metadata or {}
+        self.origin: dict[str, tuple[str, str]] = {}
+        self._shell = shell or onnx.ModelProto(ir_version=10, producer_name="graphrewrite")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Model":
+        """Read a model file; numbers in external files are memory-mapped when first needed.
+
+        Raises:
+            InvalidModel: not a file, not an ONNX model, or its external data is missing, short or out of bounds.
+        """
+        file = Path(path)
+        if not file.exists():
+            raise InvalidModel(f"there is no file {str(file)!r}; expected an ONNX model; check the path")
+        if not file.is_file():
+            raise InvalidModel(f"{str(file)!r} is not a file; expected an ONNX model such as model.onnx; name the file itself")
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise InvalidModel(f"{str(file)!r} cannot be read ({error.strerror}); check its permissions") from error
+        proto = onnx.ModelProto()
+        try:
+            proto.ParseFromString(content)
+        except DecodeError as error:
+            raise InvalidModel(
+                f"{str(file)!r} ({len(content)} bytes) is not an ONNX model, or is truncated: its bytes do not parse; "
+                "check that it is a complete .onnx file"
+            ) from error
+        del content
+        return cls._build(proto, locator(file.parent), str(file))
+
+    @classmethod
+    def from_proto(cls, proto: onnx.ModelProto) -> "Model":
+        """Build from a proto whose tensors are all inline; the proto is not kept and may be changed afterwards."""
+        return cls._build(proto, nowhere, "the model")
+
+    @classmethod
+    def _build(cls, proto: onnx.ModelProto, locate: Locate, what: str) -> "Model":
+        if not proto.HasField("graph") or not (proto.opset_import or proto.ir_version):
+            raise InvalidModel(f"{what} holds no ONNX graph; expected an exported ONNX model; check that it is the right file")
+        if not proto.opset_import:
+            raise InvalidModel(f"{what} declares no operator set; the file is damaged or pre-dates ONNX 1.0; export it again")
+        if locate is nowhere:
+            _refuse_external(proto.graph)
+        try:
+            graph = graph_from_proto(proto.graph, locate)
+        except (ValueError, TypeError, KeyError) as error:
+            raise InvalidModel(
+                f"{what} has a graph that cannot be read ({type(error).__name__}: {error}); it may be damaged; export it again"
+            ) from error
+        shell = onnx.ModelProto()
+        for field, value in proto.ListFields():
+            if field.name in _KEPT_APART:
+                continue
+            if isinstance(value, (int, str)):
+                setattr(shell, field.name, value)
+            else:
+                getattr(shell, field.name).extend(value)
+        opsets = _opsets(proto)
+        functions = []
+        for function in proto.functions:
+            copy = onnx.FunctionProto()
+            copy.CopyFrom(function)
+            functions.append(copy)
+        graph.opset = opsets.get("", gs.Graph.DEFAULT_OPSET)
+        return cls(graph, opsets, functions, {entry.key: entry.value for entry in proto.metadata_props}, shell)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model in one step; a model above 1.8 GB, or one that came with external data, gets a data file.
+
+        The data file is `NAME.data` beside the model. Both are written under other names first and then renamed, so an
+        interrupted save leaves what was there before.
+
+        Raises:
+            InvalidModel: the folder does not exist or cannot be written.
+        """
+        file = Path(path)
+        if file.is_dir() or not file.parent.is_dir():
+            raise InvalidModel(f"cannot write {str(file)!r}: expected a file name in an existing folder; create the folder first")
+        try:
+            if self._wants_external():
+                with ExternalWriter(file.with_name(f"{file.name}.data")) as writer:
+                    proto = self._shell_proto()
+                    proto.graph.CopyFrom(graph_to_proto(self.graph, writer.encode))
+                    content = proto.SerializeToString()
+                    writer.commit()
+                    write_beside(file, content)
+            else:
+                write_beside(file, self.to_proto().SerializeToString())
+        except OSError as error:
+            raise InvalidModel(f"cannot write {str(file)!r} ({error.strerror}); check the folder and the free space") from error
+
+    def to_proto(self) -> onnx.ModelProto:
+        """Return the whole model as one proto, every tensor inline.
+
+        Raises:
+            InvalidModel: the tensors exceed what one proto can hold (2 GB); `save` has no such limit.
+        """
+        if self._tensor_bytes() > INLINE_LIMIT:
+            raise InvalidModel(
+                f"the model's tensors take {self._tensor_bytes() / 1e9:.1f} GB, more than one proto can hold; "
+                "use save(), which writes an external data file"
+            )
+        proto = self._shell_proto()
+        try:
+            proto.graph.CopyFrom(graph_to_proto(self.graph))
+        except EncodeError as error:
+            raise InvalidModel(f"the model cannot be written as one proto ({error}); use save()") from error
+        return proto
+
+    def clone(self) -> "Model":
+        """Copy nodes and tensors in O(nodes); arrays are shared and read-only."""
+        copy = Model(clone_graph(self.graph), dict(self.opsets), list(self.functions), dict(self.metadata), self._shell)
+        copy.origin = dict(self.origin)
+        return copy
+
+    def nodes(self, *op_types: str) -> list[gs.Node]:
+        """Return the nodes of the main graph in order, all of them or those of the given operator types."""
+        if not op_types:
+            return list(self.graph.nodes)
+        return [node for node in self.graph.nodes if node.op in op_types]
+
+    @property
+    def weights(self) -> Weights:
+        """The initializers of the main graph by name."""
+        return Weights(self.graph)
+
+    @property
+    def inputs(self) -> list[gs.Variable]:
+        """The inputs a caller must feed; an initializer that is also listed as an input is a default, not one of them."""
+        return [tensor for tensor in self.graph.inputs if isinstance(tensor, gs.Variable)]
+
+    @property
+    def outputs(self) -> list[gs.Tensor]:
+        """The outputs in the order the model declares them."""
+        return list(self.graph.outputs)
+
+    @property
+    def opset(self) -> int:
+        """Version of the default operator set (0 when the model does not import it)."""
+        return self.opsets.get("", 0)
+
+    @property
+    def ir_version(self) -> int:
+        """Version of the file format."""
+        return int(self._shell.ir_version)
+
+    def _shell_proto(self) -> onnx.ModelProto:
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self._shell)
+        if _opsets(proto) != self.opsets:
+            proto.ClearField("opset_import")
+            for domain, version in self.opsets.items():
+                proto.opset_import.add(domain=domain, version=version)
+        proto.functions.extend(self.functions)
+        for key, value in self.metadata.items():
+            proto.metadata_props.add(key=key, value=value)
+        return proto
+
+    def _constants(self) -> list[gs.Constant]:
+        found = []
+        for graph in all_graphs(self.graph):
+            found.extend(graph.initializers.values())
+            for node in graph.nodes:
+                found.extend(value for value in node.attrs.values() if isinstance(value, gs.Constant))
+        return found
+
+    def _tensor_bytes(self) -> int:
+        return sum(_bytes(constant) for constant in self._constants())
+
+    def _wants_external(self) -> bool:
+        total = 0
+        for constant in self._constants():
+            stored = constant._values
+            if isinstance(stored, StoredValues) and stored.source is not None:
+                return True
+            total += _bytes(constant)
+        return total > INLINE_LIMIT
+
+
+def _bytes(constant: gs.Constant) -> int:
+    return int(constant._values.nbytes)
+
+
+def _opsets(proto: onnx.ModelProto) -> dict[str, int]:
+    opsets: dict[str, int] = {}
+    for entry in proto.opset_import:
+        domain = "" if entry.domain in _DEFAULT_DOMAIN else entry.domain
+        opsets[domain] = max(entry.version, opsets.get(domain, 0))
+    return opsets
+
+
+def _refuse_external(graph: onnx.GraphProto) -> None:
+    for tensor in graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise InvalidModel(
+                f"the tensor {tensor.name!r} lies in an external file, which a bare proto cannot locate; "
+                "expected inline tensors; use Model.load(path), or onnx.load which reads them in"
+            )
+
