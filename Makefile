@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-PIP    := $(PY) -m pip --quiet --disable-pip-version-check
+PIP    := $(PY) -m pip -qq --disable-pip-version-check
 DEV    := $(VENV)/.dev-installed
 DEMO   := $(VENV)/.demo-installed
 
