@@ -4,8 +4,8 @@
 
 Needs torch and scikit-learn beside graphrewrite. Three stages of two basic blocks, widths 32, 64 and 128
 (He et al. 2015, with a 1x1 projection where the width changes), 0.7 million weights. The stem already
-halves the image, as an enlarged 8x8 scan has nothing finer to offer. The same torch build and seed give the
-same file to the last byte.
+halves the image, as an enlarged 8x8 scan has nothing finer to offer. On one machine the same torch build and
+seed give the same file to the last byte.
 """
 
 from __future__ import annotations
