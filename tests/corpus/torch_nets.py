@@ -1,0 +1,224 @@
+"""From a torch module to ONNX files: both exporters, with the settings found in the wild."""
+
+import copy
+import io
+import warnings
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from tests.corpus.check import runs_at
+from tests.corpus.index import Feed
+from tests.corpus.randomise import randomise
+from tests.corpus.spec import Built, Family, Spec
+
+
+@dataclass(frozen=True)
+class Net:
+    """A module and its inputs, in the order of its forward."""
+
+    module: nn.Module
+    feeds: tuple[Feed, ...]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of exporting.
+
+    `exporter` is "ts", "dyn" or "dynraw" (no optimiser, functions left in); `tag` follows it in the name.
+    `keep_norms` exports batch norms as nodes instead of folding them (TorchScript exporter only).
+    """
+
+    exporter: str
+    opset: int
+    tag: str = ""
+    dynamic: bool = True
+    half: bool = False
+    keep_norms: bool = False
+
+
+def ts(opset: int = 17, tag: str = "") -> Variant:
+    """The older, tracing exporter."""
+    return Variant("ts", opset, tag)
+
+
+def dyn(opset: int = 18, tag: str = "") -> Variant:
+    """The exporter built on torch.export."""
+    return Variant("dyn", opset, tag)
+
+
+def static(base: Variant) -> Variant:
+    """The same with every size fixed."""
+    return replace(base, tag="static", dynamic=False)
+
+
+def half(base: Variant) -> Variant:
+    """The same with 16-bit floats."""
+    return replace(base, tag="fp16", half=True)
+
+
+def norms_kept(base: Variant) -> Variant:
+    """The same with batch norm nodes left beside their convolutions."""
+    return replace(base, tag="bn", keep_norms=True)
+
+
+def raw(opset: int = 18) -> Variant:
+    """The torch.export path without its graph optimiser."""
+    return Variant("dynraw", opset)
+
+
+BOTH = (ts(), dyn())
+
+
+def image(size: int = 32, channels: int = 3) -> tuple[Feed, ...]:
+    """One square picture as the only input."""
+    return (Feed("input", (None, channels, size, size)),)
+
+
+def specs(
+    architecture: str,
+    family: Family,
+    source: str,
+    make: Callable[[], Net],
+    variants: Iterable[Variant] = BOTH,
+    core: bool = False,
+) -> list[Spec]:
+    """One spec per variant; all have the same weights, drawn from a seed made of the architecture's name."""
+    result = []
+    for variant in variants:
+        name = ".".join(part for part in (architecture, variant.exporter, variant.tag) if part)
+        result.append(
+            Spec(name, family, source, variant.exporter, _Export(architecture, make, variant).build, core)
+        )
+    return result
+
+
+@dataclass(frozen=True)
+class _Export:
+    """A deferred export; nothing heavy happens before `build`."""
+
+    architecture: str
+    make: Callable[[], Net]
+    variant: Variant
+
+    def build(self) -> Built:
+        seed = zlib.crc32(self.architecture.encode())
+        torch.manual_seed(seed)
+        torch.set_num_threads(1)
+        # The fused encoder layer of eval mode has no ONNX form.
+        torch.backends.mha.set_fastpath_enabled(False)
+        net = self.make()
+        rng = np.random.default_rng(seed)
+        arguments = _arguments(net.feeds, 2, rng)
+        many = _arguments(net.feeds, 4, rng)
+        randomise(net.module, lambda: net.module(*many), seed)
+        feeds = net.feeds
+        if self.variant.half:
+            net.module.half()
+            feeds = tuple(replace(f, dtype="float16") if f.dtype == "float32" else f for f in feeds)
+            arguments = _arguments(feeds, 2, rng)
+        if self.variant.dynamic and any(None in feed.shape for feed in feeds):
+            proto = _export(copy.deepcopy(net.module), arguments, feeds, self.variant)
+            if _declares_batch(proto, feeds) and all(runs_at(proto, feeds, batch) for batch in (1, 3)):
+                return Built(proto, _present(proto, feeds))
+        fixed = tuple(replace(f, shape=tuple(2 if s is None else s for s in f.shape)) for f in feeds)
+        proto = _export(net.module, arguments, fixed, self.variant)
+        return Built(proto, _present(proto, fixed))
+
+
+def _arguments(feeds: tuple[Feed, ...], batch: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
+    return tuple(torch.from_numpy(feed.sample(batch, rng)) for feed in feeds)
+
+
+def _export(
+    module: nn.Module, arguments: tuple[Tensor, ...], feeds: tuple[Feed, ...], variant: Variant
+) -> onnx.ModelProto:
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        outputs = _count_outputs(module(*arguments))
+        names = ["output"] if outputs == 1 else [f"output_{i}" for i in range(outputs)]
+        if variant.exporter == "ts":
+            return _export_by_tracing(module, arguments, feeds, names, variant)
+        return _export_by_torch_export(module, arguments, feeds, names, variant)
+
+
+def _export_by_tracing(
+    module: nn.Module,
+    arguments: tuple[Tensor, ...],
+    feeds: tuple[Feed, ...],
+    names: list[str],
+    variant: Variant,
+) -> onnx.ModelProto:
+    axes = {feed.name: {feed.shape.index(None): "batch"} for feed in feeds if None in feed.shape}
+    buffer = io.BytesIO()
+    preserve, evaluate = torch.onnx.TrainingMode.PRESERVE, torch.onnx.TrainingMode.EVAL
+    torch.onnx.export(
+        module,
+        arguments,
+        buffer,
+        dynamo=False,
+        opset_version=variant.opset,
+        input_names=[feed.name for feed in feeds],
+        output_names=names,
+        dynamic_axes=axes or None,
+        training=preserve if variant.keep_norms else evaluate,
+        do_constant_folding=not variant.keep_norms,
+    )
+    return onnx.load_from_string(buffer.getvalue())
+
+
+def _export_by_torch_export(
+    module: nn.Module,
+    arguments: tuple[Tensor, ...],
+    feeds: tuple[Feed, ...],
+    names: list[str],
+    variant: Variant,
+) -> onnx.ModelProto:
+    shapes = tuple(
+        {feed.shape.index(None): torch.export.Dim.AUTO} if None in feed.shape else None for feed in feeds
+    )
+    program = torch.onnx.export(
+        module,
+        arguments,
+        dynamo=True,
+        verbose=False,
+        opset_version=variant.opset,
+        input_names=[feed.name for feed in feeds],
+        output_names=names,
+        dynamic_shapes=shapes if any(shapes) else None,
+        optimize=variant.exporter == "dyn",
+    )
+    assert program is not None
+    proto = program.model_proto
+    for entry in list(proto.graph.node) + list(proto.graph.value_info) + list(proto.graph.initializer):
+        # Python stack traces: they name this machine's paths and make up half of a small file.
+        entry.ClearField("metadata_props")
+    return proto
+
+
+def _count_outputs(value: object) -> int:
+    if isinstance(value, Tensor):
+        return 1
+    if isinstance(value, (list, tuple)):
+        return sum(_count_outputs(item) for item in value)
+    raise TypeError(f"a net returned {type(value).__name__}; wrap it so that it returns tensors")
+
+
+def _declares_batch(proto: onnx.ModelProto, feeds: tuple[Feed, ...]) -> bool:
+    inputs = {value.name: value.type.tensor_type.shape.dim for value in proto.graph.input}
+    return all(
+        feed.name not in inputs or bool(inputs[feed.name][feed.shape.index(None)].dim_param)
+        for feed in feeds
+        if None in feed.shape
+    )
+
+
+def _present(proto: onnx.ModelProto, feeds: tuple[Feed, ...]) -> tuple[Feed, ...]:
+    """The inputs that survived the export."""
+    names = {value.name for value in proto.graph.input}
+    return tuple(feed for feed in feeds if feed.name in names)
