@@ -49,7 +49,7 @@ clean:
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "graphrewrite needs Python 3.11 or newer, " + sys.executable + " is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12")'
 	@echo "environment: creating $(VENV) with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "environment: this Python cannot make one; on Debian and Ubuntu install python3-venv"; exit 1; }
 
 # Editable and without build isolation, so that a new file is visible at once to every tool.
 $(DEV): pyproject.toml | $(PY)

@@ -1,10 +1,14 @@
 """Who may import whom. The arrows are in one table; everything else here reads the tree and compares.
 
-Three laws: a room imports only the rooms the table grants it; no two modules need each other at import time;
-heavy packages are imported at the top of a file only where the table of heavy packages allows it.
+Four laws: a room imports only the rooms the table grants it; no two modules need each other at import time;
+heavy packages are imported at the top of a file only where the table of heavy packages allows it; what else a
+file imports at its top is a core dependency, so that every module loads without any extra.
 """
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -148,6 +152,22 @@ def heavy_imports(files: Mapping[str, str]) -> Iterator[str]:
                 yield f"{path}:{item.line}: {package} at the top of the file"
 
 
+def core_packages(pyproject: str) -> set[str]:
+    """Return the import names of the core dependencies; protobuf (`google`) comes with onnx."""
+    names = [re.split(r"[<>=~! ]", line)[0] for line in tomllib.loads(pyproject)["project"]["dependencies"]]
+    return {name.replace("-", "_") for name in names} | {"google"}
+
+
+def undeclared_imports(files: Mapping[str, str], core: set[str]) -> Iterator[str]:
+    """Yield one line for every package at the top of a file that a plain install does not bring."""
+    known = core | set(sys.stdlib_module_names) | set(HEAVY) | {"graphrewrite"}
+    for path, text in files.items():
+        for item in imports_of(text):
+            package = item.target.split(".")[0]
+            if item.at_top and package not in known and not fnmatch(path, "models/train_*.py"):
+                yield f"{path}:{item.line}: {package} is no core dependency"
+
+
 def test_rooms_import_only_what_the_table_grants() -> None:
     assert list(forbidden_arrows(sources(ROOT))) == []
 
@@ -158,6 +178,11 @@ def test_no_module_needs_itself_at_import_time() -> None:
 
 def test_heavy_packages_are_imported_where_they_are_used() -> None:
     assert list(heavy_imports(sources(ROOT))) == []
+
+
+def test_every_module_loads_without_an_extra() -> None:
+    core = core_packages((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert list(undeclared_imports(sources(ROOT), core)) == []
 
 
 def test_the_table_has_no_cycle() -> None:
@@ -230,3 +255,10 @@ def test_a_heavy_import_at_the_top_is_found_and_inside_a_function_is_not() -> No
     assert len(list(heavy_imports({"passes/channels/remove.py": "class A:\n    import torch"}))) == 1
     assert list(heavy_imports({"passes/channels/remove.py": "def f():\n    import torch"})) == []
     assert list(heavy_imports({"passes/losses/soft.py": "import torch"})) == []
+
+
+def test_an_undeclared_package_at_the_top_is_found() -> None:
+    core = core_packages('[project]\ndependencies = ["onnx-graphsurgeon>=0.5", "numpy"]')
+    assert core == {"onnx_graphsurgeon", "numpy", "google"}
+    assert len(list(undeclared_imports({"passes/tidy/x.py": "import numpy, json, pandas"}, core))) == 1
+    assert list(undeclared_imports({"passes/tidy/x.py": "def f():\n    import pandas"}, core)) == []
