@@ -30,7 +30,7 @@ format() {
 
 lint() {
     long_files
-    ruff check --quiet .
+    ruff check --quiet --output-format concise .
 }
 
 # A report, not a verdict: a file that grows past 400 lines is usually two ideas.
