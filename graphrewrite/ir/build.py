@@ -15,7 +15,6 @@ from graphrewrite.ir.edit import add_constant
 from graphrewrite.ir.model import Model
 
 
-
 class Builder:
     """Collects nodes; every method returns the new tensor. `op` draws any operator, the rest are short forms."""
 
@@ -88,21 +87,36 @@ class Builder:
         """Add a 2-D convolution from `into` to `out` channels, same padding unless `pad` says otherwise."""
         shape = [kernel, kernel] if isinstance(kernel, int) else list(kernel)
         if into % group or out % group:
-            raise ShapeError(f"conv with {group} groups cannot map {into} to {out} channels; both must be multiples of the groups")
+            raise ShapeError(
+                f"conv with {group} groups cannot map {into} to {out} channels; both must be multiples of the groups"
+            )
         pads = [k // 2 if pad is None else pad for k in shape]
         sources = [x, self.weight(out, into // group, *shape)]
         if bias:
             sources.append(self.constant(self._normal((out,))))
         rank = len(shape)
         return self.op(
-            "Conv", *sources, name=name, kernel_shape=shape, strides=[stride] * rank, pads=pads + pads, group=group, dilations=[1] * rank
+            "Conv",
+            *sources,
+            name=name,
+            kernel_shape=shape,
+            strides=[stride] * rank,
+            pads=pads + pads,
+            group=group,
+            dilations=[1] * rank,
         )
 
     def batchnorm(self, x: gs.Tensor, channels: int, name: str | None = None) -> gs.Variable:
         """Add an inference batch norm with random statistics."""
         gain, offset = 1 + 0.2 * self._normal((channels,)), 0.2 * self._normal((channels,))
         mean, variance = 0.2 * self._normal((channels,)), 0.5 + np.abs(self._normal((channels,)))
-        return self.op("BatchNormalization", x, *(self.constant(v) for v in (gain, offset, mean, variance)), name=name, epsilon=1e-5)
+        return self.op(
+            "BatchNormalization",
+            x,
+            *(self.constant(v) for v in (gain, offset, mean, variance)),
+            name=name,
+            epsilon=1e-5,
+        )
 
     def relu(self, x: gs.Tensor) -> gs.Variable:
         """Add a rectifier."""
@@ -116,7 +130,9 @@ class Builder:
         """Add a concatenation."""
         return self.op("Concat", *parts, axis=axis)
 
-    def linear(self, x: gs.Tensor, out: int, into: int, bias: bool = True, name: str | None = None) -> gs.Variable:
+    def linear(
+        self, x: gs.Tensor, out: int, into: int, bias: bool = True, name: str | None = None
+    ) -> gs.Variable:
         """Add a Gemm over the last axis of a 2-D tensor, weight stored [out, into]."""
         sources = [x, self.weight(out, into)]
         if bias:
@@ -142,6 +158,3 @@ class Builder:
     def _name(self, stem: str) -> str:
         self._count += 1
         return f"{stem}_{self._count}"
-
-
-

@@ -1,71 +1,85 @@
-"""Copies in O(nodes): new nodes and tensors, the same arrays."""
+"""Copies in O(nodes): new nodes and tensors, the same arrays.
 
-from collections.abc import Mapping
+Copies go past the constructors of `gs`, which spend most of their time on bookkeeping a copy does not need.
+"""
+
+from collections.abc import Iterator, Mapping
 
 import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.util.misc import SynchronizedList
 
 
 def clone_graph(graph: gs.Graph, outer: Mapping[int, gs.Tensor] | None = None) -> gs.Graph:
-    """Copy a graph and its subgraphs; tensors are new objects under the same names, arrays are shared."""
-    twins: dict[int, gs.Tensor] = {}
-    outer = outer or {}
+    """Copy a graph and its subgraphs; tensors are new objects under the same names, arrays are shared.
 
-    def twin(tensor: gs.Tensor) -> gs.Tensor:
-        found = twins.get(id(tensor))
-        if found is None:
-            found = outer.get(id(tensor))
-        if found is None:
-            found = twins[id(tensor)] = _clone_tensor(tensor)
-        return found
-
-    initializers = {name: twin(constant) for name, constant in graph.initializers.items()}
-    inputs = [twin(tensor) for tensor in graph.inputs]
-    nodes = []
-    for node in graph.nodes:
-        outputs = [twin(tensor) for tensor in node.outputs]
-        attrs = {name: _clone_attribute(value, _Joined(twins, outer)) for name, value in node.attrs.items()}
-        copy = gs.Node(node.op, node.name, attrs, [twin(tensor) for tensor in node.inputs], outputs, node.domain)
-        copy.shell = getattr(node, "shell", None)
-        nodes.append(copy)
-    result = gs.Graph(
-        nodes=nodes,
-        inputs=inputs,
-        outputs=[twin(tensor) for tensor in graph.outputs],
-        name=graph.name,
-        doc_string=graph.doc_string,
-        opset=graph.opset,
-    )
+    `outer` maps the id of a tensor around the graph to the tensor that a copy shall use in its place.
+    """
+    twins = _Twins(outer or {})
+    initializers = {name: twins.own(constant) for name, constant in graph.initializers.items()}
+    inputs = [twins.own(tensor) for tensor in graph.inputs]
+    # All outputs first: a body may come before the node whose output it captures when the graph is not sorted.
+    made = [[twins.own(tensor) for tensor in node.outputs] for node in graph.nodes]
+    result = gs.Graph(inputs=inputs, name=graph.name, doc_string=graph.doc_string, opset=graph.opset)
+    result.nodes = [
+        _clone_node(node, twins, outputs) for node, outputs in zip(graph.nodes, made, strict=True)
+    ]
+    result.outputs = [twins.read(tensor) for tensor in graph.outputs]
     result.initializers = initializers
     result.shell = graph.shell
     return result
 
 
-class _Joined(Mapping[int, gs.Tensor]):
-    """Looks through the tensors of this graph, then those around it, without copying either table."""
+class _Twins(Mapping[int, gs.Tensor]):
+    """The copy of each tensor by the original's id: those of this graph, then those of the graphs around it."""
 
-    def __init__(self, inner: Mapping[int, gs.Tensor], outer: Mapping[int, gs.Tensor]) -> None:
-        self.inner, self.outer = inner, outer
+    def __init__(self, outer: Mapping[int, gs.Tensor]) -> None:
+        self._own: dict[int, gs.Tensor] = {}
+        self._outer = outer
 
     def __getitem__(self, key: int) -> gs.Tensor:
-        return self.inner[key] if key in self.inner else self.outer[key]
+        found = self._own.get(key)
+        return self._outer[key] if found is None else found
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        yield from self.inner
-        yield from self.outer
+    def __iter__(self) -> Iterator[int]:
+        yield from self._own
+        yield from self._outer
 
     def __len__(self) -> int:
-        return len(self.inner) + len(self.outer)
+        return len(self._own) + len(self._outer)
+
+    def own(self, tensor: gs.Tensor) -> gs.Tensor:
+        """Return the copy of a tensor that belongs to this graph."""
+        found = self._own.get(id(tensor))
+        if found is None:
+            found = self._own[id(tensor)] = _clone_tensor(tensor)
+        return found
+
+    def read(self, tensor: gs.Tensor) -> gs.Tensor:
+        """Return what stands for a tensor that is read in this graph."""
+        found = self._own.get(id(tensor))
+        if found is None:
+            found = self._outer.get(id(tensor))
+        return self.own(tensor) if found is None else found
+
+
+def _clone_node(node: gs.Node, twins: _Twins, outputs: list[gs.Tensor]) -> gs.Node:
+    copy = gs.Node.__new__(gs.Node)
+    fields = copy.__dict__
+    fields.update(node.__dict__)
+    fields["attrs"] = {name: _clone_attribute(value, twins) for name, value in node.attrs.items()}
+    fields["inputs"] = SynchronizedList(copy, "outputs", [twins.read(tensor) for tensor in node.inputs])
+    fields["outputs"] = SynchronizedList(copy, "inputs", outputs)
+    return copy
 
 
 def _clone_tensor(tensor: gs.Tensor) -> gs.Tensor:
-    if isinstance(tensor, gs.Constant):
-        copy = gs.Constant(tensor.name, tensor._values, data_location=tensor.data_location)
-        copy.doc_string = getattr(tensor, "doc_string", "")
-    else:
-        copy = gs.Variable(tensor.name, tensor.dtype, None if tensor.shape is None else list(tensor.shape), tensor.type)
-    info = getattr(tensor, "info", None)
-    if info is not None:
-        copy.info = info
+    copy: gs.Tensor = object.__new__(type(tensor))
+    fields = copy.__dict__
+    fields.update(tensor.__dict__)
+    fields["inputs"] = SynchronizedList(copy, "outputs", ())
+    fields["outputs"] = SynchronizedList(copy, "inputs", ())
+    if fields.get("shape") is not None:
+        fields["shape"] = list(fields["shape"])
     return copy
 
 
@@ -75,5 +89,5 @@ def _clone_attribute(value: object, outer: Mapping[int, gs.Tensor]) -> object:
     if isinstance(value, gs.Constant):
         return _clone_tensor(value)
     if isinstance(value, list):
-        return [_clone_attribute(item, outer) for item in value] if value and not isinstance(value[0], (int, float, str)) else list(value)
+        return [_clone_attribute(item, outer) for item in value]
     return value

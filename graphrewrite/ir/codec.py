@@ -8,161 +8,182 @@ keeps the rest beside them, as plain attributes that only the codec and `clone` 
 - `graph.shell`, `node.shell`, `tensor.info`: the fields of the proto that `gs` has no place for.
 """
 
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto
+from google.protobuf.message import Message
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
+from graphrewrite.errors import InvalidModel
+from graphrewrite.ir.declared import describe as describe
+from graphrewrite.ir.declared import info_of, known_info
+from graphrewrite.ir.declared import read_info as read_info
+from graphrewrite.ir.external import read_in
 from graphrewrite.ir.values import (
     FileRange,
     constant_from_proto,
     constant_from_sparse,
-    numpy_dtype_to_onnx,
-    onnx_dtype_to_numpy,
     proto_from_constant,
+    text_of,
 )
 
 Locate: TypeAlias = Callable[[TensorProto], FileRange | None]
 Encode: TypeAlias = Callable[[gs.Constant], TensorProto | onnx.SparseTensorProto]
+
+_Message = TypeVar("_Message", bound=Message)
 
 _GRAPH_LISTS = frozenset({"node", "initializer", "sparse_initializer", "input", "output", "value_info"})
 _NODE_EXTRAS = ("doc_string", "overload", "metadata_props", "device_configurations")
 
 
 def nowhere(tensor: TensorProto) -> FileRange | None:
-    """Locate nothing: for protos whose tensors are all inline."""
+    """Locate nothing: for protos whose tensors are all inline.
+
+    Raises:
+        InvalidModel: the tensor is external.
+    """
+    if tensor.data_location == TensorProto.EXTERNAL:
+        raise InvalidModel(
+            f"the tensor {tensor.name!r} lies in an external file, which a bare proto cannot locate; "
+            "expected inline tensors; use Model.load(path), or onnx.load which reads them in"
+        )
     return None
 
 
-def graph_from_proto(proto: GraphProto, locate: Locate = nowhere, outer: Mapping[str, gs.Tensor] | None = None) -> gs.Graph:
-    """Build the graph of a proto; `outer` resolves names that a subgraph captures."""
+def graph_from_proto(
+    proto: GraphProto, locate: Locate = nowhere, outer: Mapping[str, gs.Tensor] | None = None
+) -> gs.Graph:
+    """Build the graph of a proto; `outer` resolves names that a subgraph captures.
+
+    Of two initializers under one name the later counts, as it does in onnxruntime.
+    """
     scope = _Scope(outer or {})
-    infos = {info.name: info for info in proto.value_info}
     initializers: dict[str, gs.Constant] = {}
     for stored in proto.initializer:
         initializers[stored.name] = constant_from_proto(stored, locate(stored))
     for sparse in proto.sparse_initializer:
-        initializers[sparse.values.name] = constant_from_sparse(sparse)
+        initializers[sparse.values.name] = constant_from_sparse(_brought_in(sparse, locate))
     scope.local.update(initializers)
-
-    def declared(info: ValueInfoProto) -> gs.Tensor:
-        tensor = scope.local.get(info.name)
-        if tensor is None:
-            tensor = scope.local[info.name] = gs.Variable(info.name)
-        describe(tensor, info)
-        return tensor
-
-    inputs = [declared(info) for info in proto.input]
-    outputs_declared = {info.name: info for info in proto.output}
+    inputs = [scope.write(info.name) for info in proto.input]
+    # All outputs first: a body may come before the node whose output it captures when the file is not sorted.
+    for node in proto.node:
+        for name in node.output:
+            scope.write(name)
     nodes = [_node_from_proto(node, scope, locate) for node in proto.node]
-    for name, info in infos.items():
-        if name in scope.local:
-            describe(scope.local[name], info)
-    outputs = [_graph_output(info, scope) for info in outputs_declared.values()]
-    if len(outputs_declared) != len(proto.output):  # the same tensor listed twice stays listed twice
-        outputs = [_graph_output(info, scope) for info in proto.output]
+    outputs = [scope.read(info.name) for info in proto.output]
 
-    graph = gs.Graph(nodes=nodes, inputs=inputs, outputs=outputs, name=proto.name, doc_string=proto.doc_string)
+    graph = gs.Graph(inputs=inputs, outputs=outputs, name=proto.name, doc_string=proto.doc_string)
+    graph.nodes = nodes  # not through the constructor, which walks all nodes once more
     graph.initializers = initializers
     graph.shell = _without(proto, _GRAPH_LISTS)
+    _describe_all(proto, scope, graph)
+    if outer is not None:
+        for tensor in outputs:
+            tensor.leaves_body = True  # `edit.redirect` must look for it in the outputs of nested graphs
     return graph
 
 
-def graph_to_proto(graph: gs.Graph, encode: Encode = proto_from_constant) -> GraphProto:
-    """Write a graph as a proto; `encode` decides how each tensor's numbers are stored."""
-    proto = GraphProto()
+def _describe_all(proto: GraphProto, scope: "_Scope", graph: gs.Graph) -> None:
+    """Attach declarations to tensors; `graph.shell` keeps those that no tensor of this graph can carry.
+
+    That is what an output is declared as when the same tensor is declared elsewhere too (it is also an input, or it
+    belongs to the graph around), and what is said of names that nothing in this graph bears.
+    """
+    for info in proto.input:
+        describe(scope.local[info.name], info)
+    for info in proto.output:
+        tensor = scope.local.get(info.name)
+        known = getattr(tensor, "info", None)
+        if tensor is not None and known is None:
+            describe(tensor, info)
+        elif known != info:
+            graph.shell.output.append(info)
+    for info in proto.value_info:
+        tensor = scope.local.get(info.name)
+        if tensor is None:
+            graph.shell.value_info.append(info)
+        elif getattr(tensor, "info", None) is None:
+            describe(tensor, info)
+
+
+def graph_to_proto(
+    graph: gs.Graph, encode: Encode = proto_from_constant, into: GraphProto | None = None
+) -> GraphProto:
+    """Write a graph as a proto, into `into` when given; `encode` decides how each tensor's numbers are stored."""
+    proto = GraphProto() if into is None else into
     proto.CopyFrom(graph.shell)
+    declared = {info.name: info for info in proto.output}
+    unborne = {info.name: info for info in proto.value_info}
+    proto.ClearField("output")
+    proto.ClearField("value_info")
     proto.name = graph.name
     if graph.doc_string:
         proto.doc_string = graph.doc_string
-    proto.input.extend(_info_of(tensor) for tensor in graph.inputs)
-    proto.output.extend(_info_of(tensor) for tensor in graph.outputs)
+    proto.input.extend(info_of(tensor) for tensor in graph.inputs)
+    proto.output.extend(info_of(tensor, declared.get(tensor.name)) for tensor in graph.outputs)
     for constant in graph.initializers.values():
         stored = encode(constant)
         if isinstance(stored, onnx.SparseTensorProto):
             proto.sparse_initializer.append(stored)
         else:
             proto.initializer.append(stored)
-    boundary = {id(tensor) for tensor in graph.inputs} | {id(tensor) for tensor in graph.outputs}
-    seen: set[int] = set()
-    for node in graph.nodes:
-        _node_to_proto(node, proto.node.add(), encode)
-        for tensor in node.outputs:
-            if id(tensor) in boundary or id(tensor) in seen or tensor.name == "":
-                continue
-            seen.add(id(tensor))
-            info = _known_info(tensor)
-            if info is not None:
-                proto.value_info.append(info)
-    for constant in graph.initializers.values():
-        if id(constant) not in boundary and getattr(constant, "info", None) is not None:
-            proto.value_info.append(_info_of(constant))
+    seen = {id(tensor) for tensor in (*graph.inputs, *graph.outputs)}
+    for tensor in _borne(graph, encode, proto):
+        if id(tensor) in seen or tensor.name == "":
+            continue
+        seen.add(id(tensor))
+        unborne.pop(tensor.name, None)
+        info = known_info(tensor)
+        if info is not None:
+            proto.value_info.append(info)
+    proto.value_info.extend(unborne.values())
     return proto
 
 
-def describe(tensor: gs.Tensor, info: ValueInfoProto) -> None:
-    """Attach declared type and shape to a tensor, keeping the declaration for an exact write-back."""
-    kept = ValueInfoProto()
-    kept.CopyFrom(info)
-    tensor.info = kept
-    if isinstance(tensor, gs.Variable):
-        tensor.dtype, tensor.shape, tensor.type = read_info(kept)
+def _borne(graph: gs.Graph, encode: Encode, proto: GraphProto) -> Iterator[gs.Tensor]:
+    """Write the nodes, yielding the tensors they make; then yield the initializers."""
+    for node in graph.nodes:
+        _node_to_proto(node, proto.node.add(), encode)
+        yield from node.outputs
+    yield from graph.initializers.values()
 
 
-def read_info(info: ValueInfoProto) -> tuple[np.dtype[np.generic] | None, list[int | str | None] | None, str]:
-    """Return (dtype, shape, kind) of a declaration; a dimension is an int, a symbol, or None."""
-    kind = info.type.WhichOneof("value") or "tensor_type"
-    if kind != "tensor_type":
-        return None, None, kind
-    tensor_type = info.type.tensor_type
-    dtype = onnx_dtype_to_numpy(tensor_type.elem_type) if tensor_type.elem_type else None
-    if not tensor_type.HasField("shape"):
-        return dtype, None, kind
-    shape: list[int | str | None] = []
-    for dim in tensor_type.shape.dim:
-        which = dim.WhichOneof("value")
-        shape.append(dim.dim_value if which == "dim_value" else dim.dim_param if which == "dim_param" else None)
-    return dtype, shape, kind
-
-
-class _Scope:
+class _Scope(Mapping[str, gs.Tensor]):
     """Names of one graph, then of the graphs around it."""
 
     def __init__(self, outer: Mapping[str, gs.Tensor]) -> None:
         self.local: dict[str, gs.Tensor] = {}
         self.outer = outer
 
-    def __contains__(self, name: object) -> bool:
-        return name in self.local or name in self.outer
-
     def __getitem__(self, name: str) -> gs.Tensor:
-        return self.local[name] if name in self.local else self.outer[name]
+        found = self.local.get(name)
+        return self.outer[name] if found is None else found
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.local
+        yield from self.outer
+
+    def __len__(self) -> int:
+        return len(self.local) + len(self.outer)
 
     def read(self, name: str) -> gs.Tensor:
         if name == "":
             return gs.Variable.empty()
-        if name in self.local:
-            return self.local[name]
-        if name in self.outer:
-            return self.outer[name]
-        tensor = self.local[name] = gs.Variable(name)
-        return tensor
+        found = self.local.get(name)
+        if found is None:
+            found = self.outer.get(name)
+        return self.write(name) if found is None else found
 
     def write(self, name: str) -> gs.Tensor:
         if name == "":
             return gs.Variable.empty()
-        if name not in self.local:
-            self.local[name] = gs.Variable(name)
-        return self.local[name]
-
-
-def _graph_output(info: ValueInfoProto, scope: _Scope) -> gs.Tensor:
-    tensor = scope.read(info.name)
-    describe(tensor, info)
-    return tensor
+        found = self.local.get(name)
+        if found is None:
+            found = self.local[name] = gs.Variable(name)
+        return found
 
 
 def _node_from_proto(proto: NodeProto, scope: _Scope, locate: Locate) -> gs.Node:
@@ -171,7 +192,9 @@ def _node_from_proto(proto: NodeProto, scope: _Scope, locate: Locate) -> gs.Node
     for attribute in proto.attribute:
         value = _attribute_value(attribute, scope, locate)
         attrs[attribute.name] = value
-        if (attribute.doc_string or (isinstance(value, list) and not value)) and not isinstance(value, AttributeProto):
+        if (attribute.doc_string or (isinstance(value, list) and not value)) and not isinstance(
+            value, AttributeProto
+        ):
             shell = shell or NodeProto()
             shell.attribute.add(name=attribute.name, doc_string=attribute.doc_string, type=attribute.type)
     node = gs.Node(
@@ -196,7 +219,7 @@ def _node_from_proto(proto: NodeProto, scope: _Scope, locate: Locate) -> gs.Node
 
 def _attribute_value(attribute: AttributeProto, scope: _Scope, locate: Locate) -> object:
     if attribute.ref_attr_name:
-        return _kept(attribute)
+        return _brought_in(attribute, locate)
     kind = attribute.type
     if kind == AttributeProto.INT:
         return attribute.i
@@ -207,31 +230,26 @@ def _attribute_value(attribute: AttributeProto, scope: _Scope, locate: Locate) -
     if kind == AttributeProto.FLOATS:
         return list(attribute.floats)
     if kind == AttributeProto.STRING:
-        return _text(attribute.s)
+        return text_of(attribute.s)
     if kind == AttributeProto.STRINGS:
-        return [_text(value) for value in attribute.strings]
+        return [text_of(value) for value in attribute.strings]
     if kind == AttributeProto.TENSOR:
         return constant_from_proto(attribute.t, locate(attribute.t))
     if kind == AttributeProto.SPARSE_TENSOR:
-        return constant_from_sparse(attribute.sparse_tensor)
+        return constant_from_sparse(_brought_in(attribute.sparse_tensor, locate))
     if kind == AttributeProto.GRAPH:
-        return graph_from_proto(attribute.g, locate, scope)  # type: ignore[arg-type]
+        return graph_from_proto(attribute.g, locate, scope)
     if kind == AttributeProto.GRAPHS:
-        return [graph_from_proto(graph, locate, scope) for graph in attribute.graphs]  # type: ignore[arg-type]
-    return _kept(attribute)
+        return [graph_from_proto(graph, locate, scope) for graph in attribute.graphs]
+    return _brought_in(attribute, locate)
 
 
-def _kept(attribute: AttributeProto) -> AttributeProto:
-    copy = AttributeProto()
-    copy.CopyFrom(attribute)
+def _brought_in(message: _Message, locate: Locate) -> _Message:
+    """Copy a part that stays a proto, with its external numbers read in."""
+    copy: _Message = type(message)()
+    copy.CopyFrom(message)
+    read_in(copy, locate)
     return copy
-
-
-def _text(raw: bytes) -> str | bytes:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw
 
 
 def _node_to_proto(node: gs.Node, proto: NodeProto, encode: Encode) -> None:
@@ -250,12 +268,15 @@ def _node_to_proto(node: gs.Node, proto: NodeProto, encode: Encode) -> None:
     for name, value in node.attrs.items():
         write_attribute(proto.attribute.add(), name, value, encode)
         if name in hints:
-            proto.attribute[-1].type = hints[name].type
+            if isinstance(value, list) and not value:  # an empty list does not tell of what
+                proto.attribute[-1].type = hints[name].type
             if hints[name].doc_string:
                 proto.attribute[-1].doc_string = hints[name].doc_string
 
 
-def write_attribute(proto: AttributeProto, name: str, value: object, encode: Encode = proto_from_constant) -> None:
+def write_attribute(
+    proto: AttributeProto, name: str, value: object, encode: Encode = proto_from_constant
+) -> None:
     """Fill an attribute proto from a Python value."""
     if isinstance(value, AttributeProto):
         proto.CopyFrom(value)
@@ -278,62 +299,40 @@ def write_attribute(proto: AttributeProto, name: str, value: object, encode: Enc
         proto.type = AttributeProto.GRAPH
         proto.g.CopyFrom(graph_to_proto(value, encode))
     elif isinstance(value, (list, tuple)):
-        _write_list(proto, list(value), encode)
+        _write_list(proto, name, list(value), encode)
     else:
-        raise TypeError(f"attribute {name!r} has a value of type {type(value).__name__}, which ONNX cannot store")
+        raise _no_attribute(name, value)
     proto.name = name
 
 
-def _write_list(proto: AttributeProto, values: list[object], encode: Encode) -> None:
-    if any(isinstance(value, gs.Graph) for value in values):
-        proto.type = AttributeProto.GRAPHS
-        proto.graphs.extend(graph_to_proto(value, encode) for value in values)
-    elif any(isinstance(value, (str, bytes)) for value in values):
-        proto.type = AttributeProto.STRINGS
-        proto.strings.extend(value.encode() if isinstance(value, str) else value for value in values)  # type: ignore[misc]
-    elif any(isinstance(value, (float, np.floating)) for value in values):
-        proto.type = AttributeProto.FLOATS
-        proto.floats.extend(float(value) for value in values)  # type: ignore[arg-type]
-    else:
-        proto.type = AttributeProto.INTS
-        proto.ints.extend(int(value) for value in values)  # type: ignore[call-overload]
+def _no_attribute(name: str, value: object) -> InvalidModel:
+    return InvalidModel(
+        f"the attribute {name!r} has a value of type {type(value).__name__}, which ONNX cannot store; expected "
+        "numbers, text, arrays, graphs, or a list of one of them; this is a defect of the pass that set it"
+    )
 
 
-def _known_info(tensor: gs.Tensor) -> ValueInfoProto | None:
-    if getattr(tensor, "info", None) is None and (not isinstance(tensor, gs.Variable) or tensor.dtype is None):
-        return None
-    return _info_of(tensor)
-
-
-def _info_of(tensor: gs.Tensor) -> ValueInfoProto:
-    info = getattr(tensor, "info", None)
-    if isinstance(tensor, gs.Constant):
-        if info is not None and read_info(info)[1] == list(tensor.shape):
-            return _renamed(info, tensor.name)
-        return onnx.helper.make_tensor_value_info(tensor.name, numpy_dtype_to_onnx(tensor.dtype), tensor.shape)
-    if info is not None and read_info(info) == (tensor.dtype, tensor.shape, tensor.type):
-        return _renamed(info, tensor.name)
-    if tensor.dtype is None:
-        if info is not None and tensor.type != "tensor_type":
-            return _renamed(info, tensor.name)
-        return ValueInfoProto(name=tensor.name)
-    number = tensor.dtype if isinstance(tensor.dtype, int) else numpy_dtype_to_onnx(tensor.dtype)
-    return onnx.helper.make_tensor_value_info(tensor.name, number, tensor.shape)
-
-
-def _renamed(info: ValueInfoProto, name: str) -> ValueInfoProto:
-    if info.name == name:
-        return info
-    copy = ValueInfoProto()
-    copy.CopyFrom(info)
-    copy.name = name
-    return copy
+def _write_list(proto: AttributeProto, name: str, values: list[object], encode: Encode) -> None:
+    try:
+        if any(isinstance(value, gs.Graph) for value in values):
+            proto.type = AttributeProto.GRAPHS
+            proto.graphs.extend(graph_to_proto(value, encode) for value in values)
+        elif any(isinstance(value, (str, bytes)) for value in values):
+            proto.type = AttributeProto.STRINGS
+            proto.strings.extend(value.encode() if isinstance(value, str) else value for value in values)
+        elif any(isinstance(value, (float, np.floating)) for value in values):
+            proto.type = AttributeProto.FLOATS
+            proto.floats.extend(float(value) for value in values)  # type: ignore[arg-type]
+        else:
+            proto.type = AttributeProto.INTS
+            proto.ints.extend(int(value) for value in values)  # type: ignore[call-overload]
+    except (TypeError, ValueError, AttributeError) as error:
+        raise _no_attribute(name, values) from error
 
 
 def _without(proto: GraphProto, skip: frozenset[str]) -> GraphProto:
     shell = GraphProto()
     for field, value in proto.ListFields():
-        if field.name in skip or field.name in ("name", "doc_string"):
-            continue
-        getattr(shell, field.name).extend(value)
+        if field.name not in skip and field.name not in ("name", "doc_string"):
+            getattr(shell, field.name).extend(value)
     return shell

@@ -88,6 +88,8 @@ def set_input(node: gs.Node, index: int, tensor: gs.Tensor) -> None:
 
 def redirect(graph: gs.Graph, old: gs.Tensor, new: gs.Tensor) -> None:
     """Let everything that reads `old` read `new`, subgraph consumers and graph outputs of `graph` included."""
+    if old is new:
+        return
     users = list(old.outputs)
     for node in users:
         for index, tensor in enumerate(node.inputs):
@@ -95,8 +97,13 @@ def redirect(graph: gs.Graph, old: gs.Tensor, new: gs.Tensor) -> None:
                 list.__setitem__(node.inputs, index, new)
     list.extend(new.outputs, users)
     list.clear(old.outputs)
-    for nested in all_graphs(graph):
-        nested.outputs = [new if tensor is old else tensor for tensor in nested.outputs]
+    # Only a tensor that some body returns needs the walk over all graphs; others would make many edits quadratic.
+    escapes = getattr(old, "leaves_body", False)
+    for nested in all_graphs(graph) if escapes else (graph,):
+        if any(tensor is old for tensor in nested.outputs):
+            nested.outputs = [new if tensor is old else tensor for tensor in nested.outputs]
+    if escapes:
+        new.leaves_body = True
 
 
 def names_of(graph: gs.Graph) -> set[str]:
@@ -104,7 +111,10 @@ def names_of(graph: gs.Graph) -> set[str]:
     names: set[str] = set()
     for nested in all_graphs(graph):
         names.update(nested.initializers)
-        names.update(tensor.name for tensor in nested.inputs)
+        names.update(
+            tensor.name for tensor in (*nested.initializers.values(), *nested.inputs, *nested.outputs)
+        )
+        names.update(info.name for info in nested.shell.value_info)
         for node in nested.nodes:
             names.update(tensor.name for tensor in node.inputs)
             names.update(tensor.name for tensor in node.outputs)
@@ -120,7 +130,7 @@ class Namer:
 
     def fresh(self, stem: str) -> str:
         """Return `stem`, or `stem.1`, `stem.2`, ... when taken; the name is reserved from now on."""
-        name = stem
+        name = stem = stem or "tensor"  # the empty name means "left out"
         while name in self._used:
             self._next[stem] = self._next.get(stem, 0) + 1
             name = f"{stem}.{self._next[stem]}"
@@ -144,24 +154,39 @@ def drop_unused(graph: gs.Graph) -> tuple[list[str], list[str]]:
 
     Works inwards from the outputs; a node with a subgraph counts as reading what the subgraph captures.
     """
-    doomed = dead_nodes(graph)
-    names = [node.name or node.op for node in doomed]
-    remove_nodes(graph, doomed)
+    graphs = list(all_graphs(graph))
+    names: list[str] = []
+    for nested in reversed(
+        graphs
+    ):  # innermost first: what only a dead node in a body captures is dead as well
+        doomed = dead_nodes(nested)
+        names.extend(node.name or node.op for node in doomed)
+        remove_nodes(nested, doomed)
+    graphs = list(all_graphs(graph))
+    held = {id(tensor) for nested in graphs for tensor in nested.outputs}
     gone: list[str] = []
-    for nested in all_graphs(graph):
-        for sub in nested.nodes:
-            for body in subgraphs_of(sub):
-                inner = dead_nodes(body)
-                names.extend(node.name or node.op for node in inner)
-                remove_nodes(body, inner)
-    for nested in all_graphs(graph):
-        held = {id(tensor) for tensor in nested.outputs}
-        unused = [name for name, c in nested.initializers.items() if not len(c.outputs) and id(c) not in held]
-        for name in unused:
-            constant = nested.initializers.pop(name)
-            nested.inputs = [tensor for tensor in nested.inputs if tensor is not constant]
+    for nested in graphs:
+        noted = _annotated(nested)
+        if nested is not graph:  # a body's inputs are told apart by position: none may go
+            held.update(id(tensor) for tensor in nested.inputs)
+        unused = [
+            name
+            for name, c in nested.initializers.items()
+            if not len(c.outputs) and id(c) not in held and name not in noted
+        ]
+        dropped = {id(nested.initializers.pop(name)) for name in unused}
+        nested.inputs = [tensor for tensor in nested.inputs if id(tensor) not in dropped]
         gone.extend(unused)
     return names, gone
+
+
+def _annotated(graph: gs.Graph) -> set[str]:
+    """Return the initializers that quantization annotations speak of: scales and zero points nothing else reads."""
+    return {
+        entry.value
+        for note in graph.shell.quantization_annotation
+        for entry in note.quant_parameter_tensor_names
+    }
 
 
 def dead_nodes(graph: gs.Graph) -> list[gs.Node]:
@@ -200,7 +225,7 @@ def sort_nodes(graph: gs.Graph) -> None:
     users: dict[int, list[gs.Node]] = {}
     for node in graph.nodes:
         sources = {id(maker): maker for tensor in (*node.inputs, *captured(node)) for maker in tensor.inputs}
-        sources = {key: maker for key, maker in sources.items() if key in position and maker is not node}
+        sources = {key: maker for key, maker in sources.items() if key in position}
         waiting[id(node)] = len(sources)
         for key in sources:
             users.setdefault(key, []).append(node)
@@ -216,8 +241,18 @@ def sort_nodes(graph: gs.Graph) -> None:
             if waiting[id(user)] == 0:
                 heapq.heappush(ready, position[id(user)])
     if len(ordered) != len(nodes):
-        stuck = next(node for node in nodes if waiting[id(node)] > 0)
-        raise InvalidModel(
-            f"the node {stuck.name or stuck.op!r} depends on its own output; an ONNX graph must be acyclic; export it again"
-        )
+        raise _cycle(nodes, {key for key, count in waiting.items() if count > 0})
     graph.nodes = ordered
+
+
+def _cycle(nodes: list[gs.Node], stuck: set[int]) -> InvalidModel:
+    """Walk back from a node that never got ready until one comes up again: that one lies on the cycle."""
+    node = next(node for node in nodes if id(node) in stuck)
+    passed: set[int] = set()
+    while id(node) not in passed:
+        passed.add(id(node))
+        makers = (maker for tensor in (*node.inputs, *captured(node)) for maker in tensor.inputs)
+        node = next(maker for maker in makers if id(maker) in stuck)
+    return InvalidModel(
+        f"the node {node.name or node.op!r} depends on its own output; an ONNX graph must be acyclic; export it again"
+    )

@@ -1,21 +1,27 @@
 """The model every pass takes and returns: one graph, and what a bare graph cannot keep."""
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError, EncodeError
 
 from graphrewrite.errors import InvalidModel
+from graphrewrite.ir import garbage
 from graphrewrite.ir.clone import clone_graph
-from graphrewrite.ir.codec import Locate, graph_from_proto, graph_to_proto, nowhere
+from graphrewrite.ir.codec import Encode, Locate, graph_from_proto, graph_to_proto, nowhere
+from graphrewrite.ir.declared import info_of
 from graphrewrite.ir.edit import all_graphs
-from graphrewrite.ir.external import INLINE_LIMIT, ExternalWriter, locator, write_beside
-from graphrewrite.ir.values import StoredValues
+from graphrewrite.ir.external import INLINE_LIMIT, ExternalWriter, Locator, read_in, write_beside
+from graphrewrite.ir.values import is_sparse, proto_from_constant
 from graphrewrite.ir.weights import Weights
 
 _DEFAULT_DOMAIN = ("", "ai.onnx")
+# From this IR version on an initializer need not be listed among the graph inputs.
+_FREE_INITIALIZERS = 4
 _KEPT_APART = frozenset({"graph", "functions", "metadata_props"})
 
 
@@ -43,6 +49,7 @@ class Model:
         self.functions = functions or []
         self.metadata = metadata or {}
         self.origin: dict[str, tuple[str, str]] = {}
+        self._external = False
         self._shell = shell or onnx.ModelProto(ir_version=10, producer_name="graphrewrite")
 
     @classmethod
@@ -56,11 +63,15 @@ class Model:
         if not file.exists():
             raise InvalidModel(f"there is no file {str(file)!r}; expected an ONNX model; check the path")
         if not file.is_file():
-            raise InvalidModel(f"{str(file)!r} is not a file; expected an ONNX model such as model.onnx; name the file itself")
+            raise InvalidModel(
+                f"{str(file)!r} is not a file; expected an ONNX model such as model.onnx; name the file itself"
+            )
         try:
             content = file.read_bytes()
         except OSError as error:
-            raise InvalidModel(f"{str(file)!r} cannot be read ({error.strerror}); check its permissions") from error
+            raise InvalidModel(
+                f"{str(file)!r} cannot be read ({error.strerror}); check its permissions"
+            ) from error
         proto = onnx.ModelProto()
         try:
             proto.ParseFromString(content)
@@ -70,7 +81,10 @@ class Model:
                 "check that it is a complete .onnx file"
             ) from error
         del content
-        return cls._build(proto, locator(file.parent), str(file))
+        locate = Locator(file.parent)
+        model = cls._build(proto, locate, repr(str(file)))
+        model._external = bool(locate.files)
+        return model
 
     @classmethod
     def from_proto(cls, proto: onnx.ModelProto) -> "Model":
@@ -78,19 +92,17 @@ class Model:
         return cls._build(proto, nowhere, "the model")
 
     @classmethod
+    @garbage.paused()
     def _build(cls, proto: onnx.ModelProto, locate: Locate, what: str) -> "Model":
         if not proto.HasField("graph") or not (proto.opset_import or proto.ir_version):
-            raise InvalidModel(f"{what} holds no ONNX graph; expected an exported ONNX model; check that it is the right file")
-        if not proto.opset_import:
-            raise InvalidModel(f"{what} declares no operator set; the file is damaged or pre-dates ONNX 1.0; export it again")
-        if locate is nowhere:
-            _refuse_external(proto.graph)
-        try:
-            graph = graph_from_proto(proto.graph, locate)
-        except (ValueError, TypeError, KeyError) as error:
             raise InvalidModel(
-                f"{what} has a graph that cannot be read ({type(error).__name__}: {error}); it may be damaged; export it again"
-            ) from error
+                f"{what} holds no ONNX graph; expected an exported ONNX model; check that it is the right file"
+            )
+        if not proto.opset_import:
+            raise InvalidModel(
+                f"{what} declares no operator set; the file is damaged or pre-dates ONNX 1.0; export it again"
+            )
+        graph = graph_from_proto(proto.graph, locate)
         shell = onnx.ModelProto()
         for field, value in proto.ListFields():
             if field.name in _KEPT_APART:
@@ -99,14 +111,15 @@ class Model:
                 setattr(shell, field.name, value)
             else:
                 getattr(shell, field.name).extend(value)
+        read_in(shell, locate)
         opsets = _opsets(proto)
-        functions = []
-        for function in proto.functions:
-            copy = onnx.FunctionProto()
-            copy.CopyFrom(function)
-            functions.append(copy)
+        functions = _copies(proto.functions)
+        for function in functions:
+            read_in(function, locate)
         graph.opset = opsets.get("", gs.Graph.DEFAULT_OPSET)
-        return cls(graph, opsets, functions, {entry.key: entry.value for entry in proto.metadata_props}, shell)
+        return cls(
+            graph, opsets, functions, {entry.key: entry.value for entry in proto.metadata_props}, shell
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model in one step; a model above 1.8 GB, or one that came with external data, gets a data file.
@@ -119,19 +132,20 @@ class Model:
         """
         file = Path(path)
         if file.is_dir() or not file.parent.is_dir():
-            raise InvalidModel(f"cannot write {str(file)!r}: expected a file name in an existing folder; create the folder first")
+            raise InvalidModel(
+                f"cannot write {str(file)!r}: expected a file name in an existing folder; create the folder first"
+            )
         try:
-            if self._wants_external():
+            if self._external or self._tensor_bytes() > INLINE_LIMIT:
                 with ExternalWriter(file.with_name(f"{file.name}.data")) as writer:
-                    proto = self._shell_proto()
-                    proto.graph.CopyFrom(graph_to_proto(self.graph, writer.encode))
-                    content = proto.SerializeToString()
-                    writer.commit()
-                    write_beside(file, content)
+                    content = _serialised(self._filled(writer.encode))
+                    writer.commit(file, content)
             else:
-                write_beside(file, self.to_proto().SerializeToString())
+                write_beside(file, _serialised(self._filled()))
         except OSError as error:
-            raise InvalidModel(f"cannot write {str(file)!r} ({error.strerror}); check the folder and the free space") from error
+            raise InvalidModel(
+                f"cannot write {str(file)!r} ({error.strerror or error}); check the folder and the free space"
+            ) from error
 
     def to_proto(self) -> onnx.ModelProto:
         """Return the whole model as one proto, every tensor inline.
@@ -139,22 +153,26 @@ class Model:
         Raises:
             InvalidModel: the tensors exceed what one proto can hold (2 GB); `save` has no such limit.
         """
-        if self._tensor_bytes() > INLINE_LIMIT:
+        size = self._tensor_bytes()
+        if size > INLINE_LIMIT:
             raise InvalidModel(
-                f"the model's tensors take {self._tensor_bytes() / 1e9:.1f} GB, more than one proto can hold; "
-                "use save(), which writes an external data file"
+                f"the model's tensors take {size / 1e9:.1f} GB; one proto can hold "
+                f"{INLINE_LIMIT / 1e9:.1f} GB of them safely; use save(), which writes an external data file"
             )
-        proto = self._shell_proto()
-        try:
-            proto.graph.CopyFrom(graph_to_proto(self.graph))
-        except EncodeError as error:
-            raise InvalidModel(f"the model cannot be written as one proto ({error}); use save()") from error
-        return proto
+        return self._filled()
 
+    @garbage.paused()
     def clone(self) -> "Model":
         """Copy nodes and tensors in O(nodes); arrays are shared and read-only."""
-        copy = Model(clone_graph(self.graph), dict(self.opsets), list(self.functions), dict(self.metadata), self._shell)
+        copy = Model(
+            clone_graph(self.graph),
+            dict(self.opsets),
+            _copies(self.functions),
+            dict(self.metadata),
+            self._shell,
+        )
         copy.origin = dict(self.origin)
+        copy._external = self._external
         return copy
 
     def nodes(self, *op_types: str) -> list[gs.Node]:
@@ -170,7 +188,7 @@ class Model:
 
     @property
     def inputs(self) -> list[gs.Variable]:
-        """The inputs a caller must feed; an initializer that is also listed as an input is a default, not one of them."""
+        """The inputs a caller must feed; an initializer that is also listed as an input is a default, not one."""
         return [tensor for tensor in self.graph.inputs if isinstance(tensor, gs.Variable)]
 
     @property
@@ -188,7 +206,7 @@ class Model:
         """Version of the file format."""
         return int(self._shell.ir_version)
 
-    def _shell_proto(self) -> onnx.ModelProto:
+    def _filled(self, encode: Encode = proto_from_constant) -> onnx.ModelProto:
         proto = onnx.ModelProto()
         proto.CopyFrom(self._shell)
         if _opsets(proto) != self.opsets:
@@ -198,31 +216,53 @@ class Model:
         proto.functions.extend(self.functions)
         for key, value in self.metadata.items():
             proto.metadata_props.add(key=key, value=value)
+        graph_to_proto(self.graph, encode, proto.graph)
+        if self.ir_version < _FREE_INITIALIZERS:
+            listed = {info.name for info in proto.graph.input}
+            added = (constant for name, constant in self.graph.initializers.items() if name not in listed)
+            proto.graph.input.extend(info_of(constant) for constant in added)
         return proto
 
-    def _constants(self) -> list[gs.Constant]:
-        found = []
-        for graph in all_graphs(self.graph):
-            found.extend(graph.initializers.values())
-            for node in graph.nodes:
-                found.extend(value for value in node.attrs.values() if isinstance(value, gs.Constant))
-        return found
-
     def _tensor_bytes(self) -> int:
-        return sum(_bytes(constant) for constant in self._constants())
+        return sum(map(_bytes, _constants(self.graph)))
 
-    def _wants_external(self) -> bool:
-        total = 0
-        for constant in self._constants():
-            stored = constant._values
-            if isinstance(stored, StoredValues) and stored.source is not None:
-                return True
-            total += _bytes(constant)
-        return total > INLINE_LIMIT
+
+def _constants(graph: gs.Graph) -> Iterator[gs.Constant]:
+    """Yield every tensor with numbers: initializers and tensor attributes, of nested graphs too."""
+    for nested in all_graphs(graph):
+        yield from nested.initializers.values()
+        for node in nested.nodes:
+            for value in node.attrs.values():
+                if isinstance(value, gs.Constant):
+                    yield value
+                elif isinstance(value, np.ndarray):
+                    yield gs.Constant("", value)
 
 
 def _bytes(constant: gs.Constant) -> int:
-    return int(constant._values.nbytes)
+    stored = constant._values
+    if is_sparse(constant):
+        return int(stored.tensor.ByteSize())
+    return int(stored.nbytes)
+
+
+def _serialised(proto: onnx.ModelProto) -> bytes:
+    try:
+        content: bytes = proto.SerializeToString()
+        return content
+    except (EncodeError, ValueError) as error:
+        raise InvalidModel(
+            f"the model cannot be written ({error}); one model file holds at most 2 GB beside its external data; "
+            "expected small functions, texts and sparse tensors; store large numbers as initializers"
+        ) from error
+
+
+def _copies(functions: Iterable[onnx.FunctionProto]) -> list[onnx.FunctionProto]:
+    made = []
+    for function in functions:
+        made.append(onnx.FunctionProto())
+        made[-1].CopyFrom(function)
+    return made
 
 
 def _opsets(proto: onnx.ModelProto) -> dict[str, int]:
@@ -231,13 +271,3 @@ def _opsets(proto: onnx.ModelProto) -> dict[str, int]:
         domain = "" if entry.domain in _DEFAULT_DOMAIN else entry.domain
         opsets[domain] = max(entry.version, opsets.get(domain, 0))
     return opsets
-
-
-def _refuse_external(graph: onnx.GraphProto) -> None:
-    for tensor in graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise InvalidModel(
-                f"the tensor {tensor.name!r} lies in an external file, which a bare proto cannot locate; "
-                "expected inline tensors; use Model.load(path), or onnx.load which reads them in"
-            )
-

@@ -4,31 +4,37 @@ Arrays are read-only and shared between clones; a pass replaces an array, it nev
 external files are memory-mapped on first use, so a model larger than memory can be rewritten where it is touched.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
+import math
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from graphrewrite.errors import InvalidModel
+from graphrewrite.ir.datafile import FileRange as FileRange
 
 Array = npt.NDArray[np.generic]
 
 # Below this many bytes a tensor keeps its proto as it came: copying it costs less than an array object.
 _SMALL = 256
-
-
-@dataclass(frozen=True)
-class FileRange:
-    """A run of bytes in an external-data file: `[offset, offset + length)` of `path`."""
-
-    path: Path
-    offset: int
-    length: int
+# Bits of one element in the packed (raw) form of the types below a byte, and elements per entry of the typed field.
+_PACKED = {
+    getattr(TensorProto, name): (bits, per_entry)
+    for name, bits, per_entry in (
+        ("INT4", 4, 2),
+        ("UINT4", 4, 2),
+        ("FLOAT4E2M1", 4, 2),
+        ("INT2", 2, 4),
+        ("UINT2", 2, 4),
+        ("FLOAT6E2M3", 6, 1),
+        ("FLOAT6E3M2", 6, 1),
+    )
+    if hasattr(TensorProto, name)
+}
+_COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
 
 
 class StoredValues(LazyValues):  # type: ignore[misc]
@@ -38,7 +44,7 @@ class StoredValues(LazyValues):  # type: ignore[misc]
     survive a round trip bit for bit.
     """
 
-    def __init__(self, tensor: onnx.TensorProto | onnx.SparseTensorProto, source: FileRange | None = None) -> None:
+    def __init__(self, tensor: TensorProto | onnx.SparseTensorProto, source: FileRange | None = None) -> None:
         self.tensor = tensor
         self.source = source
         stored = tensor.values if isinstance(tensor, onnx.SparseTensorProto) else tensor
@@ -48,39 +54,46 @@ class StoredValues(LazyValues):  # type: ignore[misc]
         self._array: Array | None = None
 
     def load(self) -> Array:
-        """Return the numbers as a read-only array (a memory map when they lie in an external file)."""
-        if self._array is None:
+        """Return the numbers as a read-only array (a memory map when they lie in an external file).
+
+        Raises:
+            InvalidModel: what is stored does not make such a tensor.
+        """
+        if self._array is not None:
+            return self._array
+        try:
             array = self._read()
-            array.flags.writeable = False
+        except (ValueError, IndexError, TypeError) as error:
+            raise InvalidModel(
+                f"the numbers of a tensor of shape {list(self.shape)} cannot be read ({error}); expected as many as "
+                "the shape says; the file is damaged; export it again"
+            ) from error
+        array.flags.writeable = False
+        if self.source is None or self.source.file is None or self.source.file.held:
             self._array = array
-        return self._array
+        return array
 
     def _read(self) -> Array:
         if isinstance(self.tensor, onnx.SparseTensorProto):
             return _densify(self.tensor)
         if self.source is None:
-            return np.asarray(numpy_helper.to_array(self.tensor))
-        plain = np.dtype(self.dtype)
-        count = int(np.prod(self.shape, dtype=np.int64))
-        if self.nbytes == count * plain.itemsize and count > 0 and self.source.length >= self.nbytes:
-            mapped = np.memmap(self.source.path, dtype=np.uint8, mode="r", offset=self.source.offset, shape=(self.nbytes,))
-            return np.asarray(mapped).view(plain).reshape(self.shape)
-        whole = onnx.TensorProto()  # sub-byte types are packed: let onnx unpack them
-        whole.CopyFrom(self.tensor)
-        whole.ClearField("external_data")
-        whole.data_location = onnx.TensorProto.DEFAULT
-        with open(self.source.path, "rb") as file:
-            file.seek(self.source.offset)
-            whole.raw_data = file.read(self.source.length)
-        return np.asarray(numpy_helper.to_array(whole))
+            return (
+                _strings(self.tensor) if self.tensor.data_type == TensorProto.STRING else _dense(self.tensor)
+            )
+        raw = self.source.read()
+        if self.tensor.data_type in _PACKED:
+            return _dense(_with_raw(self.tensor, raw.tobytes()))
+        return raw.view(self.dtype).reshape(self.shape)
 
 
 def array_of(constant: gs.Constant) -> Array:
     """Return a constant's numbers, read-only, without giving up the form they are stored in."""
     stored = constant._values
-    if isinstance(stored, LazyValues):
-        return np.asarray(stored.load())
-    return np.asarray(stored)
+    array = np.asarray(stored.load() if isinstance(stored, LazyValues) else stored)
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
+    return array
 
 
 def constant_value(tensor: gs.Tensor) -> Array | None:
@@ -90,11 +103,17 @@ def constant_value(tensor: gs.Tensor) -> Array | None:
     """
     if isinstance(tensor, gs.Constant):
         return array_of(tensor)
-    if len(tensor.inputs) != 1 or tensor.inputs[0].op != "Constant" or tensor.inputs[0].domain not in ("", None, "ai.onnx"):
+    if (
+        len(tensor.inputs) != 1
+        or tensor.inputs[0].op != "Constant"
+        or tensor.inputs[0].domain not in ("", None, "ai.onnx")
+    ):
         return None
     for name, value in tensor.inputs[0].attrs.items():
         if isinstance(value, gs.Constant):
             return array_of(value) if name in ("value", "sparse_value") else None
+        if name == "value" and isinstance(value, np.ndarray):
+            return np.asarray(value)
         if name in ("value_float", "value_floats"):
             return np.asarray(value, dtype=np.float32)
         if name in ("value_int", "value_ints"):
@@ -117,42 +136,63 @@ def onnx_dtype_to_numpy(data_type: int) -> np.dtype[np.generic]:
 
 def numpy_dtype_to_onnx(dtype: np.dtype[np.generic]) -> int:
     """Map a numpy (or ml_dtypes) element type to the ONNX number."""
-    return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
-
-
-_SUB_BYTE_BITS = {
-    getattr(onnx.TensorProto, name): bits
-    for name, bits in (("INT4", 4), ("UINT4", 4), ("FLOAT4E2M1", 4), ("INT2", 2), ("UINT2", 2))
-    if hasattr(onnx.TensorProto, name)
-}
+    try:
+        return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+    except ValueError:
+        raise InvalidModel(
+            f"an array has the element type {np.dtype(dtype)}, which ONNX cannot store; expected one of its tensor "
+            "types, such as float32 or int64; convert the array first"
+        ) from None
 
 
 def tensor_bytes(data_type: int, shape: tuple[int, ...]) -> int:
     """Return the bytes a tensor takes in a file (sub-byte types are packed); strings count as zero."""
-    count = int(np.prod(shape, dtype=np.int64))
-    if data_type in _SUB_BYTE_BITS:
-        return (count * _SUB_BYTE_BITS[data_type] + 7) // 8
-    if data_type == onnx.TensorProto.STRING:
+    count = math.prod(shape)
+    if data_type in _PACKED:
+        return (count * _PACKED[data_type][0] + 7) // 8
+    if data_type == TensorProto.STRING:
         return 0
     return count * onnx_dtype_to_numpy(data_type).itemsize
 
 
-def constant_from_proto(tensor: onnx.TensorProto, source: FileRange | None = None) -> gs.Constant:
-    """Wrap a stored tensor as a graph constant; raw bytes become an array at once so that the file's proto can go."""
-    if source is None and tensor.HasField("raw_data") and len(tensor.raw_data) > _SMALL and not tensor.metadata_props:
-        dtype = onnx_dtype_to_numpy(tensor.data_type)
-        shape = tuple(tensor.dims)
-        raw = tensor.raw_data
-        count = int(np.prod(shape, dtype=np.int64))
-        if tensor.data_type not in _SUB_BYTE_BITS and len(raw) == count * dtype.itemsize:
-            constant = gs.Constant(tensor.name, np.frombuffer(raw, dtype=dtype).reshape(shape))
-            constant.doc_string = tensor.doc_string
-            return constant
-    copy = onnx.TensorProto()
-    copy.CopyFrom(tensor)
-    _check_length(copy, source)
-    constant = gs.Constant(tensor.name, StoredValues(copy, source))
-    constant.doc_string = ""
+def stored_type(constant: gs.Constant) -> int:
+    """Return the ONNX element type of a constant without reading its numbers."""
+    stored = constant._values
+    if isinstance(stored, StoredValues):
+        tensor = stored.tensor
+        return int(
+            tensor.values.data_type if isinstance(tensor, onnx.SparseTensorProto) else tensor.data_type
+        )
+    return numpy_dtype_to_onnx(constant.dtype)
+
+
+def is_sparse(constant: gs.Constant) -> bool:
+    """Tell whether a constant is stored as a sparse tensor."""
+    stored = constant._values
+    return isinstance(stored, StoredValues) and isinstance(stored.tensor, onnx.SparseTensorProto)
+
+
+def constant_from_proto(tensor: TensorProto, source: FileRange | None = None) -> gs.Constant:
+    """Wrap a stored tensor as a graph constant; raw bytes become an array at once so that the file's proto can go.
+
+    Raises:
+        InvalidModel: unknown element type, negative dimension, or another number of elements than the shape says.
+    """
+    shape = tuple(tensor.dims)
+    raw = tensor.raw_data if source is None and tensor.HasField("raw_data") else None
+    _check_count(tensor, shape, source, raw)
+    plain = raw is not None and tensor.data_type not in _PACKED and not tensor.HasField("segment")
+    if raw is not None and plain and len(raw) > _SMALL:
+        constant = gs.Constant(
+            tensor.name, np.frombuffer(raw, dtype=onnx_dtype_to_numpy(tensor.data_type)).reshape(shape)
+        )
+    else:
+        copy = _header(tensor) if source is not None else TensorProto()
+        if source is None:
+            copy.CopyFrom(tensor)
+        constant = gs.Constant(tensor.name, StoredValues(copy, source))
+    if tensor.doc_string or tensor.metadata_props:
+        constant.shell = _header(tensor)
     return constant
 
 
@@ -160,12 +200,14 @@ def constant_from_sparse(tensor: onnx.SparseTensorProto) -> gs.Constant:
     """Wrap a sparse initializer; it stays sparse in the file until a pass replaces it."""
     copy = onnx.SparseTensorProto()
     copy.CopyFrom(tensor)
-    constant = gs.Constant(tensor.values.name, StoredValues(copy))
-    constant.doc_string = ""
-    return constant
+    for part in (copy.values, copy.indices):
+        _check_count(part, tuple(part.dims), None, part.raw_data if part.HasField("raw_data") else None)
+    if any(dim < 0 for dim in copy.dims):
+        raise _bad_shape(tensor.values.name, tuple(copy.dims))
+    return gs.Constant(tensor.values.name, StoredValues(copy))
 
 
-def proto_from_constant(constant: gs.Constant) -> onnx.TensorProto | onnx.SparseTensorProto:
+def proto_from_constant(constant: gs.Constant) -> TensorProto | onnx.SparseTensorProto:
     """Return the constant as a proto under its present name; external files are read in."""
     stored = constant._values
     if isinstance(stored, StoredValues) and stored.source is None:
@@ -175,30 +217,125 @@ def proto_from_constant(constant: gs.Constant) -> onnx.TensorProto | onnx.Sparse
         if named.name != constant.name:
             named.name = constant.name
         return proto
-    proto = numpy_helper.from_array(np.asarray(array_of(constant)), constant.name or None)
-    doc = getattr(constant, "doc_string", "")
-    if isinstance(stored, StoredValues):
-        doc = stored.tensor.doc_string
-    if doc:
-        proto.doc_string = doc
+    array = None if isinstance(stored, LazyValues) else array_of(constant)
+    if array is not None and array.dtype.kind in "OUS":
+        proto = numpy_helper.from_array(array.astype(object))
+    else:
+        number = stored_type(constant)
+        proto = TensorProto(dims=constant.shape, data_type=number, raw_data=packed_bytes(constant).tobytes())
+    return with_shell(proto, constant)
+
+
+def with_shell(proto: TensorProto, constant: gs.Constant) -> TensorProto:
+    """Give a tensor proto its constant's name, doc string and metadata."""
+    if constant.name:
+        proto.name = constant.name
+    shell = getattr(constant, "shell", None)
+    if shell is not None:
+        if shell.doc_string:
+            proto.doc_string = shell.doc_string
+        proto.metadata_props.extend(shell.metadata_props)
     return proto
 
 
-def _check_length(tensor: onnx.TensorProto, source: FileRange | None) -> None:
-    if tensor.data_type == onnx.TensorProto.UNDEFINED:
-        raise InvalidModel(f"the tensor {tensor.name!r} has no element type; the file is damaged; export it again")
-    needed = tensor_bytes(tensor.data_type, tuple(tensor.dims))
-    have = source.length if source is not None else len(tensor.raw_data) if tensor.HasField("raw_data") else needed
-    if have < needed:
+def packed_bytes(constant: gs.Constant) -> npt.NDArray[np.uint8]:
+    """Return a dense constant's numbers as a file holds them: little-endian, sub-byte types packed, one flat run."""
+    stored = constant._values
+    if isinstance(stored, StoredValues) and isinstance(stored.tensor, TensorProto):
+        if stored.source is not None:
+            return stored.source.read()
+        if stored.tensor.HasField("raw_data"):
+            return np.frombuffer(stored.tensor.raw_data, dtype=np.uint8)
+    array = array_of(constant)
+    if stored_type(constant) in _PACKED or array.dtype.byteorder == ">":
+        return np.frombuffer(numpy_helper.from_array(array).raw_data, dtype=np.uint8)
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def _header(tensor: TensorProto) -> TensorProto:
+    """Copy what a tensor says about itself, without its numbers and where they lie."""
+    copy = TensorProto(
+        name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, doc_string=tensor.doc_string
+    )
+    copy.metadata_props.extend(tensor.metadata_props)
+    return copy
+
+
+def _with_raw(tensor: TensorProto, raw: bytes) -> TensorProto:
+    whole = _header(tensor)
+    whole.raw_data = raw
+    return whole
+
+
+def _check_count(
+    tensor: TensorProto, shape: tuple[int, ...], source: FileRange | None, raw: bytes | None
+) -> None:
+    """Refuse a tensor that does not hold exactly what its shape says: reading it later would fail far from here."""
+    number = tensor.data_type
+    if number == TensorProto.UNDEFINED:
         raise InvalidModel(
-            f"the tensor {tensor.name!r} of shape {list(tensor.dims)} needs {needed} bytes but only {have} are stored; "
-            "the file is truncated; fetch or export it again"
+            f"the tensor {tensor.name!r} has no element type; the file is damaged; export it again"
+        )
+    if any(dim < 0 for dim in shape):
+        raise _bad_shape(tensor.name, shape)
+    needed, unit = tensor_bytes(number, shape), "bytes"
+    if source is not None:
+        have = source.length
+    elif raw is not None:
+        have = len(raw)
+    else:
+        needed, unit = _entries(number, shape), "entries"
+        have = len(getattr(tensor, onnx.helper.tensor_dtype_to_field(number)))
+    if number == TensorProto.STRING and unit == "bytes":
+        raise InvalidModel(
+            f"the text tensor {tensor.name!r} is stored as raw bytes, which ONNX does not allow; export the model again"
+        )
+    if have != needed:
+        raise InvalidModel(
+            f"the tensor {tensor.name!r} of shape {list(shape)} needs {needed} {unit} but {have} are stored; "
+            "the file is truncated or belongs to another model; fetch or export it again"
         )
 
 
+def _entries(number: int, shape: tuple[int, ...]) -> int:
+    """Return how many entries the typed field of a tensor holds."""
+    onnx_dtype_to_numpy(number)  # refuses unknown types
+    count = math.prod(shape)
+    if number in _COMPLEX:
+        return 2 * count
+    return -(-count // _PACKED.get(number, (0, 1))[1])
+
+
+def _bad_shape(name: str, shape: tuple[int, ...]) -> InvalidModel:
+    return InvalidModel(
+        f"the tensor {name!r} has the shape {list(shape)}; expected sizes of zero or more; the file is damaged; "
+        "export it again"
+    )
+
+
+def _dense(tensor: TensorProto) -> Array:
+    return np.asarray(numpy_helper.to_array(tensor))
+
+
+def _strings(tensor: TensorProto) -> Array:
+    """Read a text tensor; entries that are not UTF-8 stay bytes."""
+    texts = np.empty(len(tensor.string_data), dtype=object)
+    for index, raw in enumerate(tensor.string_data):
+        texts[index] = text_of(raw)
+    return texts.reshape(tuple(tensor.dims))
+
+
+def text_of(raw: bytes) -> str | bytes:
+    """Decode UTF-8; bytes that are something else stay bytes."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
 def _densify(tensor: onnx.SparseTensorProto) -> Array:
-    values = numpy_helper.to_array(tensor.values)
-    indices = numpy_helper.to_array(tensor.indices)
+    values = _dense(tensor.values)
+    indices = _dense(tensor.indices)
     dense = np.zeros(tuple(tensor.dims), dtype=values.dtype)
     if indices.ndim == 1:
         dense.reshape(-1)[indices] = values

@@ -5,7 +5,7 @@ from collections.abc import Iterator, MutableMapping
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphrewrite.errors import UnknownNameError
+from graphrewrite.errors import InvalidModel, UnknownNameError
 from graphrewrite.ir.values import Array, array_of
 
 
@@ -16,13 +16,14 @@ class Weights(MutableMapping[str, Array]):
     """
 
     def __init__(self, graph: gs.Graph) -> None:
+        self._graph = graph
         self._constants: dict[str, gs.Constant] = graph.initializers
 
     def __getitem__(self, name: str) -> Array:
         return array_of(self._constant(name))
 
     def __setitem__(self, name: str, values: Array) -> None:
-        array = np.ascontiguousarray(values).view()
+        array = np.asarray(values, order="C").view()
         array.flags.writeable = False
         if name in self._constants:
             self._constants[name].values = array
@@ -31,9 +32,14 @@ class Weights(MutableMapping[str, Array]):
 
     def __delitem__(self, name: str) -> None:
         constant = self._constant(name)
-        if len(constant.outputs):
-            users = ", ".join(node.name or node.op for node in constant.outputs[:3])
-            raise UnknownNameError(f"the weight {name!r} is still used by {users}; take it from its nodes before deleting it")
+        users = [node.name or node.op for node in constant.outputs]
+        users += ["the graph's outputs" for tensor in self._graph.outputs if tensor is constant]
+        if users or getattr(constant, "leaves_body", False):
+            raise InvalidModel(
+                f"the weight {name!r} is still used by {', '.join(users[:3]) or 'a subgraph'}; "
+                "expected one that nothing reads; take it from its nodes before deleting it"
+            )
+        self._graph.inputs = [tensor for tensor in self._graph.inputs if tensor is not constant]
         del self._constants[name]
 
     def __iter__(self) -> Iterator[str]:
