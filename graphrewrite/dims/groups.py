@@ -1,0 +1,247 @@
+"""Channel groups: units that are alike, with what they belong to and why others are pinned."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from graphrewrite.dims.labels import Ints
+from graphrewrite.dims.structure import Floats, Mask, Structure
+from graphrewrite.dims.sweep import Analysis, WeightUse, analyse
+from graphrewrite.ir import Array, Model
+from graphrewrite.ir.shapes import ShapeInfo
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One weight axis of a group: unit u owns the positions `index[u]` of axis `axis` of tensor `tensor`.
+
+    `role` is "producer" (the axis makes the channels), "consumer" (the axis is summed over) or "vector" (bias, scale).
+    """
+
+    tensor: str
+    axis: int
+    index: Ints  # [units, positions per unit]
+    role: str
+    use: WeightUse
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelGroup:
+    """Units with the same memberships; any of them may go as long as one stays."""
+
+    name: str
+    unit_ids: Ints  # positions in Structure.units
+    members: tuple[Member, ...]
+    macs_per_unit: float
+    params_per_unit: float
+    multiplicity: int  # every weight axis loses a multiple of this many positions per unit
+    tied_by: tuple[str, ...] = ()
+
+    @property
+    def units(self) -> int:
+        """How many units there are."""
+        return len(self.unit_ids)
+
+    def reduce(
+        self,
+        slices: Callable[[Member], Floats],
+        into: Callable[[list[Floats]], Floats] | None = None,
+        roles: tuple[str, ...] = ("producer", "consumer", "vector"),
+    ) -> Floats:
+        """Combine a per-position statistic of each member into one number per unit, [units].
+
+        `slices(member)` returns one number per position of the member's axis; a unit takes the mean over its positions,
+        and `into` combines members (mean by default). Members of other roles are passed over unless none remain.
+        """
+        chosen = [m for m in self.members if m.role in roles] or list(self.members)
+        if not chosen:
+            return np.ones(self.units)
+        parts = [slices(member)[member.index].mean(axis=1) for member in chosen]
+        return into(parts) if into else np.mean(parts, axis=0)
+
+    def explain(self) -> str:
+        """Return a readable account: members, units, saving."""
+        lines = [f"{self.name}: {self.units} units, {self.macs_per_unit:,.0f} MACs and {self.params_per_unit:,.0f} parameters each"]
+        lines.extend(f"  {m.tensor} axis {m.axis} ({m.role}, {m.index.shape[1]} positions a unit)" for m in self.members)
+        return "\n".join(lines)
+
+
+@dataclass(eq=False)
+class Groups:
+    """The groups of a model, the pins with their reasons, and exact counts."""
+
+    analysis: Analysis
+    structure: Structure
+    groups: list[ChannelGroup]
+    pinned: dict[str, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[ChannelGroup]:
+        return iter(self.groups)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def none_dead(self) -> Mask:
+        """Return a mask [units] with nothing removed."""
+        return np.zeros(len(self.structure.units), dtype=bool)
+
+    def macs(self, dead: Mask | None = None) -> float:
+        """Return the multiply-accumulates in sample world A (batch 2 when dynamic) with these units removed."""
+        return self.structure.total(self.structure.macs, self.none_dead() if dead is None else dead)
+
+    def params(self, dead: Mask | None = None) -> float:
+        """Return the elements of analysed weights with these units removed."""
+        return self.structure.total(self.structure.params, self.none_dead() if dead is None else dead)
+
+    def dead_labels(self, dead: Mask) -> npt.NDArray[np.bool_]:
+        """Return a mask over all labels for a mask over units."""
+        result = np.zeros(self.analysis.labels.count, dtype=bool)
+        result[self.structure.units[dead]] = True
+        return result
+
+    def floor(self) -> float:
+        """Return the multiply-accumulates left when every group keeps a single unit."""
+        dead = ~self.none_dead()
+        for group in self.groups:
+            dead[group.unit_ids[0]] = False
+        return self.macs(dead)
+
+    def to_json(self) -> dict[str, object]:
+        """Return groups and pins as plain JSON."""
+        return {
+            "groups": [
+                {
+                    "name": g.name,
+                    "units": g.units,
+                    "macs_per_unit": g.macs_per_unit,
+                    "params_per_unit": g.params_per_unit,
+                    "members": [{"tensor": m.tensor, "axis": m.axis, "role": m.role, "positions": m.index.shape[1]} for m in g.members],
+                }
+                for g in self.groups
+            ],
+            "pinned": dict(self.pinned),
+            "no_rule": {op: list(names) for op, names in self.analysis.refused.items()},
+        }
+
+
+def groups(model: Model, info: ShapeInfo | None = None) -> Groups:
+    """Find the channel groups of a model whose local functions have been inlined."""
+    return group_units(analyse(model, info))
+
+
+def group_units(analysis: Analysis) -> Groups:
+    """Collect an analysis's units into groups."""
+    structure = Structure(analysis)
+    families = _families(structure)
+    family_of = np.full(len(structure.units), -1, dtype=np.int64)
+    for number, ids in enumerate(families):
+        family_of[ids] = number
+    members: list[list[Member]] = [[] for _ in families]
+    pinned: dict[str, str] = {}
+    for use in analysis.weights.values():
+        for axis_number, axis in enumerate(use.axes):
+            number = structure.axis_id(axis)
+            if number < 0:
+                continue
+            table = structure.rows(number)
+            reasons = analysis.labels.pin_number(table)
+            stuck = ((table == 0) | (reasons > 0)).all(axis=1)
+            if stuck.any():
+                first = int(reasons[stuck].max(axis=1).max())
+                share = "" if stuck.all() else f" ({int(stuck.sum())} of {len(table)} positions)"
+                pinned.setdefault(f"{use.name}[{axis_number}]{share}", analysis.labels.reasons[first] or "not tied to anything that may go")
+            for family, index in _positions(structure, number, family_of):
+                members[family].append(Member(use.name, axis_number, index, _role(analysis, use, axis_number), use))
+    none = np.zeros(len(structure.units), dtype=bool)
+    macs, params = structure.savings(structure.macs, none), structure.savings(structure.params, none)
+    result = []
+    taken: dict[str, int] = {}
+    for ids, mine in zip(families, members, strict=True):
+        name = _name(mine, taken)
+        counts = [m.index.shape[1] for m in mine]
+        multiplicity = int(np.gcd.reduce(counts)) if counts else 1
+        result.append(ChannelGroup(name, ids, tuple(mine), float(macs[ids[0]]), float(params[ids[0]]), multiplicity))
+    return Groups(analysis, structure, result, pinned)
+
+
+def _families(structure: Structure) -> list[Ints]:
+    if not len(structure.units):
+        return []
+    _, first, inverse = np.unique(structure.signatures(), return_index=True, return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    edges = np.flatnonzero(np.diff(inverse[order])) + 1
+    parts = np.split(order, edges)
+    result: list[Ints] = []
+    for part in sorted(parts, key=lambda ids: int(ids[0])):
+        result.extend(_by_role(structure, np.sort(part)))
+    return result
+
+
+def _by_role(structure: Structure, ids: Ints) -> list[Ints]:
+    """Part units that share a position: as many heads as dims per head look alike but are not interchangeable."""
+    if len(ids) < 2:
+        return [ids]
+    sub = structure.incidence[ids]
+    together = (sub @ sub.T).tocsr()
+    together.setdiag(0)
+    together.eliminate_zeros()
+    if together.nnz == 0:
+        return [ids]
+    result, left = [], np.arange(len(ids))
+    while len(left):
+        row = together[left[0]].toarray().ravel()
+        alike = left[row[left] == 0]
+        result.append(ids[alike])
+        left = left[row[left] != 0]
+    return result
+
+
+def _positions(structure: Structure, number: int, family_of: Ints) -> Iterator[tuple[int, Ints]]:
+    """Yield, for each family on an axis, the positions of each of its units there, [units, positions]."""
+    table = structure.rows(number)
+    where = np.nonzero(table)
+    labels = table[where]
+    ids = np.searchsorted(structure.units, labels)
+    ids = np.minimum(ids, max(len(structure.units) - 1, 0))
+    known = structure.units[ids] == labels if len(structure.units) else np.zeros(len(labels), dtype=bool)
+    ids, positions = ids[known], where[0][known]
+    order = np.lexsort((positions, ids, family_of[ids]))
+    ids, positions = ids[order], positions[order]
+    families = family_of[ids]
+    edges = np.flatnonzero(np.diff(families)) + 1
+    for part in np.split(np.arange(len(ids)), edges):
+        if len(part):
+            units = len(np.unique(ids[part]))
+            yield int(families[part[0]]), positions[part].reshape(units, -1)
+
+
+def _role(analysis: Analysis, use: WeightUse, axis: int) -> str:
+    if sum(not a.is_rigid or a.sizes[0] > 1 for a in use.axes) <= 1:
+        return "vector"
+    if use.sites and all((node, slot, axis) in analysis.contracted for node, slot in use.sites):
+        return "consumer"
+    return "producer"
+
+
+def _name(members: list[Member], taken: dict[str, int]) -> str:
+    lead = next((m for m in members if m.role == "producer"), members[0] if members else None)
+    name = f"{lead.tensor}[{lead.axis}]" if lead else "activations"
+    taken[name] = taken.get(name, 0) + 1
+    return name if taken[name] == 1 else f"{name}#{taken[name]}"
+
+
+def slices_of(model: Model, measure: Callable[[Array, int], Floats]) -> Callable[[Member], Floats]:
+    """Return a memoised function from a member to a statistic per position of its axis."""
+    from graphrewrite.dims.shrink import weight_array
+
+    seen: dict[tuple[str, int], Floats] = {}
+
+    def statistic(member: Member) -> Floats:
+        key = (member.tensor, member.axis)
+        if key not in seen:
+            seen[key] = measure(weight_array(model, member.tensor), member.axis)
+        return seen[key]
+
+    return statistic

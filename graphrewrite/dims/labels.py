@@ -1,0 +1,373 @@
+"""Labels: which positions of which axes live or die together.
+
+A position of an axis carries a *set* of labels and is alive when all of them are. Two facts can be learnt about
+labels: two of them are the same (`union`), or one stands for several (`bind`: it is alive when all of those are).
+`resolve` applies everything learnt so far; nothing stored ever has to be rewritten. A label can be pinned, with a
+reason: it is always alive.
+
+Rows are int arrays [positions, labels per position], 0 filled. The three operations on rows are `unify` (two axes are
+the same axis), `digits` (one axis is seen as several) and plain indexing (windows, permutations).
+"""
+
+from collections.abc import Sequence
+from functools import reduce
+from math import gcd, prod
+
+import numpy as np
+import numpy.typing as npt
+
+from graphrewrite.errors import ShapeError
+
+Ints = npt.NDArray[np.int64]
+
+
+class Labels:
+    """All labels of one analysis: a union-find whose classes may be expanded into products and may be pinned."""
+
+    def __init__(self) -> None:
+        self._parent: Ints = np.zeros(1024, dtype=np.int64)
+        self._left: Ints = np.full(1024, -1, dtype=np.int64)
+        self._right: Ints = np.full(1024, -1, dtype=np.int64)
+        self._pin: npt.NDArray[np.int32] = np.zeros(1024, dtype=np.int32)
+        self._count = 1  # label 0 means "no label"
+        self.reasons: list[str] = [""]
+        self._reason_of: dict[str, int] = {}
+        self.epoch = 0
+
+    @property
+    def count(self) -> int:
+        """One more than the largest label handed out."""
+        return self._count
+
+    def fresh(self, n: int) -> Ints:
+        """Return rows [n, 1] of new labels."""
+        start, stop = self._count, self._count + n
+        if stop > len(self._parent):
+            size = max(2 * len(self._parent), stop)
+            for name, fill in (("_parent", 0), ("_left", -1), ("_right", -1), ("_pin", 0)):
+                old = getattr(self, name)
+                new = np.full(size, fill, dtype=old.dtype)
+                new[: len(old)] = old
+                setattr(self, name, new)
+        new_labels = np.arange(start, stop, dtype=np.int64)
+        self._parent[start:stop] = new_labels
+        self._count = stop
+        return new_labels[:, None]
+
+    def find(self, labels: Ints) -> Ints:
+        """Return the representatives, shortening the paths that were walked."""
+        roots = self._parent[labels]
+        above = self._parent[roots]
+        if (above == roots).all():
+            return roots
+        while True:
+            roots, above = above, self._parent[above]
+            if (above == roots).all():
+                break
+        self._parent[labels] = roots
+        return roots
+
+    def union(self, a: Ints, b: Ints) -> None:
+        """Make the classes of `a[i]` and `b[i]` one class each; all must be unexpanded representatives."""
+        differ = a != b
+        if not differ.any():
+            return
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+
+        a, b = a[differ], b[differ]
+        members, index = np.unique(np.concatenate([a, b]), return_inverse=True)
+        half = len(a)
+        links = coo_matrix((np.ones(half, dtype=np.int8), (index[:half], index[half:])), shape=(len(members),) * 2)
+        parts, part = connected_components(links, directed=False)
+        # members ascend, so the first of each part is its smallest label: the root.
+        root = np.full(parts, np.iinfo(np.int64).max)
+        np.minimum.at(root, part, members)
+        reason = np.zeros(parts, dtype=np.int32)
+        pins = self._pin[members]
+        pinned = np.flatnonzero(pins)
+        reason[part[pinned[::-1]]] = pins[pinned[::-1]]
+        self._parent[members] = root[part]
+        self._pin[root] = reason
+        self.epoch += 1
+
+    def bind(self, label: int, row: Sequence[int]) -> None:
+        """Let the unexpanded class `label` stand for "all of `row` alive"."""
+        members = [int(item) for item in row if item]
+        if len(members) == 1:
+            self.union(np.array([label]), np.array(members))
+            return
+        while len(members) > 2:
+            pair = int(self.fresh(1)[0, 0])
+            self._left[pair], self._right[pair] = members.pop(), members.pop()
+            members.append(pair)
+        self._left[label], self._right[label] = members
+        self.epoch += 1
+
+    def reason(self, text: str) -> int:
+        """Return the number of a pin reason, filing it when new."""
+        number = self._reason_of.get(text)
+        if number is None:
+            number = self._reason_of[text] = len(self.reasons)
+            self.reasons.append(text)
+        return number
+
+    def pin(self, rows: Ints, why: str | int) -> None:
+        """Keep every label of these rows alive for ever; the first reason given to a class stays."""
+        number = self.reason(why) if isinstance(why, str) else why
+        terminals = np.unique(self._terminals(rows))
+        terminals = terminals[(terminals > 0)]
+        fresh = terminals[self._pin[terminals] == 0]
+        if len(fresh):
+            self._pin[fresh] = number
+            self.epoch += 1
+
+    def pin_number(self, labels: Ints) -> Ints:
+        """Return the reason number of each unexpanded representative (0 = free)."""
+        return self._pin[labels].astype(np.int64)
+
+    def is_expanded(self, labels: Ints) -> npt.NDArray[np.bool_]:
+        """Tell which classes stand for several others."""
+        return self._left[self.find(labels)] >= 0
+
+    def resolve(self, rows: Ints) -> Ints:
+        """Return rows of unexpanded representatives: sorted, without repeats, as narrow as possible.
+
+        A pinned label is dropped from a row that has a free one; a row with pinned labels only keeps one of them.
+        """
+        flat = self._terminals(rows)
+        if flat.shape[1] == 1:
+            return flat
+        pinned = self._pin[flat] > 0
+        if pinned.any():
+            has_free = ((flat > 0) & ~pinned).any(axis=1)
+            first = np.where(pinned & ~has_free[:, None], flat, np.iinfo(np.int64).max).min(axis=1)
+            flat = np.where(pinned, 0, flat)
+            flat[~has_free, 0] = first[~has_free]
+        flat = np.sort(flat, axis=1)
+        repeated = np.zeros(flat.shape, dtype=bool)
+        repeated[:, 1:] = flat[:, 1:] == flat[:, :-1]
+        if repeated.any():
+            flat = np.sort(np.where(repeated, 0, flat), axis=1)
+        used = flat.any(axis=0)
+        if not used.all():
+            flat = flat[:, used] if used.any() else flat[:, -1:]
+        return flat
+
+    def _terminals(self, rows: Ints) -> Ints:
+        flat = self.find(rows)
+        while True:
+            expanded = self._left[flat] >= 0
+            if not expanded.any():
+                return flat
+            columns = []
+            for column in range(flat.shape[1]):
+                values, hit = flat[:, column], expanded[:, column]
+                if hit.any():
+                    columns.append(np.where(hit, self._left[values], values))
+                    columns.append(np.where(hit, self._right[values], 0))
+                else:
+                    columns.append(values)
+            flat = self.find(np.stack(columns, axis=1))
+            used = flat.any(axis=0)
+            if not used.all() and used.any():
+                flat = flat[:, used]
+
+    def unify(self, x: Ints, y: Ints, why: str) -> None:
+        """Make two axes of the same length one axis: position i of one lives exactly when position i of the other does.
+
+        What cannot be expressed is pinned (`why` names the op), which is always sound.
+        """
+        if len(x) != len(y):
+            raise ShapeError(f"axes of length {len(x)} and {len(y)} cannot be one axis ({why}); this is a defect of a rule")
+        for _ in range(8):
+            a, b = self.resolve(x), self.resolve(y)
+            if a.shape == b.shape and (a == b).all():
+                return
+            if a.shape[1] == 1 and b.shape[1] == 1:
+                self._unify_single(a[:, 0], b[:, 0], why)
+                return
+            self._unify_wide(a, b, why)
+        a, b = self.resolve(x), self.resolve(y)
+        width = max(a.shape[1], b.shape[1])
+        differ = (_widen(a, width) != _widen(b, width)).any(axis=1)
+        self.pin(a[differ], f"{why}: ties too entangled to express")
+        self.pin(b[differ], f"{why}: ties too entangled to express")
+
+    def _unify_single(self, a: Ints, b: Ints, why: str) -> None:
+        empty_a, empty_b = a == 0, b == 0
+        if empty_a.any():
+            self.pin(b[empty_a, None], why)
+        if empty_b.any():
+            self.pin(a[empty_b, None], why)
+        both = ~(empty_a | empty_b)
+        self.union(a[both], b[both])
+
+    def _unify_wide(self, a: Ints, b: Ints, why: str) -> None:
+        size_a, size_b = (a > 0).sum(axis=1), (b > 0).sum(axis=1)
+        for side, size, other in ((a, size_a, b), (b, size_b, a)):
+            # A pinned or empty row means always alive: so is everything it meets.
+            fixed = (size == 0) | ((size == 1) & (self._pin[side.max(axis=1)] > 0))
+            if fixed.any():
+                marks = self._pin[side[fixed].max(axis=1)]
+                numbers = np.unique(marks[marks > 0])
+                self.pin(other[fixed], int(numbers[0]) if len(numbers) else why)
+                return
+        single = (size_a == 1) & (size_b == 1)
+        if single.any():
+            self.union(a[single].max(axis=1), b[single].max(axis=1))
+            return
+        for side, size, other in ((a, size_a, b), (b, size_b, a)):
+            lone = np.flatnonzero(size == 1)
+            if len(lone):
+                self._bind_rows(side[lone].max(axis=1), other[lone])
+                return
+        self._align(a, b, why)
+
+    def _bind_rows(self, lone: Ints, rows: Ints) -> None:
+        """Let each label of `lone` stand for the row beside it."""
+        keys, first, inverse = np.unique(lone, return_index=True, return_inverse=True)
+        leaders = rows[first][inverse]
+        if (leaders != rows).any():  # one label beside different rows: those rows are the same
+            differ = (leaders != rows).any(axis=1)
+            self._merge_rows(leaders[differ], rows[differ])
+            return
+        inside = (rows == lone[:, None]).any(axis=1)
+        if inside.any():  # x := x and y says x implies y; making them one is sound and cannot loop
+            self._merge_rows(np.repeat(lone[inside, None], rows.shape[1], axis=1), rows[inside])
+            return
+        # Binding is safe in one go only while no bound label occurs in another's row.
+        clash = np.isin(rows, keys)
+        if clash.any():
+            row = int(np.flatnonzero(clash.any(axis=1))[0])
+            self.bind(int(lone[row]), [int(v) for v in rows[row]])
+            return
+        self._bind_many(keys, rows[first])
+
+    def _bind_many(self, keys: Ints, rows: Ints) -> None:
+        if (rows == 0).any():
+            for label, row in zip(keys, rows, strict=True):
+                self.bind(int(label), [int(v) for v in row])
+            return
+        while rows.shape[1] > 2:
+            pairs = self.fresh(len(rows))[:, 0]
+            self._left[pairs], self._right[pairs] = rows[:, -1], rows[:, -2]
+            rows = np.concatenate([rows[:, :-2], pairs[:, None]], axis=1)
+        self._left[keys], self._right[keys] = rows[:, 0], rows[:, 1]
+        self.epoch += 1
+
+    def _merge_rows(self, a: Ints, b: Ints) -> None:
+        """Union rows column by column; a gap on one side takes the row's last label."""
+        width = max(a.shape[1], b.shape[1])
+        a, b = _widen(a, width), _widen(b, width)
+        filled_a = np.where(a == 0, a.max(axis=1, keepdims=True), a)
+        filled_b = np.where(b == 0, b.max(axis=1, keepdims=True), b)
+        self.union(filled_a.ravel(), filled_b.ravel())
+
+    def _align(self, a: Ints, b: Ints, why: str) -> None:
+        """Match two products digit by digit, over the common chain of their strides."""
+        n = len(a)
+        strides = {1, n}
+        for rows in (a, b):
+            for column in rows.T:
+                run, period = _digit(column)
+                strides |= {run, period}
+        chain = sorted(strides)
+        if any(chain[i + 1] % chain[i] for i in range(len(chain) - 1)):
+            self.pin(a, f"{why}: incommensurable splits of one axis")
+            self.pin(b, f"{why}: incommensurable splits of one axis")
+            return
+        dims = [chain[i + 1] // chain[i] for i in range(len(chain) - 1)][::-1]
+        for x, y in zip(self.digits(a, dims, why), self.digits(b, dims, why), strict=True):
+            x, y = self.resolve(x), self.resolve(y)
+            if x.shape[1] == y.shape[1] == 1:
+                self._unify_single(x[:, 0], y[:, 0], why)
+            elif not (x.shape == y.shape and (x == y).all()):
+                size_x, size_y = (x > 0).sum(axis=1), (y > 0).sum(axis=1)
+                if (size_x <= 1).all() and (size_x > 0).all():
+                    self._bind_rows(x.max(axis=1), y)
+                elif (size_y <= 1).all() and (size_y > 0).all():
+                    self._bind_rows(y.max(axis=1), x)
+                else:
+                    self._merge_rows(x, y)
+
+    def digits(self, rows: Ints, dims: Sequence[int], why: str) -> list[Ints]:
+        """See an axis of length prod(dims) as several axes; return rows for each.
+
+        A label that varies along several digits is expanded into a product of one fresh label per digit position, so
+        that the kept positions stay a rectangle. A pinned cell pins its row and column.
+        """
+        sizes = [int(d) for d in dims]
+        if prod(sizes) != len(rows):
+            raise ShapeError(f"an axis of length {len(rows)} cannot be split into {sizes} ({why}); this is a defect of a rule")
+        if len(sizes) == 1:
+            return [rows]
+        for _ in range(64):
+            flat = self.resolve(rows)
+            cube = flat.reshape(*sizes, flat.shape[1])
+            wide = next((c for c in range(flat.shape[1]) if len(self._varies(cube[..., c])) > 1), None)
+            if wide is None:
+                break
+            self._expand_column(cube[..., wide], self._varies(cube[..., wide]), why)
+        else:
+            self.pin(rows, f"{why}: split too entangled to express")
+            flat = self.resolve(rows)
+            cube = flat.reshape(*sizes, flat.shape[1])
+        result = []
+        for axis, size in enumerate(sizes):
+            columns = []
+            corner = [0] * len(sizes)
+            for column in range(flat.shape[1]):
+                along = self._varies(cube[..., column])
+                if not along and axis == 0 and flat[0, column]:
+                    self.pin(flat[:1, column : column + 1], f"{why}: one unit covers the whole axis")
+                if axis in along:
+                    index: list[int | slice] = list(corner)
+                    index[axis] = slice(None)
+                    columns.append(cube[(*index, column)])
+            result.append(np.stack(columns, axis=1) if columns else np.zeros((size, 1), dtype=np.int64))
+        return result
+
+    def _varies(self, cube: Ints) -> list[int]:
+        return [axis for axis in range(cube.ndim) if cube.shape[axis] > 1 and (cube != cube.take([0], axis=axis)).any()]
+
+    def _expand_column(self, cube: Ints, along: list[int], why: str) -> None:
+        corner = tuple(slice(None) if axis in along else 0 for axis in range(cube.ndim))
+        plane = cube[corner]
+        if (np.broadcast_to(np.expand_dims(plane, [a for a in range(cube.ndim) if a not in along]), cube.shape) != cube).any():
+            self.pin(cube.reshape(-1, 1), f"{why}: split too entangled to express")
+            return
+        factors = [self.fresh(plane.shape[axis])[:, 0] for axis in range(plane.ndim)]
+        grid = np.stack([g.ravel() for g in np.meshgrid(*factors, indexing="ij")], axis=1)  # [cells, digits]
+        cells = plane.ravel()
+        fixed = (cells == 0) | (self._pin[cells] > 0)
+        if fixed.any():
+            marks = self._pin[cells[fixed]]
+            number = int(marks[marks > 0][0]) if (marks > 0).any() else self.reason(f"{why}: rectangle holds a pinned cell")
+            self.pin(grid[fixed], number)
+        keys, first, inverse = np.unique(cells, return_index=True, return_inverse=True)
+        leaders = grid[first][inverse]
+        moved = (leaders != grid) & ~fixed[:, None]
+        if moved.any():  # the same label in several cells: those rows and columns are the same
+            self.union(self.find(leaders[moved]), self.find(grid[moved]))
+        free = ~fixed[first]
+        self._bind_many(keys[free], grid[first[free]])
+
+
+def _widen(rows: Ints, width: int) -> Ints:
+    return np.pad(rows, ((0, 0), (width - rows.shape[1], 0))) if rows.shape[1] < width else rows
+
+
+def _digit(column: Ints) -> tuple[int, int]:
+    """Return [run, period): the column depends only on (i // run) % (period // run)."""
+    n = len(column)
+    steps = np.flatnonzero(column[1:] != column[:-1]) + 1
+    if not len(steps):
+        return 1, 1
+    run = reduce(gcd, (int(s) for s in np.unique(steps)), n)
+    period = n
+    for candidate in sorted(d for d in range(run, n + 1, run) if n % d == 0):
+        if (column.reshape(-1, candidate) == column[:candidate]).all():
+            period = candidate
+            break
+    return run, period

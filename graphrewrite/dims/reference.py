@@ -1,0 +1,288 @@
+"""The slow model a cut is proved against: the original graph, with mixing restricted to kept positions.
+
+Nothing is cut and no label or attribute changes. Only where positions influence each other (contractions, softmax,
+statistics) dead positions are masked out; everywhere else dead positions carry whatever they carry. It never sees the
+numbers the surgery restates, so a wrong restatement or a missing tie shows as a difference.
+"""
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+import onnx_graphsurgeon as gs
+
+from graphrewrite.dims.sweep import Analysis, Mix
+from graphrewrite.errors import UnsupportedOp
+from graphrewrite.ir import Array, Model, Namer
+from graphrewrite.ir.edit import add_constant, set_input
+
+Mask = npt.NDArray[np.bool_]
+
+
+def reference(analysis: Analysis, dead: Mask) -> Model:
+    """Build the reference for a cut; `dead` is a mask over all labels."""
+    build = _Reference(analysis, dead)
+    for mix in analysis.mixes:
+        alive = {number: build.alive(axis) for number, axis in mix.axes.items()}
+        if any(not a.all() for a in alive.values()):
+            build.restrict(mix, alive)
+    build.place()
+    return build.model
+
+
+class _Reference:
+    def __init__(self, analysis: Analysis, dead: Mask) -> None:
+        self.analysis = analysis
+        self.dead = dead
+        self.model = analysis.model.clone()
+        self.graph = self.model.graph
+        self.nodes = list(self.graph.nodes)
+        self.namer = Namer(self.graph)
+        self.opset = self.model.opset
+        self._before: dict[int, list[gs.Node]] = {}
+        self._after: dict[int, list[gs.Node]] = {}
+        self._alive: dict[int, Mask] = {}
+
+    def alive(self, axis) -> Mask:  # type: ignore[no-untyped-def]
+        """Return which positions of an axis stay."""
+        found = self._alive.get(id(axis))
+        if found is None:
+            found = self._alive[id(axis)] = ~self.dead[self.analysis.rows(axis)].any(axis=1)
+        return found
+
+    def restrict(self, mix: Mix, alive: dict[int, Mask]) -> None:
+        """Mask one place where positions mix."""
+        node = self.nodes[mix.node]
+        simple = _FILL.get(mix.kind)
+        if simple is not None:
+            self._fill(node, mix.slot, alive, simple(self._dtype(node.inputs[mix.slot])))
+        elif mix.kind == "mean":
+            self._fill(node, 0, alive, 0)
+            self._scale_output(node, _ratio(alive))
+        elif mix.kind == "quantized":
+            self._fill(node, mix.slot, alive, None, node.inputs[2])
+        elif mix.kind == "rnn":
+            self._recurrent(node, alive)
+        elif mix.kind in _WRITTEN_OUT:
+            _WRITTEN_OUT[mix.kind](self, node, alive)
+        else:
+            raise UnsupportedOp(f"the proof has no reference for mixing of kind {mix.kind!r} at {node.name}; this is a defect; please report it")
+
+    # --- pieces ---------------------------------------------------------------------------------------------------
+
+    def emit(self, before: gs.Node, op: str, *inputs: gs.Tensor, **attrs: object) -> gs.Variable:
+        """Add a node before another and return its output."""
+        name = self.namer.fresh(f"reference.{op.lower()}")
+        out = gs.Variable(name)
+        self._before.setdefault(id(before), []).append(gs.Node(op, name, attrs, list(inputs), [out]))
+        return out
+
+    def const(self, values: Array) -> gs.Constant:
+        """File a constant."""
+        return add_constant(self.graph, self.namer.fresh("reference.constant"), values)
+
+    def mask(self, rank: int, alive: dict[int, Mask]) -> gs.Constant:
+        """Return the kept positions as a boolean tensor that broadcasts over rank `rank`."""
+        total: Mask = np.ones([1] * rank, dtype=bool)
+        for number, positions in alive.items():
+            shape = [1] * rank
+            shape[number] = len(positions)
+            total = total & positions.reshape(shape)
+        return self.const(total)
+
+    def rank(self, tensor: gs.Tensor) -> int:
+        """Return a tensor's rank."""
+        shape = self.analysis.info.shape(tensor.name)
+        assert shape is not None
+        return len(shape)
+
+    def _dtype(self, tensor: gs.Tensor) -> np.dtype[np.generic]:
+        return np.dtype(self.analysis.info.dtype(tensor.name) or np.float32)
+
+    def _fill(
+        self, node: gs.Node, slot: int, alive: dict[int, Mask], value: float | None, filler: gs.Tensor | None = None
+    ) -> None:
+        x = node.inputs[slot]
+        if node.op in ("MatMulInteger", "ConvInteger") and len(node.inputs) > 2 and node.inputs[2].name:
+            filler = node.inputs[2]
+        # The analysis knows the tensor under its first name: a second mask of the same input sees another tensor.
+        rank = self.rank(self.analysis.model.graph.nodes[self._index(node)].inputs[slot])
+        other = filler if filler is not None else self.const(np.asarray(value, dtype=self._dtype(self._original(node, slot))))
+        set_input(node, slot, self.emit(node, "Where", self.mask(rank, alive), x, other))
+
+    def _index(self, node: gs.Node) -> int:
+        if not hasattr(self, "_indices"):
+            self._indices = {id(each): i for i, each in enumerate(self.nodes)}
+        return self._indices[id(node)]
+
+    def _original(self, node: gs.Node, slot: int) -> gs.Tensor:
+        return self.analysis.model.graph.nodes[self._index(node)].inputs[slot]
+
+    def _scale_output(self, node: gs.Node, ratio: float) -> None:
+        out = node.outputs[0]
+        raw = gs.Variable(self.namer.fresh(f"{out.name}.raw"))
+        dtype = self._dtype(out)
+        node.outputs = [raw]
+        scale = self.const(np.asarray(ratio, dtype=dtype))
+        self._after.setdefault(id(node), []).append(gs.Node("Mul", self.namer.fresh("reference.scale"), {}, [raw, scale], [out]))
+
+    def _recurrent(self, node: gs.Node, alive: dict[int, Mask]) -> None:
+        if 2 in alive and not alive[2].all():
+            self._fill(node, 0, {2: alive[2]}, 0)
+        if -1 in alive and not alive[-1].all():
+            self._fill(node, 2, {2: alive[-1]}, 0)
+
+    def replace(self, node: gs.Node, results: Sequence[gs.Tensor]) -> None:
+        """Let the outputs of a node come from these tensors instead."""
+        outs = list(node.outputs)
+        node.outputs = [gs.Variable(self.namer.fresh(f"{out.name}.unused")) for out in outs]
+        for out, result in zip(outs, results, strict=False):
+            if out.name:
+                after = self._before.setdefault(id(node), [])
+                after.append(gs.Node("Identity", self.namer.fresh("reference.out"), {}, [result], [out]))
+
+    def place(self) -> None:
+        """Put the new nodes beside the ones they belong to."""
+        ordered: list[gs.Node] = []
+        for node in self.nodes:
+            ordered.extend(self._before.get(id(node), ()))
+            if any(tensor.name and not tensor.name.endswith(".unused") for tensor in node.outputs):
+                ordered.append(node)
+            ordered.extend(self._after.get(id(node), ()))
+        self.graph.nodes = ordered
+
+    # --- statistics written out -----------------------------------------------------------------------------------
+
+    def mean(self, node: gs.Node, x: gs.Tensor, axes: Sequence[int], keep: gs.Tensor, ratio: float, dtype: np.dtype) -> gs.Variable:  # type: ignore[type-arg]
+        """Return the mean over the kept positions of `axes`, axes kept."""
+        masked = self.emit(node, "Where", keep, x, self.const(np.asarray(0, dtype=dtype)))
+        if self.opset >= 18:
+            total = self.emit(node, "ReduceMean", masked, self.const(np.asarray(axes, dtype=np.int64)), keepdims=1)
+        else:
+            total = self.emit(node, "ReduceMean", masked, axes=list(axes), keepdims=1)
+        return self.emit(node, "Mul", total, self.const(np.asarray(ratio, dtype=dtype)))
+
+    def centred(
+        self, node: gs.Node, x: gs.Tensor, axes: Sequence[int], alive: dict[int, Mask], rank: int, dtype: np.dtype, epsilon: float  # type: ignore[type-arg]
+    ) -> tuple[gs.Variable, gs.Variable, gs.Variable]:
+        """Return (x - mean) / sqrt(variance + epsilon), the mean, and 1 / sqrt(...), over kept positions."""
+        keep, ratio = self.mask(rank, alive), _ratio(alive)
+        mean = self.mean(node, x, axes, keep, ratio, dtype)
+        moved = self.emit(node, "Sub", x, mean)
+        variance = self.mean(node, self.emit(node, "Mul", moved, moved), axes, keep, ratio, dtype)
+        deviation = self.emit(node, "Sqrt", self.emit(node, "Add", variance, self.const(np.asarray(epsilon, dtype=dtype))))
+        inverse = self.emit(node, "Reciprocal", deviation)
+        return self.emit(node, "Mul", moved, inverse), mean, inverse
+
+    def affine(self, node: gs.Node, x: gs.Tensor, rank: int, trailing: bool, slots: Sequence[int]) -> gs.Tensor:
+        """Multiply by input slots[0] and add slots[1], per channel (axis 1) or over trailing axes."""
+        for op, slot in zip(("Mul", "Add"), slots, strict=False):
+            if slot < len(node.inputs) and node.inputs[slot].name:
+                vector = node.inputs[slot]
+                if not trailing and rank > 2:
+                    shape = self.const(np.asarray([-1] + [1] * (rank - 2), dtype=np.int64))
+                    vector = self.emit(node, "Reshape", vector, shape)
+                x = self.emit(node, op, x, vector)
+        return x
+
+    def moments(self, node: gs.Node, alive: dict[int, Mask]) -> None:
+        """LayerNormalization and InstanceNormalization over kept positions."""
+        x = node.inputs[0]
+        rank, dtype = self.rank(x), self._dtype(x)
+        epsilon = float(node.attrs.get("epsilon", 1e-5))
+        layer = node.op == "LayerNormalization"
+        axes = list(range(int(node.attrs.get("axis", -1)) % rank, rank)) if layer else list(range(2, rank))
+        wide = np.dtype(np.float32) if dtype.itemsize < 4 else dtype
+        source = self.emit(node, "Cast", x, to=1) if wide != dtype else x
+        y, mean, inverse = self.centred(node, source, axes, alive, rank, wide, epsilon)
+        y = self.emit(node, "Cast", y, to=_number(dtype)) if wide != dtype else y
+        self.replace(node, [self.affine(node, y, rank, layer, (1, 2)), mean, inverse])
+
+    def mean_square(self, node: gs.Node, alive: dict[int, Mask]) -> None:
+        """Root-mean-square normalisation over kept positions."""
+        x = node.inputs[0]
+        rank, dtype = self.rank(x), self._dtype(x)
+        wide = np.dtype(np.float32) if dtype.itemsize < 4 else dtype
+        source = self.emit(node, "Cast", x, to=1) if wide != dtype else x
+        axes = list(range(int(node.attrs.get("axis", -1)) % rank, rank))
+        epsilon = self.const(np.asarray(node.attrs.get("epsilon", 1e-5), dtype=wide))
+        square = self.mean(node, self.emit(node, "Mul", source, source), axes, self.mask(rank, alive), _ratio(alive), wide)
+        y = self.emit(node, "Div", source, self.emit(node, "Sqrt", self.emit(node, "Add", square, epsilon)))
+        y = self.emit(node, "Cast", y, to=_number(dtype)) if wide != dtype else y
+        self.replace(node, [self.affine(node, y, rank, True, (1,))])
+
+    def group_moments(self, node: gs.Node, alive: dict[int, Mask]) -> None:
+        """GroupNormalization: statistics over the kept members of each group and over space."""
+        x = node.inputs[0]
+        rank, dtype = self.rank(x), self._dtype(x)
+        groups = int(self.analysis.model.graph.nodes[self._index(node)].attrs["num_groups"])
+        sizes = self.analysis.info.sizes(x.name)
+        assert sizes is not None
+        channels = alive.get(1, np.ones(sizes[1], dtype=bool)).reshape(groups, -1)
+        split = self.const(np.asarray([0, groups, channels.shape[1], *([0] * 0), -1], dtype=np.int64))
+        flat = self.emit(node, "Reshape", x, split)  # [N, groups, members, space]
+        kept = channels.copy()
+        kept[~kept.any(axis=1)] = True  # a dead group's numbers are garbage either way; avoid dividing by zero
+        keep = self.const(kept[None, :, :, None])
+        ratio = self.const((kept.shape[1] / kept.sum(axis=1)).astype(dtype).reshape(1, groups, 1, 1))
+        zero = self.const(np.asarray(0, dtype=dtype))
+
+        def average(t: gs.Tensor) -> gs.Variable:
+            masked = self.emit(node, "Where", keep, t, zero)
+            axes = self.const(np.asarray([2, 3], dtype=np.int64))
+            return self.emit(node, "Mul", self.emit(node, "ReduceMean", masked, axes, keepdims=1), ratio)
+
+        moved = self.emit(node, "Sub", flat, average(flat))
+        variance = average(self.emit(node, "Mul", moved, moved))
+        epsilon = self.const(np.asarray(node.attrs.get("epsilon", 1e-5), dtype=dtype))
+        y = self.emit(node, "Div", moved, self.emit(node, "Sqrt", self.emit(node, "Add", variance, epsilon)))
+        shape = self.emit(node, "Shape", x)
+        vector_length = (self.analysis.info.sizes(node.inputs[1].name) or (0,))[0]
+        if vector_length == groups and groups != sizes[1]:
+            for op, slot in (("Mul", 1), ("Add", 2)):
+                column = self.emit(node, "Reshape", node.inputs[slot], self.const(np.asarray([-1, 1, 1], dtype=np.int64)))
+                y = self.emit(node, op, y, column)
+            self.replace(node, [self.emit(node, "Reshape", y, shape)])
+            return
+        self.replace(node, [self.affine(node, self.emit(node, "Reshape", y, shape), rank, False, (1, 2))])
+
+    def batch_statistics(self, node: gs.Node, alive: dict[int, Mask]) -> None:
+        """Batch norm with batch statistics over kept positions of everything but channels."""
+        x = node.inputs[0]
+        rank, dtype = self.rank(x), self._dtype(x)
+        axes = [axis for axis in range(rank) if axis != 1]
+        epsilon = float(node.attrs.get("epsilon", 1e-5))
+        y, _, _ = self.centred(node, x, axes, alive, rank, dtype, epsilon)
+        self.replace(node, [self.affine(node, y, rank, False, (1, 2))])
+
+
+_FILL: dict[str, Callable[[np.dtype[np.generic]], float]] = {
+    "zero": lambda dtype: 0,
+    "one": lambda dtype: 1,
+    "attention": lambda dtype: 0,
+    "softmax": lambda dtype: -6e4 if dtype.itemsize < 4 else -1e30,
+    "lowest": lambda dtype: np.iinfo(dtype).min if dtype.kind in "iu" else -6e4 if dtype.itemsize < 4 else -3e38,
+    "highest": lambda dtype: np.iinfo(dtype).max if dtype.kind in "iu" else 6e4 if dtype.itemsize < 4 else 3e38,
+}
+
+_WRITTEN_OUT: dict[str, Callable[[_Reference, gs.Node, dict[int, Mask]], None]] = {
+    "moments": _Reference.moments,
+    "mean_square": _Reference.mean_square,
+    "group_moments": _Reference.group_moments,
+    "batch_statistics": _Reference.batch_statistics,
+}
+
+
+def _ratio(alive: dict[int, Mask]) -> float:
+    """Return all positions over kept positions."""
+    return prod(len(a) for a in alive.values()) / max(prod(int(a.sum()) for a in alive.values()), 1)
+
+
+def _number(dtype: np.dtype[np.generic]) -> int:
+    from graphrewrite.ir.values import numpy_dtype_to_onnx
+
+    return numpy_dtype_to_onnx(dtype)
+
+
+__all__ = ["reference"]

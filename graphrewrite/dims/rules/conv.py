@@ -1,0 +1,180 @@
+"""Convolutions, pooling and the other operators on feature maps [N, C, space...]."""
+
+from collections.abc import Sequence
+
+from graphrewrite.dims.axes import Axis, of_rows, outer, rigid
+from graphrewrite.dims.rules.linear import size
+from graphrewrite.dims.sweep import Step, rule
+
+
+def feature_map(s: Step, slot: int = 0) -> list[Axis]:
+    """Return the axes of a feature map, its space pinned."""
+    axes = s.forced(s.axes(slot))
+    for axis in axes[2:]:
+        s.pin(axis, "a spatial axis")
+    return axes
+
+
+def kernel(s: Step, slot: int) -> list[Axis]:
+    """Return the axes of a convolution weight: two channel axes, then the kernel, from which nothing goes."""
+    if s.constant(slot) is None:
+        axes = s.forced(s.axes(slot))
+        for axis in axes[2:]:
+            s.pin(axis, "a kernel axis")
+        return axes
+    return s.weight(slot, (0, 1))
+
+
+def space(s: Step, output: int = 0) -> list[Axis]:
+    """Return the output's spatial axes."""
+    return [rigid(pair, f"space of {s.why}") for pair in s.out_sizes(output)[2:]]
+
+
+@rule("Conv", "ConvInteger")
+def conv(s: Step) -> None:
+    """Input channels are mixed into output channels, inside each group."""
+    x, w = feature_map(s), kernel(s, 1)
+    groups = s.integer("group", 1)
+    work = float(size(s.out_sizes()[2:]) * size(s.sizes(1)[2:]))
+    s.contracts(1, 1)
+    if groups == 1:
+        s.tie(x[1], w[1])
+        s.mix("zero", 0, {1: x[1]})
+        s.macs(work, [x[0], w[0], w[1]])
+    else:
+        grouped(s, x[1], w, groups, work, x[0])
+    if s.node.op == "Conv" and s.has(2):
+        s.tie(w[0], s.axes(2)[0])
+    if s.node.op == "ConvInteger":
+        s.ignore(2)
+        if s.has(3) and s.sizes(3) and s.sizes(3)[0] != (1, 1):
+            s.tie(w[0], s.axes(3)[0])
+    s.out([x[0], w[0], *space(s)])
+
+
+def grouped(s: Step, x: Axis, w: Sequence[Axis], groups: int, work: float, batch: Axis) -> None:
+    """Tie a grouped convolution: its groups die as a whole, and every group keeps the same slots."""
+    into, out = x.sizes[0] // groups, w[0].sizes[0] // groups
+    group_in, slots = s.digits(x, [groups, into])
+    group_out, _ = s.digits(w[0], [groups, out])
+    s.tie(group_in, group_out)
+    if into > 1:
+        s.tie(w[1], slots)
+        s.mix("zero", 0, {1: x})
+    s.macs(work, [batch, w[0], w[1]])
+    s.restate([group_in], lambda cut: cut.set_attr(s.index, "group", cut.count(group_in)))
+
+
+@rule("ConvTranspose")
+def conv_transpose(s: Step) -> None:
+    """The weight is [C, O/group, kernel]."""
+    x, w = feature_map(s), kernel(s, 1)
+    groups = s.integer("group", 1)
+    s.tie(x[1], w[0])
+    s.contracts(1, 0)
+    s.mix("zero", 0, {1: x[1]})
+    work = float(size(s.sizes(0)[2:]) * size(s.sizes(1)[2:]))
+    s.macs(work, [x[0], w[0], w[1]])
+    out = w[1]
+    if groups > 1:
+        group, _ = s.digits(w[0], [groups, w[0].sizes[0] // groups])
+        s.restate([group], lambda cut: cut.set_attr(s.index, "group", cut.count(group)))
+        if group.is_rigid and w[1].is_rigid:
+            out = rigid(groups * w[1].sizes[0])
+        else:
+            out = of_rows(outer([s.rows(group), s.rows(w[1])]))
+    if s.has(2):
+        s.tie(out, s.axes(2)[0])
+    s.out([x[0], out, *space(s)])
+
+
+@rule("QLinearConv")
+def qlinear_conv(s: Step) -> None:
+    """A quantized convolution: weight scale and zero point may follow the output channels."""
+    x, w = feature_map(s), kernel(s, 3)
+    groups = s.integer("group", 1)
+    work = float(size(s.out_sizes()[2:]) * size(s.sizes(3)[2:]))
+    s.ignore(1, 2, 6, 7)
+    s.contracts(3, 1)
+    if groups == 1:
+        s.tie(x[1], w[1])
+        s.macs(work, [x[0], w[0], w[1]])
+    else:
+        grouped(s, x[1], w, groups, work, x[0])
+    # Masking with zero is wrong here: the zero of a quantized tensor is its zero point.
+    s.analysis.mixes = [mix for mix in s.analysis.mixes if mix.node != s.index]
+    s.mix("quantized", 0, {1: x[1]})
+    for slot in (4, 5):
+        if s.has(slot) and s.sizes(slot) and s.sizes(slot)[0] != (1, 1):
+            s.tie(w[0], s.axes(slot)[0])
+    if s.has(8):
+        s.tie(w[0], s.axes(8)[0])
+    s.out([x[0], w[0], *space(s)])
+
+
+@rule("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+def pool(s: Step) -> None:
+    """Batch and channels pass; indices count across channels, so asking for them pins."""
+    x = feature_map(s)
+    if len(s.node.outputs) > 1 and s.node.outputs[1].name:
+        s.pin(x[1], "the indices output counts across channels")
+    s.out([x[0], x[1], *space(s)])
+
+
+@rule("Resize", "Upsample")
+def resize(s: Step) -> None:
+    """Axes of unchanged length pass; a target given as sizes is restated."""
+    x = s.forced(s.axes(0))
+    s.ignore(1, 2, 3)
+    result = []
+    for axis, pair in zip(x, s.out_sizes(), strict=True):
+        if axis.sizes == pair:
+            result.append(axis)
+        else:
+            s.pin(axis, "a resized axis")
+            result.append(rigid(pair, f"space of {s.why}"))
+    if s.has(3) and s.attr("axes") is None:
+        s.restate(result, lambda cut: cut.set_sizes(s.index, 3, result))
+    elif s.has(3):
+        picked = [result[a] for a in s.integers("axes") or []]
+        s.restate(picked, lambda cut: cut.set_sizes(s.index, 3, picked))
+    s.out(result)
+
+
+@rule("GridSample")
+def grid_sample(s: Step) -> None:
+    """Batch and channels pass."""
+    x = feature_map(s)
+    s.out([x[0], x[1], *space(s)])
+
+
+@rule("RoiAlign", "MaxRoiPool")
+def roi_align(s: Step) -> None:
+    """Channels pass; the regions are rigid."""
+    x = feature_map(s)
+    s.pin(x[0], "the batch of regions")
+    sizes = s.out_sizes()
+    s.out([rigid(sizes[0], "regions"), x[1], *space(s)])
+
+
+@rule("DepthToSpace")
+def depth_to_space(s: Step) -> None:
+    """Channels are (b, b, C') or (C', b, b); whole blocks of C' go."""
+    x = feature_map(s)
+    block = s.integer("blocksize", 1)
+    inner = x[1].sizes[0] // (block * block)
+    dcr = s.attr("mode", "DCR") == "DCR"
+    parts = s.digits(x[1], [block * block, inner] if dcr else [inner, block * block])
+    blocks, channels = (parts[0], parts[1]) if dcr else (parts[1], parts[0])
+    s.pin(blocks, "positions inside a block become space")
+    s.out([x[0], channels, *space(s)])
+
+
+@rule("SpaceToDepth")
+def space_to_depth(s: Step) -> None:
+    """Output channels are (b*b, C): one channel gives b*b."""
+    x = feature_map(s)
+    block = s.integer("blocksize", 1)
+    tiled = x[1] if x[1].is_rigid else of_rows(outer([s.rows(rigid(block * block)), s.rows(x[1])]))
+    s.out([x[0], rigid(s.out_sizes()[1]) if x[1].is_rigid else tiled, *space(s)])
+

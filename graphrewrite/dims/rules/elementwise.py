@@ -1,0 +1,71 @@
+"""Operators that treat every position alike: unary functions, and functions of broadcast operands."""
+
+from graphrewrite.dims.axes import ONE, Axis
+from graphrewrite.dims.sweep import Step, rule
+
+UNARY = (
+    "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid "
+    "HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh "
+    "Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu BitCast"
+).split()
+BROADCAST = (
+    "Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod "
+    "Mul Or PRelu Pow Sub Sum Where Xor"
+).split()
+
+
+@rule(*UNARY)
+def unary(s: Step) -> None:
+    """Positions stay where they are."""
+    s.out(s.axes(0))
+
+
+@rule("FastGelu", "Gelu", "QuickGelu", "BiasGelu", domain="com.microsoft")
+def contrib_unary(s: Step) -> None:
+    """Activations of the runtime, some with a bias along the last axis."""
+    axes = s.axes(0)
+    if s.has(1):
+        bias = s.axes(1)
+        s.tie(axes[-1], bias[0])
+    s.out(axes)
+
+
+@rule("CastLike")
+def cast_like(s: Step) -> None:
+    """Only the type of the second input matters."""
+    s.ignore(1)
+    s.out(s.axes(0))
+
+
+@rule("Dropout")
+def dropout(s: Step) -> None:
+    """The mask has the axes of the data."""
+    axes = s.axes(0)
+    s.ignore(1, 2)
+    s.out(axes)
+    if len(s.node.outputs) > 1:
+        s.out(axes, 1)
+
+
+@rule(*BROADCAST)
+def broadcast(s: Step) -> None:
+    """Right-aligned operands; on each axis all operands longer than one are one axis."""
+    operands = [s.axes(slot) for slot in range(len(s.node.inputs))]
+    s.out(broadcast_axes(s, operands))
+
+
+def broadcast_axes(s: Step, operands: list[list[Axis]]) -> list[Axis]:
+    """Tie right-aligned operands and return the axes of the result."""
+    rank = max(len(axes) for axes in operands)
+    result = []
+    for position in range(-rank, 0):
+        present = [axes[position] for axes in operands if len(axes) >= -position and axes[position].sizes != (1, 1)]
+        if not present:
+            result.append(ONE)
+            continue
+        # A labelled operand leads, so that the result keeps its digits and rows.
+        lead = next((axis for axis in present if not axis.is_rigid), present[0])
+        for axis in present:
+            s.tie(lead, axis)
+        result.append(lead)
+    return result

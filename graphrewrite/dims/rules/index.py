@@ -1,0 +1,179 @@
+"""Operators that pick positions: slices, gathers, scatters, and the lookups behind quantized tensors."""
+
+import numpy as np
+
+from graphrewrite.dims.axes import Axis, of_rows, rigid
+from graphrewrite.dims.sweep import Step, is_constant, rule
+
+
+@rule("Slice")
+def slice_(s: Step) -> None:
+    """A window, any step; where an axis is cut the bounds follow."""
+    x = s.forced(s.axes(0))
+    s.ignore(1, 2, 3, 4)
+    old = s.opset < 10
+    starts = s.integers("starts") if old else s.numbers(1)
+    ends = s.integers("ends") if old else s.numbers(2)
+    axes = s.integers("axes") if old else (s.numbers(3) if s.has(3) else None)
+    steps = None if old else (s.numbers(4) if s.has(4) else None)
+    if not old and ((s.has(3) and axes is None) or (s.has(4) and steps is None)):
+        s.refuse("the sliced axes depend on the input")
+        return
+    count = len(starts) if starts is not None else s.sizes(1)[0][0]
+    axes = [a % len(x) for a in (axes or range(count))]
+    out, picks = list(x), {}
+    for position, axis in enumerate(axes):
+        sizes = s.out_sizes()[axis]
+        if sizes == x[axis].sizes and (steps is None or steps[position] == 1):
+            continue
+        if x[axis].is_rigid:
+            out[axis] = rigid(sizes, x[axis].cause)
+            continue
+        if starts is None or ends is None or not x[axis].is_static:
+            s.pin(x[axis], "the bounds of the slice depend on the input")
+            out[axis] = rigid(sizes, f"sliced by {s.why}")
+            continue
+        step = steps[position] if steps else 1
+        picked = np.arange(x[axis].sizes[0])[slice(*_bounds(starts[position], ends[position], step, x[axis].sizes[0]))]
+        out[axis] = s.window(of_rows(s.rows(x[axis])[picked])) if len(picked) else rigid(0)
+        picks[position] = (axis, x[axis], picked)
+    if picks:
+        s.restate([axis for _, axis, _ in picks.values()], lambda cut: cut.set_slice(s.index, picks))
+    s.out(out)
+
+
+def _bounds(start: int, end: int, step: int, length: int) -> tuple[int, int | None, int]:
+    start = max(start + length, 0 if step > 0 else -1) if start < 0 else min(start, length if step > 0 else length - 1)
+    if end < 0:
+        end = end + length
+        return start, (None if end < 0 and step < 0 else max(end, 0)), step
+    return start, min(end, length), step
+
+
+@rule("Gather")
+def gather(s: Step) -> None:
+    """Picks positions by number; numbers that come from the input pin the axis (a vocabulary)."""
+    x = s.forced(s.axes(0))
+    axis = s.integer("axis", 0) % len(x)
+    index = s.numbers(1)
+    shape = s.sizes(1)
+    table = x[axis]
+    if table.is_rigid:
+        middle = _indices(s)
+    elif index is None or not table.is_static or any(a != b for a, b in shape):
+        s.pin(table, "positions are looked up by values of the input")
+        middle = _indices(s)
+    else:
+        s.ignore(1)
+        picked = np.asarray(index, dtype=np.int64) % table.sizes[0]
+        if len(shape) == 1:
+            middle = [s.window(of_rows(s.rows(table)[picked]))] if len(picked) else [rigid(0)]
+        else:
+            s.pin_positions(table, [int(p) for p in np.unique(picked)], "a position picked by number")
+            middle = [rigid(pair, "picked by number") for pair in shape]
+        s.restate([table], lambda cut: cut.set_indices(s.index, 1, table, picked))
+    s.out([*x[:axis], *middle, *x[axis + 1 :]])
+
+
+def _indices(s: Step) -> list[Axis]:
+    """Return the axes of an index operand; its values are positions of a whole axis, so it may itself be cut."""
+    if is_constant(s.node.inputs[1]):
+        s.ignore(1)
+        return [rigid(pair, "an index") for pair in s.sizes(1)]
+    return s.forced(s.axes(1))
+
+
+@rule("GatherElements")
+def gather_elements(s: Step) -> None:
+    """Picks along one axis; the others pass when the index has their length."""
+    x, index = s.forced(s.axes(0)), s.forced(s.axes(1))
+    axis = s.integer("axis", 0) % len(x)
+    s.pin(x[axis], "positions are looked up by number")
+    out = []
+    for i, (a, b) in enumerate(zip(x, index, strict=True)):
+        if i != axis and a.sizes == b.sizes:
+            s.tie(a, b)
+        elif i != axis:
+            s.pin(a, "the index is shorter than the data")
+        out.append(b)
+    s.out(out)
+
+
+@rule("GatherND")
+def gather_nd(s: Step) -> None:
+    """Trailing axes pass; indexed and batch axes stay whole."""
+    x = s.forced(s.axes(0))
+    index = s.forced(s.axes(1)) if not is_constant(s.node.inputs[1]) else [rigid(p) for p in s.sizes(1)]
+    s.ignore(1)
+    depth = s.integer("batch_dims", 0) + s.sizes(1)[-1][0]
+    for axis in x[:depth]:
+        s.pin(axis, "positions are looked up by number")
+    for axis in index:
+        s.pin(axis, "an index")
+    sizes = s.out_sizes()
+    tail = x[depth:]
+    s.out([*(rigid(pair, "picked by number") for pair in sizes[: len(sizes) - len(tail)]), *tail])
+
+
+@rule("ScatterND")
+def scatter_nd(s: Step) -> None:
+    """Trailing axes follow the updates; constant rows of the first axis do too."""
+    x, updates = s.forced(s.axes(0)), s.forced(s.axes(2))
+    depth = s.sizes(1)[-1][0]
+    index = s.numbers(1)
+    tail = len(x) - depth
+    for i in range(1, tail + 1):
+        s.tie(x[-i], updates[-i])
+    if depth == 1 and index is not None and len(s.sizes(1)) == 2 and not x[0].is_rigid:
+        s.ignore(1)
+        rows = np.asarray(index, dtype=np.int64) % x[0].sizes[0]
+        s.tie(updates[0], s.window(of_rows(s.rows(x[0])[rows])))
+        s.restate([x[0]], lambda cut: cut.set_indices(s.index, 1, x[0], rows, column=True))
+    else:
+        if not is_constant(s.node.inputs[1]):
+            for axis in s.axes(1):
+                s.pin(axis, "an index")
+        s.ignore(1)
+        for axis in (*x[:depth], *updates[: len(updates) - tail]):
+            s.pin(axis, "positions are written by number")
+    s.out(x)
+
+
+@rule("ScatterElements", "Scatter")
+def scatter_elements(s: Step) -> None:
+    """Writes along one axis; the others pass when index, updates and data have the same length there."""
+    x, index, updates = (s.forced(s.axes(slot)) for slot in range(3))
+    axis = s.integer("axis", 0) % len(x)
+    for i, (a, b, c) in enumerate(zip(x, index, updates, strict=True)):
+        if i != axis and a.sizes == b.sizes:
+            s.tie(a, b)
+            s.tie(a, c)
+        else:
+            for each in (a, b, c):
+                s.pin(each, "positions are written by number")
+    s.out(x)
+
+
+@rule("QuantizeLinear", "DequantizeLinear")
+def quantize_linear(s: Step) -> None:
+    """Scales per channel follow their axis; block-wise scales pin it."""
+    x = s.axes(0)
+    _scales(s, x)
+    s.out(x)
+
+
+def _scales(s: Step, x: list[Axis]) -> None:
+    if s.integer("block_size", 0):
+        for slot in (1, 2):
+            if s.has(slot):
+                s.ignore(slot)
+        s.pin(x[s.integer("axis", 1) % len(x)], "scales are shared by blocks of it")
+        for axis in x:
+            s.pin(axis, "block-wise scales")
+        return
+    for slot in (1, 2):
+        if s.has(slot):
+            vector = s.axes(slot)
+            if vector and vector[0].sizes != (1, 1):
+                s.tie(x[s.integer("axis", 1) % len(x)], vector[0])
+

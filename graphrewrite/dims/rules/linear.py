@@ -1,0 +1,108 @@
+"""Matrix products: the contracted axis is shared and mixed, batch axes are shared, the rest passes."""
+
+from math import prod
+
+from graphrewrite.dims.axes import ONE, Axis
+from graphrewrite.dims.rules.elementwise import broadcast_axes
+from graphrewrite.dims.sweep import Step, rule
+
+
+@rule("Gemm")
+def gemm(s: Step) -> None:
+    """A [m, k] times B [k, n] plus C, either transposed."""
+    a, b = s.forced(s.axes(0)), s.forced(s.axes(1))
+    rows, inner_a = (a[1], a[0]) if s.integer("transA", 0) else (a[0], a[1])
+    inner_b, columns = (b[1], b[0]) if s.integer("transB", 0) else (b[0], b[1])
+    s.tie(inner_a, inner_b)
+    s.contracts(0, 0 if s.integer("transA", 0) else 1)
+    s.contracts(1, 1 if s.integer("transB", 0) else 0)
+    s.mix("zero", 0, {0 if s.integer("transA", 0) else 1: inner_a})
+    out = [rows, columns]
+    if s.has(2):
+        out = broadcast_axes(s, [out, s.axes(2)])
+    s.macs(1, [rows, inner_a, columns])
+    s.out(out)
+
+
+@rule("MatMul")
+def matmul(s: Step) -> None:
+    """Batched product over the last axis of A and the last but one of B."""
+    a, b = s.forced(s.axes(0)), s.forced(s.axes(1))
+    product_of(s, a, b, 0)
+
+
+@rule("FusedMatMul", domain="com.microsoft")
+def fused_matmul(s: Step) -> None:
+    """MatMul with transposed operands."""
+    a, b = s.forced(s.axes(0)), s.forced(s.axes(1))
+    if s.integer("transBatchA", 0) or s.integer("transBatchB", 0):
+        s.refuse("transposed batch axes are not followed")
+        return
+    swap_a, swap_b = bool(s.integer("transA", 0)), bool(s.integer("transB", 0))
+    a = [*a[:-2], a[-1], a[-2]] if swap_a and len(a) > 1 else a
+    b = [*b[:-2], b[-1], b[-2]] if swap_b and len(b) > 1 else b
+    product_of(s, a, b, 1 if swap_a and len(a) > 1 else 0)
+
+
+def product_of(s: Step, a: list[Axis], b: list[Axis], back: int) -> None:
+    """Tie and record a MatMul; the contracted axis of A is its last (`back` = 0) or last but one (1) in the graph."""
+    inner_b = b[-2] if len(b) > 1 else b[0]
+    s.tie(a[-1], inner_b)
+    s.contracts(0, len(a) - 1 - back)
+    s.contracts(1, max(len(b) - 2, 0))
+    s.mix("zero", 0, {len(a) - 1 - back: a[-1]})
+    batch = broadcast_axes(s, [a[:-2] or [ONE], b[:-2] or [ONE]]) if len(a) > 2 or len(b) > 2 else []
+    rows = [a[-2]] if len(a) > 1 else []
+    columns = [b[-1]] if len(b) > 1 else []
+    s.macs(1, [*batch, *rows, a[-1], *columns])
+    s.out([*batch, *rows, *columns])
+
+
+@rule("MatMulInteger")
+def matmul_integer(s: Step) -> None:
+    """Integer product; zero points are scalars or follow the rows of A and columns of B."""
+    a, b = s.forced(s.axes(0)), s.forced(s.axes(1))
+    for slot, axis in ((2, a[-2] if len(a) > 1 else None), (3, b[-1])):
+        if s.has(slot) and axis is not None:
+            points = s.axes(slot)
+            if points and points[-1].sizes != (1, 1):
+                s.tie(axis, points[-1])
+    product_of(s, a, b, 0)
+
+
+@rule("Einsum")
+def einsum(s: Step) -> None:
+    """Equal letters are one axis; a letter that is summed is mixed."""
+    equation = str(s.attr("equation", "")).replace(" ", "")
+    left, _, right = equation.partition("->")
+    terms = left.split(",")
+    if "..." in equation or "->" not in equation or len(terms) != len(s.node.inputs):
+        s.refuse("an Einsum with an ellipsis or an implicit result is not followed")
+        return
+    letters: dict[str, Axis] = {}
+    for slot, term in enumerate(terms):
+        axes = s.forced(s.axes(slot))
+        if len(set(term)) != len(term):
+            s.refuse("an Einsum that takes a diagonal is not followed")
+            return
+        for letter, axis in zip(term, axes, strict=True):
+            if letter in letters and letters[letter].sizes != (1, 1) and axis.sizes != (1, 1):
+                s.tie(letters[letter], axis)
+                if letters[letter].is_rigid:
+                    letters[letter] = axis
+            elif letter not in letters or letters[letter].sizes == (1, 1):
+                letters[letter] = axis
+    for slot, term in enumerate(terms):
+        # Masking the first operand that carries a summed letter is enough: the product is zero there.
+        summed = {i: letters[c] for i, c in enumerate(term) if c not in right and not any(c in t for t in terms[:slot])}
+        for i in (i for i, c in enumerate(term) if c not in right):
+            s.contracts(slot, i)
+        if summed:
+            s.mix("zero", slot, summed)
+    s.macs(1, list(letters.values()))
+    s.out([letters[c] for c in right])
+
+
+def size(pairs: list[tuple[int, int]]) -> int:
+    """Return the number of elements in world A."""
+    return prod(max(pair[0], 0) for pair in pairs)

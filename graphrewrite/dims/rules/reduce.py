@@ -1,0 +1,80 @@
+"""Reductions: the reduced axes are mixed and vanish; operators whose values are positions pin their axis."""
+
+from graphrewrite.dims.axes import ONE, rigid
+from graphrewrite.dims.sweep import Step, rule
+
+KINDS = {
+    "ReduceMean": "mean",
+    "ReduceSum": "zero",
+    "ReduceL1": "zero",
+    "ReduceL2": "zero",
+    "ReduceSumSquare": "zero",
+    "ReduceLogSumExp": "softmax",
+    "ReduceLogSum": "zero",
+    "ReduceMax": "lowest",
+    "ReduceMin": "highest",
+    "ReduceProd": "one",
+}
+
+
+@rule(*KINDS)
+def reduction(s: Step) -> None:
+    """Reduced axes drop or keep length one."""
+    x = s.forced(s.axes(0))
+    axes = s.integers("axes")
+    if axes is None and s.has(1):
+        axes = s.numbers(1)
+        s.ignore(1)
+        if axes is None:
+            s.refuse("the reduced axes depend on the input")
+            return
+    if not axes:
+        axes = [] if s.integer("noop_with_empty_axes", 0) else list(range(len(x)))
+    picked = {a % len(x) for a in axes}
+    s.mix(KINDS[s.node.op], 0, {i: x[i] for i in picked})
+    keep = s.integer("keepdims", 1)
+    s.out([ONE if i in picked else axis for i, axis in enumerate(x) if keep or i not in picked])
+
+
+@rule("ArgMax", "ArgMin")
+def arg(s: Step) -> None:
+    """The values are positions of the axis: it stays whole."""
+    x = s.forced(s.axes(0))
+    axis = s.integer("axis", 0) % len(x)
+    s.pin(x[axis], "the result names positions of this axis")
+    s.out([ONE if i == axis else a for i, a in enumerate(x) if s.integer("keepdims", 1) or i != axis])
+
+
+@rule("TopK")
+def top_k(s: Step) -> None:
+    """The values are positions of the axis: it stays whole."""
+    x = s.forced(s.axes(0))
+    s.ignore(1)
+    axis = s.integer("axis", -1) % len(x)
+    s.pin(x[axis], "the result names positions of this axis")
+    for output in range(len(s.node.outputs)):
+        s.out([rigid(s.out_sizes(output)[i]) if i == axis else a for i, a in enumerate(x)], output)
+
+
+@rule("CumSum", "CumProd")
+def cumulative(s: Step) -> None:
+    """Order along the axis matters."""
+    x = s.forced(s.axes(0))
+    axis = s.numbers(1)
+    s.ignore(1)
+    if axis is None:
+        s.refuse("the axis depends on the input")
+        return
+    s.pin(x[axis[0] % len(x)], "sums run along this axis")
+    s.out(x)
+
+
+@rule("Trilu")
+def trilu(s: Step) -> None:
+    """The last two axes are compared by position."""
+    x = s.forced(s.axes(0))
+    s.ignore(1)
+    for axis in x[-2:]:
+        s.pin(axis, "positions are compared with each other")
+    s.out(x)
+

@@ -1,0 +1,415 @@
+"""Carrying a cut out: weights lose positions, and every number that repeats a cut length follows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+import onnx_graphsurgeon as gs
+
+from graphrewrite.dims.axes import Axis, Rigid
+from graphrewrite.dims.labels import Ints
+from graphrewrite.dims.sweep import Analysis, WeightUse
+from graphrewrite.errors import ShapeError, UnknownNameError
+from graphrewrite.ir import Array, Model, Namer, array_of, constant_value
+from graphrewrite.ir.edit import add_constant, redirect, remove_nodes, set_input
+
+Kept = dict[int, Ints]  # axis -> kept positions
+
+
+@dataclass(eq=False)
+class Shrunk:
+    """A model after a cut.
+
+    `kept` lists, for every tensor that was cut, axis -> kept positions of the original; private copies of a shared
+    vector appear under their new name, with the old one in `copied_from`.
+    """
+
+    model: Model
+    kept: dict[str, Kept]
+    copied_from: dict[str, str]
+
+
+def shrink(analysis: Analysis, dead: npt.NDArray[np.bool_]) -> Shrunk:
+    """Remove the positions of dead labels; `dead` is a mask over all labels (see `Groups.dead_labels`)."""
+    cut = Cut(analysis, dead)
+    for restate in analysis.restates:
+        if any(cut.is_cut(axis) for axis in restate.needs):
+            restate.apply(cut)
+    cut.finish()
+    return Shrunk(cut.model, cut.kept_weights, cut.copied_from)
+
+
+@dataclass(eq=False)
+class Cut:
+    """One cut in progress: what is kept, the clone being edited, and the edits rules ask for."""
+
+    analysis: Analysis
+    dead: npt.NDArray[np.bool_]
+    model: Model = field(init=False)
+    kept_weights: dict[str, Kept] = field(default_factory=dict)
+    copied_from: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.model = self.analysis.model.clone()
+        self.graph = self.model.graph
+        self.nodes = list(self.graph.nodes)
+        self.namer = Namer(self.graph)
+        self._kept: dict[int, tuple[Axis, Ints | None]] = {}
+        self._before: dict[int, list[gs.Node]] = {}
+        self._frozen: list[tuple[gs.Node, list[Axis]]] = []
+
+    # --- what is kept ---------------------------------------------------------------------------------------------
+
+    def kept(self, axis: Axis) -> Ints | None:
+        """Return the kept positions of a static axis, None when all stay."""
+        if axis.is_rigid:
+            return None
+        known = self._kept.get(id(axis))
+        if known is None:
+            rows = self.analysis.rows(axis)
+            alive = ~self.dead[rows].any(axis=1)
+            known = self._kept[id(axis)] = (axis, None if alive.all() else np.flatnonzero(alive))
+        positions = known[1]
+        if positions is not None and not len(positions):
+            raise ShapeError("a cut would leave an axis empty; keep at least one unit of every group")
+        return positions
+
+    def is_cut(self, axis: Axis) -> bool:
+        """Whether an axis loses anything."""
+        return any(self.kept(Axis((f,))) is not None for f in axis.factors if not isinstance(f, Rigid))
+
+    def count(self, axis: Axis) -> int:
+        """Return the kept length of an axis that is static."""
+        return prod(self._factor_count(Axis((f,))) for f in axis.factors)
+
+    def _factor_count(self, axis: Axis) -> int:
+        positions = self.kept(axis)
+        return axis.sizes[0] if positions is None else len(positions)
+
+    # --- edits that rules ask for ---------------------------------------------------------------------------------
+
+    def set_attr(self, node: int, name: str, value: object) -> None:
+        """Set an attribute."""
+        self.nodes[node].attrs[name] = value
+
+    def set_numbers(self, node: int, slot: int, attribute: str | None, numbers: Sequence[int]) -> None:
+        """Replace a list of integers, whether it is an attribute or an input."""
+        if attribute is not None and attribute in self.nodes[node].attrs:
+            self.nodes[node].attrs[attribute] = [int(n) for n in numbers]
+            return
+        self._feed(node, slot, np.asarray(numbers, dtype=np.int64))
+
+    def set_target(self, node: int, slot: int, out: Sequence[Axis]) -> None:
+        """Restate a Reshape: static axes get their new lengths, one dynamic axis becomes -1, further ones are looked up."""
+        if "shape" in self.nodes[node].attrs and len(self.nodes[node].inputs) < 2:
+            self.nodes[node].attrs["shape"] = [self.count(axis) if axis.is_static else -1 for axis in out]
+            return
+        self.nodes[node].attrs.pop("allowzero", None)
+        dynamic = [i for i, axis in enumerate(out) if not axis.is_static]
+        # A dynamic axis that was cut cannot be looked up (its old length would be reported): it takes the -1.
+        inferred = next((i for i in dynamic if not out[i].is_rigid), dynamic[0] if dynamic else None)
+        elements: list[int | None] = []
+        for i, axis in enumerate(out):
+            elements.append(-1 if i == inferred else None if i in dynamic else self.count(axis))
+        self._write(node, slot, elements)
+
+    def set_sizes(self, node: int, slot: int, out: Sequence[Axis]) -> None:
+        """Restate a vector of sizes (Expand, ConstantOfShape, Resize); dynamic ones are looked up in the old vector."""
+        elements: list[int | None] = []
+        for axis in out:
+            # Expand takes 1 for "as the input has it", which a cut dynamic axis needs.
+            elements.append(self.count(axis) if axis.is_static else None if axis.is_rigid else 1)
+        self._write(node, slot, elements)
+
+    def set_elements(self, node: int, slot: int, values: Mapping[int, int]) -> None:
+        """Replace some elements of a vector of integers, leaving the others as they come."""
+        old = self.analysis.info.shape(self.nodes[node].inputs[slot].name)
+        length = int(old[0]) if old else 0  # type: ignore[call-overload]
+        self._write(node, slot, [values.get(i) for i in range(length)])
+
+    def set_split(self, node: int, windows: Sequence[Axis]) -> None:
+        """Write the sizes of a Split out."""
+        sizes = [self.count(window) for window in windows]
+        target = self.nodes[node]
+        target.attrs.pop("num_outputs", None)
+        if self.model.opset < 13:
+            target.attrs["split"] = sizes
+        else:
+            self._feed(node, 1, np.asarray(sizes, dtype=np.int64))
+
+    def set_slice(self, node: int, picks: Mapping[int, tuple[int, Axis, Ints]]) -> None:
+        """Restate the cut axes of a Slice: new bounds where the kept positions are a run, a Gather otherwise.
+
+        `picks` maps a position in the slice's vectors to (axis, its labels, picked positions).
+        """
+        target = self.nodes[node]
+        bounds: dict[int, tuple[int, int]] = {}
+        gathers: list[tuple[int, Ints]] = []
+        for position, (axis_number, axis, picked) in picks.items():
+            new = self._renumbered(axis, picked)
+            if len(new) and (np.diff(new) == 1).all():
+                bounds[position] = (int(new[0]), int(new[-1]) + 1)
+            else:
+                bounds[position] = (0, np.iinfo(np.int32).max)
+                gathers.append((axis_number, new))
+        if self.model.opset < 10:
+            for name, side in (("starts", 0), ("ends", 1)):
+                target.attrs[name] = [bounds[i][side] if i in bounds else v for i, v in enumerate(target.attrs[name])]
+        else:
+            for slot, side in ((1, 0), (2, 1)):
+                self.set_elements(node, slot, {i: pair[side] for i, pair in bounds.items()})
+            if len(target.inputs) > 4 and target.inputs[4].name:
+                self.set_elements(node, 4, dict.fromkeys(bounds, 1))
+        for axis_number, new in gathers:
+            self._gather_before(node, axis_number, new)
+
+    def set_indices(self, node: int, slot: int, axis: Axis, picked: Ints, column: bool = False) -> None:
+        """Renumber constant indices into a cut axis; picks of dead positions go (vectors only)."""
+        old = self.nodes[node].inputs[slot]
+        shape = self.analysis.info.sizes(old.name) or ()
+        new = self._renumbered(axis, picked)
+        dtype = self.analysis.info.dtype(old.name) or np.dtype(np.int64)
+        array = new.astype(dtype)
+        self._feed(node, slot, array.reshape(-1, 1) if column else array if len(shape) == 1 else array.reshape(shape))
+
+    def freeze(self, node: int, axes: Sequence[Axis]) -> None:
+        """Let a Shape or Size node report the old sizes; done at the end, when its consumers are known."""
+        self._frozen.append((self.nodes[node], list(axes)))
+
+    def _renumbered(self, axis: Axis, picked: Ints) -> Ints:
+        kept = self.kept(axis)
+        if kept is None:
+            return picked
+        place = np.full(axis.sizes[0], -1, dtype=np.int64)
+        place[kept] = np.arange(len(kept))
+        new = place[picked]
+        return new[new >= 0]
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    def _feed(self, node: int, slot: int, values: Array) -> None:
+        target = self.nodes[node]
+        while len(target.inputs) <= slot:
+            target.inputs.append(gs.Variable.empty())
+        stem = f"{target.name or target.op}.input{slot}"
+        set_input(target, slot, add_constant(self.graph, self.namer.fresh(stem), values))
+
+    def _write(self, node: int, slot: int, elements: Sequence[int | None]) -> None:
+        """Write a vector of integers; None means "as the old vector has it"."""
+        target = self.nodes[node]
+        old = target.inputs[slot]
+        known = constant_value(old)
+        if known is not None:
+            shift = len(elements) - len(known)
+            elements = [int(known[i - shift]) if e is None and i >= shift else 1 if e is None else e for i, e in enumerate(elements)]
+        if all(e is not None for e in elements):
+            dtype = self.analysis.info.dtype(old.name) or np.dtype(np.int64)
+            self._feed(node, slot, np.asarray(elements, dtype=dtype))
+            return
+        sizes = self.analysis.info.sizes(old.name)
+        shift = len(elements) - (sizes[0] if sizes else len(elements))
+        pieces: list[gs.Tensor] = []
+        for i, element in enumerate(elements):
+            if element is None and i >= shift:
+                index = add_constant(self.graph, self.namer.fresh(f"{target.name}.at{i}"), np.asarray([i - shift], dtype=np.int64))
+                pieces.append(self._insert(node, "Gather", [old, index], {"axis": 0}))
+            else:
+                value = np.asarray([1 if element is None else element], dtype=np.int64)
+                pieces.append(add_constant(self.graph, self.namer.fresh(f"{target.name}.size{i}"), value))
+        set_input(target, slot, self._insert(node, "Concat", pieces, {"axis": 0}))
+
+    def _insert(self, node: int, op: str, inputs: Sequence[gs.Tensor], attrs: dict[str, object]) -> gs.Variable:
+        """Add a node just before node `node` and return its output."""
+        target = self.nodes[node]
+        name = self.namer.fresh(f"{target.name or target.op}.{op.lower()}")
+        out = gs.Variable(name)
+        self._before.setdefault(id(target), []).append(gs.Node(op, name, attrs, list(inputs), [out]))
+        return out
+
+    def _gather_before(self, node: int, axis: int, index: Ints) -> None:
+        target = self.nodes[node]
+        constant = add_constant(self.graph, self.namer.fresh(f"{target.name}.kept"), index.astype(np.int64))
+        set_input(target, 0, self._insert(node, "Gather", [target.inputs[0], constant], {"axis": axis}))
+
+    # --- finishing ------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Cut the weights, freeze the shapes, restate declared shapes, put inserted nodes in place, drop what fell out."""
+        self._cut_weights()
+        removed = [node for node, axes in self._frozen if self._freeze(node, axes)]
+        self._redeclare()
+        gone = {id(node) for node in removed}
+        ordered: list[gs.Node] = []
+        for node in self.graph.nodes:
+            ordered.extend(self._before.get(id(node), ()))
+            ordered.append(node)
+        self.graph.nodes = ordered
+        remove_nodes(self.graph, [node for node in ordered if id(node) in gone])
+        used_before = {name for name, c in self.analysis.model.graph.initializers.items() if len(c.outputs)}
+        for name in [n for n, c in self.graph.initializers.items() if not len(c.outputs)]:
+            constant = self.graph.initializers[name]
+            if (name in used_before or name not in self.analysis.model.graph.initializers) and not any(
+                constant is tensor for tensor in self.graph.outputs
+            ):
+                del self.graph.initializers[name]
+                self.graph.inputs = [tensor for tensor in self.graph.inputs if tensor is not constant]
+
+    def _cut_weights(self) -> None:
+        by_tensor: dict[str, list[tuple[WeightUse, Kept]]] = {}
+        for use in self.analysis.weights.values():
+            kept = {i: k for i, axis in enumerate(use.axes) if (k := self.kept(axis)) is not None}
+            by_tensor.setdefault(use.name, []).append((use, kept))
+        for name, uses in by_tensor.items():
+            if not any(kept for _, kept in uses):
+                continue
+            self._cut_tensor(name, uses)
+
+    def _cut_tensor(self, name: str, uses: Sequence[tuple[WeightUse, Kept]]) -> None:
+        use, _ = uses[0]
+        node, slot = use.sites[0]
+        tensor = self._site_tensor(node, slot, name)
+        values = constant_value(tensor)
+        assert values is not None
+        readers = sum(sum(t is tensor for t in n.inputs) for n in _distinct(tensor.outputs))
+        sites = sum(len(u.sites) for u, _ in uses)
+        held = any(tensor is out for out in self.graph.outputs)
+        variants: dict[bytes, list[tuple[WeightUse, Kept]]] = {}
+        for u, kept in uses:
+            key = b"|".join(i.to_bytes(2, "little") + k.tobytes() for i, k in sorted(kept.items()))
+            variants.setdefault(key, []).append((u, kept))
+        whole_needed = readers > sites or held or b"" in variants
+        in_place = None if whole_needed else max(variants, key=lambda key: sum(len(u.sites) for u, _ in variants[key]))
+        for key, group in variants.items():
+            kept = group[0][1]
+            if not kept:
+                continue
+            array = values
+            for axis, positions in kept.items():
+                array = np.take(array, positions, axis=axis)
+            if key == in_place:
+                self._replace(tensor, array)
+                self.kept_weights[name] = kept
+                continue
+            copy = self.namer.fresh(f"{name}.cut")
+            constant = add_constant(self.graph, copy, array)
+            for u, _ in group:
+                for node, slot in u.sites:
+                    set_input(self.nodes[node], slot, constant)
+            self.kept_weights[copy] = kept
+            self.copied_from[copy] = name
+            self.model.origin[copy] = (name, "cut apart from the uses that keep other positions")
+
+    def _site_tensor(self, node: int, slot: int, name: str) -> gs.Tensor:
+        tensor = self.nodes[node].inputs[slot]
+        if tensor.name != name:
+            raise ShapeError(f"{self.nodes[node].name}: input {slot} is {tensor.name!r}, expected the weight {name!r}; a rule restated it twice")
+        return tensor
+
+    def _replace(self, tensor: gs.Tensor, array: Array) -> None:
+        array.flags.writeable = False
+        if isinstance(tensor, gs.Constant):
+            tensor.values = array
+            self.graph.inputs = [t for t in self.graph.inputs if t is not tensor]
+            return
+        node = tensor.inputs[0]
+        node.attrs.clear()
+        node.attrs["value"] = gs.Constant("", array)
+
+    def _freeze(self, node: gs.Node, axes: Sequence[Axis]) -> bool:
+        """Make a Shape or Size node report old sizes; True when it became a constant and may go."""
+        out = node.outputs[0]
+        sizes = [axis.sizes for axis in axes]
+        if node.op == "Shape":
+            start, end = node.attrs.get("start", 0), node.attrs.get("end", len(axes))
+            axes, sizes = list(axes)[start:end], sizes[start:end]
+        if not any(self.is_cut(axis) for axis in axes):
+            return False
+        if all(axis.is_static for axis in axes):
+            old = [a for a, _ in sizes]
+            value = np.asarray(old if node.op == "Shape" else prod(old), dtype=np.int64)
+            if any(out is tensor for tensor in self.graph.outputs):
+                return self._answer(node, value)
+            redirect(self.graph, out, add_constant(self.graph, self.namer.fresh(f"{out.name}.frozen"), value))
+            return True
+        raw = gs.Variable(self.namer.fresh(f"{out.name}.new"))
+        node.outputs = [raw]
+        if node.op == "Size":
+            before = prod(f.sizes[0] for axis in axes for f in axis.factors if not isinstance(f, Rigid))
+            after = prod(self.count(Axis((f,))) for axis in axes for f in axis.factors if not isinstance(f, Rigid))
+            steps = [("Mul", np.asarray(before, dtype=np.int64)), ("Div", np.asarray(after, dtype=np.int64))]
+        else:
+            scale, shift, ratio = [], [], []
+            for axis in axes:
+                cut = self.is_cut(axis)
+                scale.append(0 if cut and axis.is_static else 1)
+                shift.append(axis.sizes[0] if cut and axis.is_static else 0)
+                ratio.append(axis)
+            steps = [("Mul", np.asarray(scale, dtype=np.int64)), ("Add", np.asarray(shift, dtype=np.int64))]
+            for place, axis in enumerate(ratio):
+                if self.is_cut(axis) and not axis.is_static:
+                    steps = self._rescale(steps, axis, place, len(ratio))
+        position = next(i for i, each in enumerate(self.graph.nodes) if each is node)
+        current = raw
+        made = []
+        for op, value in steps:
+            constant = add_constant(self.graph, self.namer.fresh(f"{out.name}.{op.lower()}"), value)
+            last = (op, value) is steps[-1] or op == steps[-1][0] and value is steps[-1][1]
+            result = out if last else gs.Variable(self.namer.fresh(f"{out.name}.step"))
+            made.append(gs.Node(op, self.namer.fresh(f"{node.name or node.op}.{op.lower()}"), {}, [current, constant], [result]))
+            current = result
+        self.graph.nodes[position + 1 : position + 1] = made
+        return False
+
+    def _rescale(self, steps: list[tuple[str, Array]], axis: Axis, place: int, rank: int) -> list[tuple[str, Array]]:
+        """A dynamic axis with a cut factor (batch x heads) reports its old length: times old over new count."""
+        loose = [f for f in axis.factors if not isinstance(f, Rigid)]
+        up, down = np.ones(rank, dtype=np.int64), np.ones(rank, dtype=np.int64)
+        up[place] = prod(f.sizes[0] for f in loose)
+        down[place] = prod(self.count(Axis((f,))) for f in loose)
+        return [*steps, ("Mul", up), ("Div", down)]
+
+    def _answer(self, node: gs.Node, value: Array) -> bool:
+        node.op = "Constant"
+        node.attrs.clear()
+        node.inputs.clear()
+        node.attrs["value"] = gs.Constant("", value)
+        return False
+
+    def _redeclare(self) -> None:
+        """Let declared shapes of intermediate tensors follow the cut."""
+        outputs = {id(tensor) for tensor in self.graph.outputs}
+        for node in self.nodes:
+            for tensor in node.outputs:
+                if not isinstance(tensor, gs.Variable) or tensor.shape is None or id(tensor) in outputs:
+                    continue
+                axes = self.analysis.env.get(tensor.name)
+                if axes is None or len(axes) != len(tensor.shape):
+                    tensor.shape = None if axes is None else tensor.shape
+                    continue
+                if any(self.is_cut(axis) for axis in axes if not axis.is_rigid):
+                    tensor.shape = [
+                        self.count(axis) if axis.is_static and self.is_cut(axis) else None if self.is_cut(axis) else old
+                        for axis, old in zip(axes, tensor.shape, strict=True)
+                    ]
+
+
+def _distinct(nodes: Sequence[gs.Node]) -> list[gs.Node]:
+    return list({id(node): node for node in nodes}.values())
+
+
+def weight_array(model: Model, name: str) -> Array:
+    """Return a weight by tensor name, whether an initializer or the output of a Constant node."""
+    constant = model.graph.initializers.get(name)
+    if constant is not None:
+        return array_of(constant)
+    for node in model.graph.nodes:
+        if node.op == "Constant" and node.outputs and node.outputs[0].name == name:
+            value = constant_value(node.outputs[0])
+            if value is not None:
+                return value
+    raise UnknownNameError(f"the model has no weight {name!r}; see list(model.weights)")
+
+
+__all__ = ["Cut", "Shrunk", "shrink", "weight_array"]

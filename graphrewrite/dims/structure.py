@@ -1,0 +1,156 @@
+"""The numeric view of an analysis: which unit sits where, what it costs, what removing it saves.
+
+A *unit* is a free label that some weight or multiply-accumulate carries. Counts are exact: a node's cost is a
+coefficient times the product of the alive counts of its axes, and a position is alive when all its labels are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+
+from graphrewrite.dims.axes import Axis, Rigid
+from graphrewrite.dims.labels import Ints
+from graphrewrite.dims.sweep import Analysis
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Costs of one kind: `coefficient[t]` times the alive counts of the axes in row t of `axes` (-1 = none)."""
+
+    coefficients: Floats
+    axes: Ints
+    nodes: Ints
+
+
+class Structure:
+    """Units, the axes they sit on, and the two cost sums.
+
+    Attributes:
+        units: label of each unit, ascending.
+        incidence: sparse [units, rows]; row r is one position of axis `row_axis[r]`.
+        macs, params: the cost terms.
+    """
+
+    def __init__(self, analysis: Analysis) -> None:
+        self.analysis = analysis
+        self._axis_of: dict[int, int] = {}
+        self._tables: list[Ints] = []
+        self._content: dict[bytes, int] = {}
+        self._held: list[Axis] = []
+        weights = [(use, axis) for use in analysis.weights.values() for axis in use.axes]
+        for axis in (*(axis for _, axis in weights), *(a for t in analysis.macs for a in t.axes), *analysis.windows):
+            self.axis_id(axis)
+        self.macs = self._terms([(t.coefficient, t.axes, t.node) for t in analysis.macs])
+        self.params = self._terms(self._weight_terms())
+        self._finish()
+
+    def axis_id(self, axis: Axis) -> int:
+        """Return the number of an axis; axes with equal rows share one. -1 for a rigid axis."""
+        if axis.is_rigid:
+            return -1
+        known = self._axis_of.get(id(axis))
+        if known is not None:
+            return known
+        rows = self.analysis.rows(axis)
+        key = rows.shape[1].to_bytes(4, "little") + rows.tobytes()
+        number = self._content.get(key)
+        if number is None:
+            number = self._content[key] = len(self._tables)
+            self._tables.append(rows)
+        self._axis_of[id(axis)] = number
+        self._held.append(axis)  # ids stay valid only while the object lives
+        return number
+
+    def rows(self, number: int) -> Ints:
+        """Return the resolved rows of an axis."""
+        return self._tables[number]
+
+    def _weight_terms(self) -> list[tuple[float, list[Axis], int]]:
+        terms = []
+        seen: set[str] = set()
+        for use in self.analysis.weights.values():
+            dtype = self.analysis.info.dtype(use.name)
+            if use.name in seen or dtype is None or np.dtype(dtype).kind in "iubO" and np.dtype(dtype).itemsize > 2:
+                continue
+            seen.add(use.name)
+            size = 1.0
+            loose = []
+            for axis in use.axes:
+                for factor in axis.factors:
+                    if isinstance(factor, Rigid):
+                        size *= factor.sizes[0]
+                    else:
+                        loose.append(Axis((factor,)))
+            terms.append((size, loose, use.sites[0][0] if use.sites else -1))
+        return terms
+
+    def _terms(self, parts: Sequence[tuple[float, list[Axis], int]]) -> Terms:
+        width = max((len(axes) for _, axes, _ in parts), default=0)
+        table = np.full((len(parts), max(width, 1)), -1, dtype=np.int64)
+        for row, (_, axes, _) in enumerate(parts):
+            for column, axis in enumerate(axes):
+                table[row, column] = self.axis_id(axis)
+        return Terms(
+            np.array([c for c, _, _ in parts], dtype=np.float64), table, np.array([n for _, _, n in parts], dtype=np.int64)
+        )
+
+    def _finish(self) -> None:
+        sizes = [len(table) for table in self._tables]
+        self.axes = len(sizes)
+        self.row_axis: Ints = np.repeat(np.arange(self.axes), sizes)
+        self.row_start: Ints = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        rows, labels = [], []
+        for number, table in enumerate(self._tables):
+            where = np.nonzero(table)
+            rows.append(where[0] + self.row_start[number])
+            labels.append(table[where])
+        row = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
+        label = np.concatenate(labels) if labels else np.zeros(0, dtype=np.int64)
+        free = self.analysis.labels.pin_number(label) == 0
+        self.units, unit = np.unique(label[free], return_inverse=True)
+        shape = (len(self.units), int(self.row_start[-1]))
+        self.incidence = csr_matrix((np.ones(len(unit)), (unit, row[free])), shape=shape)
+        self._spread = self.incidence.T.tocsr()
+        self.unit_of = {int(label): index for index, label in enumerate(self.units)}
+
+    def alive_rows(self, dead: Mask) -> Mask:
+        """Return which rows have no dead unit; `dead` is [units]."""
+        return np.asarray(self._spread @ dead.astype(np.float64) == 0)
+
+    def alive_counts(self, alive: Mask) -> Floats:
+        """Return the alive length of each axis, one more entry (1) standing for "no axis"."""
+        counts = np.bincount(self.row_axis, weights=alive, minlength=self.axes)
+        return np.append(counts, 1.0)
+
+    def total(self, terms: Terms, dead: Mask) -> float:
+        """Return a cost with these units removed."""
+        return float(self._values(terms, self.alive_counts(self.alive_rows(dead))).sum())
+
+    def _values(self, terms: Terms, counts: Floats) -> Floats:
+        return np.asarray(terms.coefficients * counts[terms.axes].prod(axis=1))
+
+    def savings(self, terms: Terms, dead: Mask) -> Floats:
+        """Return what removing each unit alone would save now, [units] (to first order, exact on distinct axes)."""
+        alive = self.alive_rows(dead)
+        counts = self.alive_counts(alive)
+        values = self._values(terms, counts)
+        weight = np.zeros(self.axes + 1)
+        for column in range(terms.axes.shape[1]):
+            axis = terms.axes[:, column]
+            weight += np.bincount(np.where(axis < 0, self.axes, axis), weights=values / np.maximum(counts[axis], 1), minlength=self.axes + 1)
+        return np.asarray(self.incidence @ (weight[self.row_axis] * alive))
+
+    def signatures(self) -> npt.NDArray[np.uint64]:
+        """Return a hash per unit that is equal for units with the same memberships (axis and multiplicity)."""
+        rng = np.random.default_rng(20260101)
+        mark = rng.integers(1, 2**63, size=self.axes, dtype=np.uint64)
+        coo = self.incidence.tocoo()
+        result = np.zeros(len(self.units), dtype=np.uint64)
+        np.add.at(result, coo.row, mark[self.row_axis[coo.col]])
+        return result
