@@ -3,7 +3,21 @@
 from graphrewrite.ir.build import Builder
 from graphrewrite.ir.edit import Namer
 from graphrewrite.ir.model import Model
+from graphrewrite.ir.shapes import ShapeInfo, infer
+from graphrewrite.ir.symbols import Dim, Sym
 from graphrewrite.ir.values import Array, array_of, constant_value
 from graphrewrite.ir.weights import Weights
 
-__all__ = ["Array", "Builder", "Model", "Namer", "Weights", "array_of", "constant_value"]
+__all__ = [
+    "Array",
+    "Builder",
+    "Dim",
+    "Model",
+    "Namer",
+    "ShapeInfo",
+    "Sym",
+    "Weights",
+    "array_of",
+    "constant_value",
+    "infer",
+]

@@ -1,0 +1,129 @@
+"""Shapes, element types and small values of every tensor, with symbolic sizes, in one forward sweep.
+
+`infer(model)` costs some ten microseconds per node and runs nothing. A size is an int (the same for all inputs) or a
+`Sym`. A value is known when it hangs on the sizes of the inputs only, never on their contents.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from graphrewrite.ir.model import Model
+from graphrewrite.ir.shape_rules import Sweep
+from graphrewrite.ir.shape_rules.call import VALUE_LIMIT, DType, Shape, key_of
+from graphrewrite.ir.shape_rules.evaluate import in_world
+from graphrewrite.ir.symbols import Dim, Real, Sym, Symbols, sample_of
+from graphrewrite.ir.values import Array
+from graphrewrite.ir.worlds import declare_inputs, first_sizes, other_sizes
+
+# How often other sample sizes are tried when the first ones contradict the graph.
+_TRIALS = 5
+
+
+def infer(model: Model) -> "ShapeInfo":
+    """Find out the shapes, types and small values of all tensors of the main graph.
+
+    The sample sizes of symbolic inputs are chosen so that they fit the graph as far as a few trials can tell: a
+    convolution's input is made large enough, an axis that meets a constant one gets its size.
+    """
+    functions = {key_of(function.name, function.domain): function for function in model.functions}
+    sizes = first_sizes(model.inputs)
+    best: Sweep | None = None
+    best_sizes = sizes
+    for _ in range(_TRIALS):
+        symbols = Symbols()
+        sweep = Sweep(symbols, model.opsets, functions)
+        sweep.declare(model.graph.initializers.values())
+        declare_inputs(sweep, model.inputs, sizes)
+        sweep.run(model.graph.nodes)
+        for tensor in model.graph.outputs:
+            sweep.settle(tensor)
+        if best is None or _trouble(sweep) < _trouble(best):
+            best, best_sizes = sweep, sizes
+        if not _trouble(sweep):
+            break
+        changed = other_sizes(symbols, sizes)
+        if changed is None:
+            break
+        sizes = changed
+    assert best is not None
+    inputs = {tensor.name: best.shapes.get(tensor.name) for tensor in model.inputs}
+    return ShapeInfo(best, inputs, best_sizes)
+
+
+def _trouble(sweep: Sweep) -> int:
+    return len(sweep.symbols.conflicts) + sweep.symbols.too_small
+
+
+class ShapeInfo:
+    """What `infer` found, by tensor name; names that are not of the main graph are unknown.
+
+    Attributes:
+        problems: nodes whose rule stumbled, as "node: reason" (their outputs are unknown or as declared).
+        samples: symbolic input size -> its number in world 0 and in world 1.
+    """
+
+    def __init__(
+        self, sweep: Sweep, inputs: Mapping[str, Shape | None], samples: Mapping[str, tuple[int, int]]
+    ) -> None:
+        self._sweep = sweep
+        self._inputs = inputs
+        self.problems: tuple[str, ...] = tuple(sweep.problems)
+        self.samples: dict[str, tuple[int, int]] = dict(samples)
+
+    def shape(self, name: str) -> tuple[Dim, ...] | None:
+        """Return a tensor's shape, None when its rank is unknown; sizes known to vary are Syms."""
+        return self._sweep.shapes.get(name)
+
+    def dtype(self, name: str) -> np.dtype[np.generic] | None:
+        """Return a tensor's element type (ml_dtypes for bf16, fp8 and the sub-byte types)."""
+        return self._sweep.dtypes.get(name)
+
+    def value(self, name: str) -> Array | None:
+        """Return the value of at most 4096 elements of a tensor that does not hang on the contents of inputs.
+
+        Elements that vary with the sizes of the inputs are Syms (integers) or Reals (floats); the array then has dtype
+        object. None when the value is long, or when any element hangs on contents.
+        """
+        found = self._value(name)
+        if found is None or found.dtype != object:
+            return found
+        for item in found.reshape(-1).tolist():
+            if isinstance(item, (Sym, Real)) and None in item.sample:
+                return None
+        return found
+
+    def sizes(self, name: str, world: int = 0) -> tuple[int, ...] | None:
+        """Return a tensor's shape as numbers, in sample world 0 or 1; None when any of them is unknown."""
+        shape = self._sweep.shapes.get(name)
+        if shape is None:
+            return None
+        sizes = [sample_of(dim, world) for dim in shape]
+        return None if any(size is None or size < 0 for size in sizes) else tuple(sizes)  # type: ignore[arg-type]
+
+    def numbers(self, name: str, world: int = 0) -> Array | None:
+        """Return a tensor's value as numbers, in sample world 0 or 1."""
+        found = self._value(name)
+        return None if found is None else in_world(found, world, self._sweep.dtypes.get(name))
+
+    def sample_shapes(self, world: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the graph inputs in sample world 0 or 1; inputs of unknown rank are left out."""
+        shapes = {}
+        for name, shape in self._inputs.items():
+            if shape is not None:
+                shapes[name] = tuple(size or 0 for size in (sample_of(dim, world) for dim in shape))
+        return shapes
+
+    def _value(self, name: str) -> Array | None:
+        sweep = self._sweep
+        found = sweep.values.get(name)
+        if found is None and name in sweep.stored:
+            count = 1
+            for dim in sweep.shapes[name]:
+                count *= dim  # type: ignore[assignment]
+            if count <= VALUE_LIMIT:
+                found = sweep.values[name] = sweep.read(name)
+        return found
+
+
+__all__ = ["DType", "ShapeInfo", "infer"]

@@ -1,0 +1,166 @@
+"""Sample worlds: two sets of numbers for the symbolic sizes of a model's inputs, chosen so that the graph can run.
+
+An axis 0 has 2 and 3, image-like axes 64 and 96, all others 8 and 12. One name is one size wherever it occurs. Where
+these contradict the graph (an axis meets a constant of another size, a window does not fit), others are tried.
+"""
+
+import ast
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from graphrewrite.ir.shape_rules.sweep import Sweep
+from graphrewrite.ir.symbols import Dim, Sym, Symbols, floor_div, sample_of
+
+Sizes = dict[str, tuple[int, int]]
+
+_BATCH = (2, 3)
+_IMAGE = (64, 96)
+_SEQUENCE = (8, 12)
+# A window that does not fit: sizes other than the batch grow by this factor.
+_GROWTH = 4
+# Beyond this an axis is not made longer.
+_LONGEST = 1 << 17
+
+
+def first_sizes(inputs: Iterable[gs.Variable]) -> Sizes:
+    """Choose numbers for every symbolic size of the inputs; computed sizes such as "past + 1" are left out."""
+    roles: dict[str, tuple[int, int]] = {}
+    declared = list(inputs)
+    plain = _plain_names(declared)
+    for tensor in declared:
+        for axis, dim in enumerate(tensor.shape or ()):
+            name = symbol_name(tensor, axis, dim)
+            if name is None or _expression(name, plain) is not None:
+                continue
+            role = _role(tensor, axis)
+            # Of several roles of one name the batch counts most, then the image.
+            if name not in roles or role < roles[name]:
+                if name in roles and roles[name] == _BATCH:
+                    continue
+                roles[name] = role if role == _BATCH else max(role, roles.get(name, role))
+    return roles
+
+
+def _role(tensor: gs.Variable, axis: int) -> tuple[int, int]:
+    if axis == 0:
+        return _BATCH
+    shape = tensor.shape
+    floats = (
+        tensor.dtype is None or np.dtype(tensor.dtype).kind not in "iub" or np.dtype(tensor.dtype) == np.uint8
+    )
+    if floats and len(shape) in (4, 5):
+        first, last = isinstance(shape[1], (int, np.integer)), isinstance(shape[-1], (int, np.integer))
+        if axis >= 2 and (first or not last):
+            return _IMAGE
+        if last and not first and axis < len(shape) - 1:
+            return _IMAGE
+    return _SEQUENCE
+
+
+def symbol_name(tensor: gs.Variable, axis: int, dim: object) -> str | None:
+    """Return the name of a symbolic axis (an unnamed one is called after its place), None for a static axis."""
+    if isinstance(dim, (int, np.integer)) and dim >= 0:
+        return None
+    return dim if isinstance(dim, str) and dim else f"{tensor.name}.{axis}"
+
+
+def declare_inputs(sweep: Sweep, inputs: Sequence[gs.Variable], sizes: Mapping[str, tuple[int, int]]) -> None:
+    """File shapes and types of the inputs, naming their symbolic sizes."""
+    plain = _plain_names(inputs)
+    for tensor in inputs:
+        if tensor.dtype is not None:
+            sweep.dtypes[tensor.name] = np.dtype(tensor.dtype)
+        if tensor.shape is None:
+            continue
+        shape: list[Dim] = []
+        for axis, dim in enumerate(tensor.shape):
+            name = symbol_name(tensor, axis, dim)
+            if name is None:
+                shape.append(int(dim))
+                continue
+            tree = _expression(name, plain)
+            known = None if tree is None else _value_of(tree, sweep.symbols, sizes)
+            shape.append(sweep.symbols.size(name, sizes.get(name, _SEQUENCE)) if known is None else known)
+        sweep.shapes[tensor.name] = tuple(shape)
+
+
+def other_sizes(symbols: Symbols, sizes: Sizes) -> Sizes | None:
+    """Return sizes that mend what the last sweep found contradictory, None when nothing can be done about it."""
+    changed = dict(sizes)
+    for a, b in symbols.conflicts:
+        _make_equal(a, b, changed)
+    if changed == sizes and symbols.too_small:
+        for name, pair in sizes.items():
+            if pair[0] > _BATCH[1] and pair[1] * _GROWTH <= _LONGEST:
+                changed[name] = (pair[0] * _GROWTH, pair[1] * _GROWTH)
+    return None if changed == sizes else changed
+
+
+def _make_equal(a: Dim, b: Dim, sizes: Sizes) -> None:
+    """Solve a == b for one named size that occurs linearly; the other sizes keep their numbers."""
+    difference = a - b
+    if not isinstance(difference, Sym):
+        return
+    for monomial, factor in reversed(difference.terms):
+        if len(monomial) != 1:
+            continue
+        atom = difference.table.atoms[monomial[0]]
+        name = str(atom.args[0])
+        if atom.kind != "size" or name not in sizes or _uses(difference, monomial[0]) > 1:
+            continue
+        solved = []
+        for world in (0, 1):
+            total = sample_of(difference, world)
+            if total is None:
+                break
+            number, remainder = divmod(sizes[name][world] * factor - total, factor)
+            if remainder or number < 1 or number > _LONGEST:
+                break
+            solved.append(number)
+        if len(solved) == 2:
+            sizes[name] = (solved[0], solved[1])
+            return
+
+
+def _uses(dim: Sym, index: int) -> int:
+    return sum(index in monomial for monomial, _ in dim.terms)
+
+
+def _plain_names(inputs: Iterable[gs.Variable]) -> frozenset[str]:
+    names = {dim for tensor in inputs for dim in tensor.shape or () if isinstance(dim, str)}
+    return frozenset(name for name in names if name.isidentifier())
+
+
+def _expression(name: str, plain: frozenset[str]) -> ast.expr | None:
+    """Parse a dimension such as "past + 1" whose names are all dimensions themselves; None for any other name."""
+    if name in plain:
+        return None
+    try:
+        tree = ast.parse(name, mode="eval").body
+    except (SyntaxError, ValueError):
+        return None
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return tree if names and names <= plain and not isinstance(tree, ast.Name) else None
+
+
+def _value_of(tree: ast.expr, symbols: Symbols, sizes: Mapping[str, tuple[int, int]]) -> Dim | None:
+    if isinstance(tree, ast.Name):
+        return symbols.size(tree.id, sizes.get(tree.id, _SEQUENCE))
+    if isinstance(tree, ast.Constant):
+        return tree.value if isinstance(tree.value, int) else None
+    if not isinstance(tree, ast.BinOp):
+        return None
+    left, right = _value_of(tree.left, symbols, sizes), _value_of(tree.right, symbols, sizes)
+    if left is None or right is None:
+        return None
+    if isinstance(tree.op, ast.Add):
+        return left + right
+    if isinstance(tree.op, ast.Sub):
+        return left - right
+    if isinstance(tree.op, ast.Mult):
+        return left * right
+    if isinstance(tree.op, ast.FloorDiv) and (isinstance(right, Sym) or right > 0):
+        return floor_div(left, right)
+    return None
