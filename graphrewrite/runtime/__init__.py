@@ -1,1 +1,6 @@
-"""(being written)"""
+"""Running models in onnxruntime: sessions, sample inputs, latency. Importing this room does not load onnxruntime."""
+
+from graphrewrite.runtime.inputs import candidates, fits, sample_inputs
+from graphrewrite.runtime.session import Feeds, run, run_session, session
+
+__all__ = ["Feeds", "candidates", "fits", "run", "run_session", "sample_inputs", "session"]
