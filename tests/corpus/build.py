@@ -26,7 +26,13 @@ from tests.corpus.spec import Spec
 
 SOURCES = (
     "plain_convs",
+    "plain_images",
+    "plain_generators",
+    "plain_recurrent",
+    "plain_attention",
+    "plain_tables",
     "torchvision_models",
+    "timm_models",
 )
 SECONDS_PER_FILE = 240
 
@@ -37,6 +43,7 @@ def main() -> int:
     # onnxruntime and torch would each start a thread per core in every process.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     chosen, absent = _specs()
+    names = {spec.name for spec in chosen}
     chosen = [spec for spec in chosen if not options.core or spec.core]
     chosen = [spec for spec in chosen if any(fnmatch.fnmatch(spec.name, p) for p in options.only)]
     chosen.sort(key=lambda spec: not spec.core)
@@ -51,6 +58,8 @@ def main() -> int:
     cache = _Cache(cache_folder())
     todo = [spec for spec in chosen if options.force or not cache.knows(spec.name, options.retry)]
     print(f"{len(chosen)} chosen, {len(todo)} to build, cache {cache.folder}")
+    if not absent:
+        cache.forget({*cache.entries, *cache.failures} - names)
     _build_all(todo, cache, options.jobs)
     size = sum(entry.path.stat().st_size for entry in cache.entries.values())
     architectures = {entry.architecture for entry in cache.entries.values()}
@@ -114,6 +123,14 @@ class _Cache:
 
     def fail(self, name: str, reason: str) -> None:
         self.failures[name] = reason
+        self._write()
+
+    def forget(self, names: set[str]) -> None:
+        """Remove what no source describes any more."""
+        for name in names:
+            self.failures.pop(name, None)
+            if name in self.entries:
+                self.entries.pop(name).path.unlink(missing_ok=True)
         self._write()
 
     def _write(self) -> None:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from tests.corpus.blocks import ChannelNorm, ConvBnAct, Head, Lambda, Residual
 from tests.corpus.index import Feed
 from tests.corpus.spec import Spec
-from tests.corpus.torch_nets import BOTH, Net, Variant, dyn, half, image, norms_kept, raw, specs, static, ts
+from tests.corpus.torch_nets import BOTH, Variant, dyn, half, image, net, norms_kept, raw, specs, static, ts
 
 
 def residual_net() -> nn.Module:
@@ -378,9 +378,5 @@ def specs_of_source() -> list[Spec]:
     )
     found: list[Spec] = []
     for name, make, feeds, variants, core in table:
-        found += specs(name, "cnn", "plain", partial(_net, make, feeds), variants, core)
+        found += specs(name, "cnn", "plain", partial(net, make, feeds), variants, core)
     return found
-
-
-def _net(make: Callable[[], nn.Module], feeds: tuple[Feed, ...]) -> Net:
-    return Net(make(), feeds)

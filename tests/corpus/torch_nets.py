@@ -73,6 +73,12 @@ def raw(opset: int = 18) -> Variant:
 
 
 BOTH = (ts(), dyn())
+KEPT = (ts(13), dyn(18), norms_kept(ts(13)))
+
+
+def net(make: Callable[[], nn.Module], feeds: tuple[Feed, ...]) -> Net:
+    """A net whose module is made late, for use with `partial` in a table."""
+    return Net(make(), feeds)
 
 
 def image(size: int = 32, channels: int = 3) -> tuple[Feed, ...]:
@@ -112,22 +118,22 @@ class _Export:
         torch.set_num_threads(1)
         # The fused encoder layer of eval mode has no ONNX form.
         torch.backends.mha.set_fastpath_enabled(False)
-        net = self.make()
+        made = self.make()
+        module, feeds = made.module, made.feeds
         rng = np.random.default_rng(seed)
-        arguments = _arguments(net.feeds, 2, rng)
-        many = _arguments(net.feeds, 4, rng)
-        randomise(net.module, lambda: net.module(*many), seed)
-        feeds = net.feeds
+        arguments = _arguments(feeds, 2, rng)
+        many = _arguments(feeds, 4, rng)
+        randomise(module, lambda: module(*many), seed)
         if self.variant.half:
-            net.module.half()
+            module.half()
             feeds = tuple(replace(f, dtype="float16") if f.dtype == "float32" else f for f in feeds)
             arguments = _arguments(feeds, 2, rng)
         if self.variant.dynamic and any(None in feed.shape for feed in feeds):
-            proto = _export(copy.deepcopy(net.module), arguments, feeds, self.variant)
+            proto = _export(copy.deepcopy(module), arguments, feeds, self.variant)
             if _declares_batch(proto, feeds) and all(runs_at(proto, feeds, batch) for batch in (1, 3)):
                 return Built(proto, _present(proto, feeds))
         fixed = tuple(replace(f, shape=tuple(2 if s is None else s for s in f.shape)) for f in feeds)
-        proto = _export(net.module, arguments, fixed, self.variant)
+        proto = _export(module, arguments, fixed, self.variant)
         return Built(proto, _present(proto, fixed))
 
 

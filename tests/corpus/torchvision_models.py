@@ -12,13 +12,25 @@ from torch import Tensor, nn
 from tests.corpus.index import Feed
 from tests.corpus.spec import Family, Spec
 from tests.corpus.stubs import import_torchvision
-from tests.corpus.torch_nets import BOTH, Net, Variant, dyn, half, image, norms_kept, raw, specs, static, ts
+from tests.corpus.torch_nets import (
+    BOTH,
+    KEPT,
+    Net,
+    Variant,
+    dyn,
+    half,
+    image,
+    norms_kept,
+    raw,
+    specs,
+    static,
+    ts,
+)
 
 torchvision = import_torchvision()
 models = torchvision.models
 
 OLD_AND_NEW = (ts(11), dyn(18))
-KEPT = (ts(13), dyn(18), norms_kept(ts(13)))
 # Name, picture size, variants, whether in the core set; all others as the library builds them.
 CLASSIFIERS: tuple[tuple[str, int, tuple[Variant, ...], bool], ...] = (
     ("resnet18", 32, (ts(13), dyn(18), norms_kept(ts(9))), True),
@@ -278,7 +290,7 @@ def specs_of_source() -> list[Spec]:
         ("efficientnet_v2", "cnn", efficientnet_v2, KEPT, False),
         ("swin_v1_tv", "transformer", partial(swin, False), BOTH, True),
         ("swin_v2_tv", "transformer", partial(swin, True), BOTH, False),
-        ("vit_tv", "transformer", vit, (ts(14), dyn(18), static(ts(11))), True),
+        ("vit_tv", "transformer", vit, (ts(14), dyn(18), static(ts(14))), True),
         ("maxvit_tv", "hybrid", maxvit, BOTH, False),
         ("lraspp", "segmentation", partial(segmenter, "lraspp_mobilenet_v3_large"), OLD_AND_NEW, False),
         ("deeplabv3", "segmentation", partial(small_resnet_segmenter, "deeplab"), OLD_AND_NEW, True),
