@@ -28,10 +28,16 @@ class Rigid:
 
 @dataclass(eq=False)
 class Rows:
-    """A factor with labels [positions, labels per position]; every split of it yields digits of one joint."""
+    """A factor with labels [positions, labels per position]; every split of it yields digits of one joint.
+
+    `order` is set when the factor is another block's rows in another order: position i is position `order[i]` of the
+    block `shuffled`.
+    """
 
     labels: Ints
     joint: "Joint | None" = None
+    shuffled: "Joint | None" = None
+    order: Ints | None = None
 
     @property
     def sizes(self) -> Pair:
@@ -286,8 +292,8 @@ def merge_digits(factors: Sequence[Factor]) -> tuple[Factor, ...]:
             stop = index
             while stop < len(merged) and isinstance(merged[stop], Digit) and merged[stop].joint is factor.joint:  # type: ignore[union-attr]
                 stop += 1
-            whole = permuted_rows([f for f in merged[index:stop] if isinstance(f, Digit)])
-            result.extend([Rows(whole)] if whole is not None else merged[index:stop])
+            whole = _whole([f for f in merged[index:stop] if isinstance(f, Digit)])
+            result.extend([whole] if whole is not None else merged[index:stop])
             index = stop
         else:
             result.append(factor)
@@ -295,13 +301,15 @@ def merge_digits(factors: Sequence[Factor]) -> tuple[Factor, ...]:
     return tuple(result) or (Rigid((1, 1)),)
 
 
-def permuted_rows(digits: Sequence[Digit]) -> Ints | None:
+def _whole(digits: Sequence[Digit]) -> Rows | None:
     """Return the rows that a complete set of a joint's digits stands for in this order, None when incomplete."""
     order = permutation(digits)
-    flat = digits[0].joint.labels
+    joint = digits[0].joint
     if order is None:
         return None
-    return flat if (order[1:] > order[:-1]).all() else flat[order]
+    if (order[1:] > order[:-1]).all():
+        return Rows(joint.labels, joint)
+    return Rows(joint.labels[order], shuffled=joint, order=order)
 
 
 def permutation(digits: Sequence[Digit]) -> Ints | None:

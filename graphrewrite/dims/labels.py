@@ -33,6 +33,7 @@ class Labels:
         self.reasons: list[str] = [""]
         self._reason_of: dict[str, int] = {}
         self.epoch = 0
+        self.is_closed = False
 
     @property
     def count(self) -> int:
@@ -41,6 +42,8 @@ class Labels:
 
     def fresh(self, n: int) -> Ints:
         """Return rows [n, 1] of new labels."""
+        if self.is_closed:
+            raise ShapeError("a label was asked for after the analysis was closed; this is a defect of a dimension rule")
         start, stop = self._count, self._count + n
         if stop > len(self._parent):
             size = max(2 * len(self._parent), stop)
@@ -141,9 +144,10 @@ class Labels:
         pinned = self._pin[flat] > 0
         if pinned.any():
             has_free = ((flat > 0) & ~pinned).any(axis=1)
-            first = np.where(pinned & ~has_free[:, None], flat, np.iinfo(np.int64).max).min(axis=1)
+            stuck = pinned.any(axis=1) & ~has_free
+            first = np.where(pinned, flat, np.iinfo(np.int64).max).min(axis=1)
             flat = np.where(pinned, 0, flat)
-            flat[~has_free, 0] = first[~has_free]
+            flat[stuck, 0] = first[stuck]
         flat = np.sort(flat, axis=1)
         repeated = np.zeros(flat.shape, dtype=bool)
         repeated[:, 1:] = flat[:, 1:] == flat[:, :-1]
@@ -153,6 +157,21 @@ class Labels:
         if not used.all():
             flat = flat[:, used] if used.any() else flat[:, -1:]
         return flat
+
+    def columns(self, rows: Ints) -> Ints:
+        """Return unexpanded representatives column by column, pinned ones as 0.
+
+        Unlike `resolve` nothing is sorted: a column keeps its role (a head, a dim of a head) from row to row.
+        """
+        flat = self._terminals(rows)
+        flat = np.where(self._pin[flat] > 0, 0, flat)
+        if flat.shape[1] == 1:
+            return flat
+        keep: list[int] = []
+        for column in range(flat.shape[1]):
+            if flat[:, column].any() and not any((flat[:, column] == flat[:, k]).all() for k in keep):
+                keep.append(column)
+        return flat[:, keep] if keep else flat[:, :1]
 
     def _terminals(self, rows: Ints) -> Ints:
         flat = self.find(rows)
@@ -187,7 +206,7 @@ class Labels:
             if a.shape[1] == 1 and b.shape[1] == 1:
                 self._unify_single(a[:, 0], b[:, 0], why)
                 return
-            self._unify_wide(a, b, why)
+            self._unify_wide(a, b, self.columns(x), self.columns(y), why)
         a, b = self.resolve(x), self.resolve(y)
         width = max(a.shape[1], b.shape[1])
         differ = (_widen(a, width) != _widen(b, width)).any(axis=1)
@@ -203,7 +222,8 @@ class Labels:
         both = ~(empty_a | empty_b)
         self.union(a[both], b[both])
 
-    def _unify_wide(self, a: Ints, b: Ints, why: str) -> None:
+    def _unify_wide(self, a: Ints, b: Ints, roles_a: Ints, roles_b: Ints, why: str) -> None:
+        """Take one step towards equal rows; `a`, `b` are sorted, `roles_*` are the same rows column by column."""
         size_a, size_b = (a > 0).sum(axis=1), (b > 0).sum(axis=1)
         for side, size, other in ((a, size_a, b), (b, size_b, a)):
             # A pinned or empty row means always alive: so is everything it meets.
@@ -217,12 +237,12 @@ class Labels:
         if single.any():
             self.union(a[single].max(axis=1), b[single].max(axis=1))
             return
-        for side, size, other in ((a, size_a, b), (b, size_b, a)):
+        for side, size, other in ((a, size_a, roles_b), (b, size_b, roles_a)):
             lone = np.flatnonzero(size == 1)
             if len(lone):
                 self._bind_rows(side[lone].max(axis=1), other[lone])
                 return
-        self._align(a, b, why)
+        self._align(roles_a, roles_b, why)
 
     def _bind_rows(self, lone: Ints, rows: Ints) -> None:
         """Let each label of `lone` stand for the row beside it."""
@@ -278,18 +298,11 @@ class Labels:
             self.pin(b, f"{why}: incommensurable splits of one axis")
             return
         dims = [chain[i + 1] // chain[i] for i in range(len(chain) - 1)][::-1]
+        if len(dims) < 2:
+            self._merge_rows(a, b)
+            return
         for x, y in zip(self.digits(a, dims, why), self.digits(b, dims, why), strict=True):
-            x, y = self.resolve(x), self.resolve(y)
-            if x.shape[1] == y.shape[1] == 1:
-                self._unify_single(x[:, 0], y[:, 0], why)
-            elif not (x.shape == y.shape and (x == y).all()):
-                size_x, size_y = (x > 0).sum(axis=1), (y > 0).sum(axis=1)
-                if (size_x <= 1).all() and (size_x > 0).all():
-                    self._bind_rows(x.max(axis=1), y)
-                elif (size_y <= 1).all() and (size_y > 0).all():
-                    self._bind_rows(y.max(axis=1), x)
-                else:
-                    self._merge_rows(x, y)
+            self.unify(x, y, why)
 
     def digits(self, rows: Ints, dims: Sequence[int], why: str) -> list[Ints]:
         """See an axis of length prod(dims) as several axes; return rows for each.
@@ -303,7 +316,7 @@ class Labels:
         if len(sizes) == 1:
             return [rows]
         for _ in range(64):
-            flat = self.resolve(rows)
+            flat = self.columns(rows)
             cube = flat.reshape(*sizes, flat.shape[1])
             wide = next((c for c in range(flat.shape[1]) if len(self._varies(cube[..., c])) > 1), None)
             if wide is None:
@@ -311,7 +324,7 @@ class Labels:
             self._expand_column(cube[..., wide], self._varies(cube[..., wide]), why)
         else:
             self.pin(rows, f"{why}: split too entangled to express")
-            flat = self.resolve(rows)
+            flat = self.columns(rows)
             cube = flat.reshape(*sizes, flat.shape[1])
         result = []
         for axis, size in enumerate(sizes):

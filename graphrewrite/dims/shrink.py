@@ -59,6 +59,7 @@ class Cut:
         self._kept: dict[int, tuple[Axis, Ints | None]] = {}
         self._before: dict[int, list[gs.Node]] = {}
         self._frozen: list[tuple[gs.Node, list[Axis]]] = []
+        self._dropped: list[gs.Node] = []
 
     # --- what is kept ---------------------------------------------------------------------------------------------
 
@@ -174,6 +175,26 @@ class Cut:
         array = new.astype(dtype)
         self._feed(node, slot, array.reshape(-1, 1) if column else array if len(shape) == 1 else array.reshape(shape))
 
+    def set_shuffle(self, node: int, source: str, axis_number: int, axis: Axis, order: Ints) -> None:
+        """Replace the end of a shuffle by one Gather from its beginning; what lay between falls out."""
+        kept = self.kept(axis)
+        assert kept is not None
+        from_old = order[kept]
+        place = np.zeros(len(order), dtype=np.int64)
+        place[np.sort(from_old)] = np.arange(len(from_old))
+        target = self.nodes[node]
+        tensor = target.inputs[0]
+        between = []
+        while tensor.name != source:
+            between.append(tensor.inputs[0])
+            tensor = tensor.inputs[0].inputs[0]
+        index = add_constant(self.graph, self.namer.fresh(f"{target.name}.shuffle"), place[from_old])
+        target.op = "Gather"
+        target.attrs.clear()
+        target.attrs["axis"] = axis_number
+        target.inputs = [tensor, index]
+        self._dropped.extend(between)
+
     def freeze(self, node: int, axes: Sequence[Axis]) -> None:
         """Let a Shape or Size node report the old sizes; done at the end, when its consumers are known."""
         self._frozen.append((self.nodes[node], list(axes)))
@@ -238,7 +259,7 @@ class Cut:
     def finish(self) -> None:
         """Cut the weights, freeze the shapes, restate declared shapes, put inserted nodes in place, drop what fell out."""
         self._cut_weights()
-        removed = [node for node, axes in self._frozen if self._freeze(node, axes)]
+        removed = [node for node, axes in self._frozen if self._freeze(node, axes)] + self._dropped
         self._redeclare()
         gone = {id(node) for node in removed}
         ordered: list[gs.Node] = []
@@ -380,7 +401,9 @@ class Cut:
     def _redeclare(self) -> None:
         """Let declared shapes of intermediate tensors follow the cut."""
         outputs = {id(tensor) for tensor in self.graph.outputs}
-        for node in self.nodes:
+        for index, node in enumerate(self.nodes):
+            if index in self.analysis.bypassed:
+                continue
             for tensor in node.outputs:
                 if not isinstance(tensor, gs.Variable) or tensor.shape is None or id(tensor) in outputs:
                     continue

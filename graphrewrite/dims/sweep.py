@@ -108,6 +108,8 @@ class Analysis:
     loose: list[tuple[int, str]] = field(default_factory=list)
     refused: dict[str, list[str]] = field(default_factory=dict)
     contracted: set[tuple[int, int, int]] = field(default_factory=set)
+    bypassed: set[int] = field(default_factory=set)
+    positions: dict[int, int] = field(default_factory=dict)
 
     def rows(self, axis: Axis, why: str = "") -> Ints:
         """Return an axis's rows, resolved."""
@@ -348,6 +350,10 @@ class Step:
         for tensor in tensors:
             for axis in self.analysis.env.get(tensor.name) or ():
                 self.pin(axis, why)
+        for slot, tensor in enumerate(self.node.inputs):  # constants this rule had read before it gave up
+            for key in ((tensor.name, self.index, slot), (tensor.name, -1, -1)):
+                for axis in self.analysis.weights[key].axes if key in self.analysis.weights else ():
+                    self.pin(axis, why)
         self._read.update(range(len(self.node.inputs)))
         for tensor in self.node.outputs:
             sizes = pairs(self.analysis.info, tensor.name)
@@ -385,7 +391,7 @@ def analyse(model: Model, info: ShapeInfo | None = None) -> Analysis:
     from graphrewrite.dims import rules as _  # noqa: F401  (fills the rule table)
 
     info = info or infer(model)
-    result = Analysis(model, info, Labels())
+    result = Analysis(model, info, Labels(), positions={id(node): i for i, node in enumerate(model.graph.nodes)})
     for tensor in model.graph.inputs:
         sizes = pairs(info, tensor.name)
         if isinstance(tensor, gs.Variable):
@@ -397,7 +403,18 @@ def analyse(model: Model, info: ShapeInfo | None = None) -> Analysis:
     for tensor in model.graph.outputs:
         for axis in result.env.get(tensor.name) or ():
             pin_axis(result.labels, axis, f"graph output {tensor.name}")
+    _settle(result)
     return result
+
+
+def _settle(analysis: Analysis) -> None:
+    """Refine the digits still open, unless a shuffle bypasses them; from here on labels do not change."""
+    for index, name in analysis.loose:
+        axes = analysis.env[name]
+        if index not in analysis.bypassed and axes is not None:
+            analysis.env[name] = [_forced(analysis.labels, axis, "split") if axis.digits else axis for axis in axes]
+    analysis.restates = [restate for restate in analysis.restates if restate.node not in analysis.bypassed]
+    analysis.labels.is_closed = True
 
 
 def _visit(analysis: Analysis, step: Step) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphrewrite.dims.axes import ONE, Axis, of_rows, rigid
+from graphrewrite.dims.axes import ONE, Axis, Factor, Rows, of_rows, rigid, same
 from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.sweep import Step, rule
 
@@ -18,8 +18,55 @@ def reshape(s: Step) -> None:
     x = s.axes(0)
     s.ignore(1)
     out = s.reshaped(x, s.out_sizes())
-    s.restate(out, lambda cut: cut.set_target(s.index, 1, out))
     s.out(out)
+    shuffle = _shuffle(s, out)
+    if shuffle is None:
+        s.restate(out, lambda cut: cut.set_target(s.index, 1, out))
+        return
+    source, axis, order = shuffle
+    s.restate([out[axis]], lambda cut: cut.set_shuffle(s.index, source, axis, out[axis], order))
+
+
+def _shuffle(s: Step, out: list[Axis]) -> tuple[str, int, Ints] | None:
+    """Recognise a permutation of one axis, written as reshapes and transposes, by its effect.
+
+    Returns (tensor that is permuted, axis, where each position comes from) when everything between that tensor and here
+    only moves data and is read by nobody else: a cut can then be one Gather, and no tie is needed.
+    """
+    shuffled = [(i, axis.factors[0]) for i, axis in enumerate(out) if len(axis.factors) == 1 and _is_shuffled(axis.factors[0])]
+    if len(shuffled) != 1:
+        return None
+    number, rows = shuffled[0]
+    assert isinstance(rows, Rows) and rows.shuffled is not None and rows.order is not None
+    nodes = s.analysis.positions
+    passed: list[int] = []
+    tensor = s.node.inputs[0]
+    for _ in range(8):
+        if len(tensor.outputs) != 1 or len(tensor.inputs) != 1 or any(tensor is t for t in s.analysis.model.graph.outputs):
+            return None
+        node = tensor.inputs[0]
+        if node.op not in ("Reshape", "Transpose", "Identity", "Squeeze", "Unsqueeze") or id(node) not in nodes:
+            return None
+        passed.append(nodes[id(node)])
+        tensor = node.inputs[0]
+        axes = s.analysis.env.get(tensor.name)
+        if axes is None:
+            return None
+        if len(axes) == len(out) and all(
+            (i == number and len(a.factors) == 1 and _is_block(a.factors[0], rows)) or (i != number and same(a, b))
+            for i, (a, b) in enumerate(zip(axes, out, strict=True))
+        ):
+            s.analysis.bypassed.update(passed)
+            return tensor.name, number, rows.order
+    return None
+
+
+def _is_shuffled(factor: Factor) -> bool:
+    return isinstance(factor, Rows) and factor.order is not None
+
+
+def _is_block(factor: Factor, rows: Rows) -> bool:
+    return isinstance(factor, Rows) and rows.shuffled is not None and factor.labels is rows.shuffled.labels
 
 
 @rule("Flatten")
