@@ -28,6 +28,7 @@ from graphrewrite.ir.values import (
     constant_from_sparse,
     proto_from_constant,
     text_of,
+    utf8,
 )
 
 Locate: TypeAlias = Callable[[TensorProto], FileRange | None]
@@ -75,7 +76,7 @@ def graph_from_proto(
     nodes = [_node_from_proto(node, scope, locate) for node in proto.node]
     outputs = [scope.read(info.name) for info in proto.output]
 
-    graph = gs.Graph(inputs=inputs, outputs=outputs, name=proto.name, doc_string=proto.doc_string)
+    graph = gs.Graph(inputs=inputs, outputs=outputs, name=utf8(proto.name), doc_string=utf8(proto.doc_string))
     graph.nodes = nodes  # not through the constructor, which walks all nodes once more
     graph.initializers = initializers
     graph.shell = _without(proto, _GRAPH_LISTS)
@@ -92,8 +93,8 @@ def _describe_all(proto: GraphProto, scope: "_Scope", graph: gs.Graph) -> None:
     That is what an output is declared as when the same tensor is declared elsewhere too (it is also an input, or it
     belongs to the graph around), and what is said of names that nothing in this graph bears.
     """
-    for info in proto.input:
-        describe(scope.local[info.name], info)
+    for tensor, info in zip(graph.inputs, proto.input, strict=True):
+        describe(tensor, info)
     for info in proto.output:
         tensor = scope.local.get(info.name)
         known = getattr(tensor, "info", None)
@@ -110,9 +111,12 @@ def _describe_all(proto: GraphProto, scope: "_Scope", graph: gs.Graph) -> None:
 
 
 def graph_to_proto(
-    graph: gs.Graph, encode: Encode = proto_from_constant, into: GraphProto | None = None
+    graph: gs.Graph, encode: Encode = proto_from_constant, into: GraphProto | None = None, inner: bool = True
 ) -> GraphProto:
-    """Write a graph as a proto, into `into` when given; `encode` decides how each tensor's numbers are stored."""
+    """Write a graph as a proto, into `into` when given; `encode` decides how each tensor's numbers are stored.
+
+    Without `inner` the types of tensors other than inputs and outputs are left out.
+    """
     proto = GraphProto() if into is None else into
     proto.CopyFrom(graph.shell)
     declared = {info.name: info for info in proto.output}
@@ -132,14 +136,15 @@ def graph_to_proto(
             proto.initializer.append(stored)
     seen = {id(tensor) for tensor in (*graph.inputs, *graph.outputs)}
     for tensor in _borne(graph, encode, proto):
-        if id(tensor) in seen or tensor.name == "":
+        if not inner or id(tensor) in seen or tensor.name == "":
             continue
         seen.add(id(tensor))
         unborne.pop(tensor.name, None)
         info = known_info(tensor)
         if info is not None:
             proto.value_info.append(info)
-    proto.value_info.extend(unborne.values())
+    if inner:
+        proto.value_info.extend(unborne.values())
     return proto
 
 
@@ -182,7 +187,7 @@ class _Scope(Mapping[str, gs.Tensor]):
             return gs.Variable.empty()
         found = self.local.get(name)
         if found is None:
-            found = self.local[name] = gs.Variable(name)
+            found = self.local[utf8(name)] = gs.Variable(name)
         return found
 
 
@@ -191,26 +196,28 @@ def _node_from_proto(proto: NodeProto, scope: _Scope, locate: Locate) -> gs.Node
     shell: NodeProto | None = None
     for attribute in proto.attribute:
         value = _attribute_value(attribute, scope, locate)
-        attrs[attribute.name] = value
+        attrs[utf8(attribute.name)] = value
         if (attribute.doc_string or (isinstance(value, list) and not value)) and not isinstance(
             value, AttributeProto
         ):
             shell = shell or NodeProto()
-            shell.attribute.add(name=attribute.name, doc_string=attribute.doc_string, type=attribute.type)
+            shell.attribute.add(
+                name=attribute.name, doc_string=utf8(attribute.doc_string), type=attribute.type
+            )
     node = gs.Node(
-        op=proto.op_type,
-        name=proto.name,
+        op=utf8(proto.op_type),
+        name=utf8(proto.name),
         attrs=attrs,
         inputs=[scope.read(name) for name in proto.input],
         outputs=[scope.write(name) for name in proto.output],
-        domain=proto.domain if proto.HasField("domain") else None,
+        domain=utf8(proto.domain) if proto.HasField("domain") else None,
     )
     for field in _NODE_EXTRAS:
         value = getattr(proto, field, None)
         if value:
             shell = shell or NodeProto()
-            if isinstance(value, str):
-                setattr(shell, field, value)
+            if isinstance(value, (str, bytes)):
+                setattr(shell, field, utf8(value))
             else:
                 getattr(shell, field).extend(value)
     node.shell = shell
@@ -335,4 +342,5 @@ def _without(proto: GraphProto, skip: frozenset[str]) -> GraphProto:
     for field, value in proto.ListFields():
         if field.name not in skip and field.name not in ("name", "doc_string"):
             getattr(shell, field.name).extend(value)
+    read_in(shell, nowhere)
     return shell

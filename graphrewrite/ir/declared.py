@@ -8,13 +8,14 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import ValueInfoProto
 
-from graphrewrite.ir.values import numpy_dtype_to_onnx, onnx_dtype_to_numpy
+from graphrewrite.ir.values import numpy_dtype_to_onnx, onnx_dtype_to_numpy, utf8
 
 
 def describe(tensor: gs.Tensor, info: ValueInfoProto) -> None:
     """Attach declared type and shape to a tensor, keeping the declaration for an exact write-back."""
     kept = ValueInfoProto()
     kept.CopyFrom(info)
+    utf8(kept.doc_string)
     tensor.info = kept
     if isinstance(tensor, gs.Variable):
         tensor.dtype, tensor.shape, tensor.type = read_info(kept)
@@ -33,7 +34,7 @@ def read_info(info: ValueInfoProto) -> tuple[np.dtype[np.generic] | None, list[i
     for dim in tensor_type.shape.dim:
         which = dim.WhichOneof("value")
         shape.append(
-            dim.dim_value if which == "dim_value" else dim.dim_param if which == "dim_param" else None
+            dim.dim_value if which == "dim_value" else utf8(dim.dim_param) if which == "dim_param" else None
         )
     return dtype, shape, kind
 

@@ -26,6 +26,7 @@ from graphrewrite.ir.values import (
     proto_from_constant,
     stored_type,
     tensor_bytes,
+    utf8,
     with_shell,
 )
 
@@ -57,7 +58,7 @@ class Locator:
         """
         if tensor.data_location != TensorProto.EXTERNAL:
             return None
-        entries = {entry.key: entry.value for entry in tensor.external_data}
+        entries = {utf8(entry.key): utf8(entry.value) for entry in tensor.external_data}
         file = self._file(entries.get("location", ""), tensor.name)
         offset = _count(entries.get("offset", ""), "offset", tensor.name, 0)
         needed = tensor_bytes(tensor.data_type, tuple(tensor.dims)) if tensor.data_type else 0
@@ -93,6 +94,7 @@ def read_in(message: Message, locate: Callable[[TensorProto], FileRange | None])
 
 
 def _tensors_in(message: Message) -> Iterator[TensorProto]:
+    """Yield every tensor inside a proto, refusing text that is not UTF-8 on the way."""
     stack = [message]
     while stack:
         current = stack.pop()
@@ -100,8 +102,12 @@ def _tensors_in(message: Message) -> Iterator[TensorProto]:
             yield current
             continue
         for field, value in current.ListFields():
+            values = [value] if isinstance(value, (Message, str, bytes)) else value
             if field.message_type is not None:
-                stack.extend([value] if isinstance(value, Message) else value)
+                stack.extend(values)
+            elif field.type == field.TYPE_STRING:
+                for text in values:
+                    utf8(text)
 
 
 def _count(text: str, what: str, tensor: str, default: int) -> int:

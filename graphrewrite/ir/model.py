@@ -16,7 +16,7 @@ from graphrewrite.ir.codec import Encode, Locate, graph_from_proto, graph_to_pro
 from graphrewrite.ir.declared import info_of
 from graphrewrite.ir.edit import all_graphs
 from graphrewrite.ir.external import INLINE_LIMIT, ExternalWriter, Locator, read_in, write_beside
-from graphrewrite.ir.values import is_sparse, proto_from_constant
+from graphrewrite.ir.values import is_sparse, proto_from_constant, utf8
 from graphrewrite.ir.weights import Weights
 
 _DEFAULT_DOMAIN = ("", "ai.onnx")
@@ -107,8 +107,10 @@ class Model:
         for field, value in proto.ListFields():
             if field.name in _KEPT_APART:
                 continue
-            if isinstance(value, (int, str)):
+            if isinstance(value, int):
                 setattr(shell, field.name, value)
+            elif isinstance(value, (str, bytes)):
+                setattr(shell, field.name, utf8(value))
             else:
                 getattr(shell, field.name).extend(value)
         read_in(shell, locate)
@@ -118,7 +120,7 @@ class Model:
             read_in(function, locate)
         graph.opset = opsets.get("", gs.Graph.DEFAULT_OPSET)
         return cls(
-            graph, opsets, functions, {entry.key: entry.value for entry in proto.metadata_props}, shell
+            graph, opsets, functions, {utf8(e.key): utf8(e.value) for e in proto.metadata_props}, shell
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:

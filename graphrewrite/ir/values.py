@@ -178,6 +178,7 @@ def constant_from_proto(tensor: TensorProto, source: FileRange | None = None) ->
     Raises:
         InvalidModel: unknown element type, negative dimension, or another number of elements than the shape says.
     """
+    utf8(tensor.name), utf8(tensor.doc_string)
     shape = tuple(tensor.dims)
     raw = tensor.raw_data if source is None and tensor.HasField("raw_data") else None
     _check_count(tensor, shape, source, raw)
@@ -204,6 +205,7 @@ def constant_from_sparse(tensor: onnx.SparseTensorProto) -> gs.Constant:
         _check_count(part, tuple(part.dims), None, part.raw_data if part.HasField("raw_data") else None)
     if any(dim < 0 for dim in copy.dims):
         raise _bad_shape(tensor.values.name, tuple(copy.dims))
+    _check_indices(copy)
     return gs.Constant(tensor.values.name, StoredValues(copy))
 
 
@@ -297,6 +299,20 @@ def _check_count(
         )
 
 
+def _check_indices(tensor: onnx.SparseTensorProto) -> None:
+    """Refuse a sparse tensor whose indices, one number or one row for each value, leave its shape."""
+    indices = _dense(tensor.indices)
+    shape = np.asarray(tensor.dims, dtype=np.int64)
+    limits = shape if indices.ndim == 2 else np.asarray([math.prod(tensor.dims)])
+    rows = indices.reshape(len(indices), -1) if indices.ndim in (1, 2) else np.full((1, 1), -1)
+    fits = indices.dtype == np.int64 and rows.shape == (math.prod(tensor.values.dims), len(limits))
+    if not (fits and bool(np.all((rows >= 0) & (rows < limits)))):
+        raise InvalidModel(
+            f"the sparse tensor {tensor.values.name!r} of shape {list(tensor.dims)} has indices that do not fit it; "
+            "expected one position inside the shape for each value; the file is damaged; export it again"
+        )
+
+
 def _entries(number: int, shape: tuple[int, ...]) -> int:
     """Return how many entries the typed field of a tensor holds."""
     onnx_dtype_to_numpy(number)  # refuses unknown types
@@ -331,6 +347,20 @@ def text_of(raw: bytes) -> str | bytes:
         return raw.decode()
     except UnicodeDecodeError:
         return raw
+
+
+def utf8(text: str | bytes) -> str:
+    """Return text that protobuf could decode; it hands out the bytes of any other.
+
+    Raises:
+        InvalidModel: the text is not UTF-8.
+    """
+    if isinstance(text, bytes):
+        raise InvalidModel(
+            f"the model holds the text {text[:40]!r}, which is not UTF-8 as ONNX requires; the file is damaged; "
+            "export it again"
+        )
+    return text
 
 
 def _densify(tensor: onnx.SparseTensorProto) -> Array:
