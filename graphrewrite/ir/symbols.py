@@ -166,6 +166,10 @@ class Symbols:
         """Return a new size nothing is known about except that it is not negative (it hangs on contents)."""
         return self.make("unknown", (len(self.atoms),), (None, None), 0, None)
 
+    def content(self) -> Sym:
+        """Return a new integer nothing at all is known about: an element of a tensor's contents."""
+        return self.make("unknown", (len(self.atoms),), (None, None))
+
     def make(
         self, kind: str, args: _Key, sample: Sample, low: int | None = None, high: int | None = None
     ) -> Sym:

@@ -29,6 +29,13 @@ def attention(call: Call) -> None:
     call.put(3, (q[0], heads, time, total))
 
 
+@shape_rule("FlexAttention", domain="ai.onnx.preview")
+def flex_attention(call: Call) -> None:
+    """[batch, heads, time, value size]."""
+    q, v = call.known(0), call.known(2)
+    call.put(0, (*q[:3], v[3]))
+
+
 @shape_rule("RotaryEmbedding")
 def rotary(call: Call) -> None:
     """Pass the shape."""

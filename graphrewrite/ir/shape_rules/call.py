@@ -7,7 +7,7 @@ rank, a missing attribute): the sweep then leaves the node's outputs unknown and
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 
 Shape: TypeAlias = tuple[Dim, ...]
 DType: TypeAlias = np.dtype[np.generic]
+
+
+class Fact(NamedTuple):
+    """What is known of one tensor; for a sequence, what is known of each element while its length is known."""
+
+    shape: Shape | None = None
+    dtype: DType | None = None
+    value: Array | None = None
+    elements: "tuple[Fact, ...] | None" = None
+
 
 INT64: DType = np.dtype(np.int64)
 INT32: DType = np.dtype(np.int32)
@@ -86,9 +96,9 @@ class Call:
         if array is None:
             return None
         flat = array.reshape(-1).tolist()
-        if any(not isinstance(item, (int, Sym)) for item in flat):
-            return None
-        return flat
+        if array.dtype.kind == "f":
+            flat = [int(item) if item.is_integer() else item for item in flat]
+        return None if any(not isinstance(item, (int, Sym)) for item in flat) else flat
 
     def numbers(self, index: int) -> list[int] | None:
         """Return an integer input as a flat list of plain numbers, None if any of them is symbolic or unknown."""

@@ -1,4 +1,4 @@
-"""If, Loop and Scan: bodies are swept with what is known outside; sequences are left unknown."""
+"""If, Loop and Scan: bodies are swept with what is known outside."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,15 +6,17 @@ from contextlib import contextmanager
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphrewrite.ir.shape_rules.call import INT64, Call, DType, Shape, Unknown, axis_of, shape_rule
+from graphrewrite.ir.shape_rules.call import INT64, Call, Fact, Shape, Unknown, axis_of, shape_rule
 from graphrewrite.ir.shape_rules.sweep import Sweep
 from graphrewrite.ir.symbols import Dim, Sym, select
 from graphrewrite.ir.values import Array
 
-Fact = tuple[Shape | None, DType | None, Array | None]
+# Sizes that change from round to round become unknown; a loop whose sizes are not settled after this many is given up.
+_ROUNDS = 8
+# A loop of known length is followed round by round up to this many node visits.
+_UNROLL = 512
 
-# Shapes that change from round to round become unknown; this many rounds always suffice to notice.
-_ROUNDS = 3
+_BOOL = np.dtype(np.bool_)
 
 
 @contextmanager
@@ -22,7 +24,14 @@ def body_scope(sweep: Sweep, body: gs.Graph) -> Iterator[None]:
     """File the body's constants and forget everything about the body's own names afterwards."""
     own = {tensor.name for tensor in body.inputs} | set(body.initializers)
     own.update(tensor.name for node in body.nodes for tensor in node.outputs)
-    tables: tuple[dict[str, object], ...] = (sweep.shapes, sweep.dtypes, sweep.values, sweep.stored)  # type: ignore[assignment]
+    tables: tuple[dict[str, object], ...] = (
+        sweep.shapes,  # type: ignore[assignment]
+        sweep.dtypes,
+        sweep.values,
+        sweep.stored,
+        sweep.sequences,
+        sweep.unknowns,
+    )
     hidden = [{name: table.pop(name) for name in own if name in table} for table in tables]
     sweep.declare(body.initializers.values())
     try:
@@ -34,144 +43,182 @@ def body_scope(sweep: Sweep, body: gs.Graph) -> Iterator[None]:
             table.update(before)
 
 
-def fact(sweep: Sweep, name: str) -> Fact:
-    """Return (shape, type, value) of a tensor."""
-    return sweep.shapes.get(name), sweep.dtypes.get(name), sweep.value(name)
-
-
-def assume(sweep: Sweep, name: str, known: Fact) -> None:
-    """File (shape, type, value) of a tensor."""
-    for table, item in zip((sweep.shapes, sweep.dtypes, sweep.values), known, strict=True):
-        if item is not None:
-            table[name] = item  # type: ignore[index]
-
-
 def swept(sweep: Sweep, body: gs.Graph, inputs: list[Fact]) -> list[Fact]:
     """Sweep a body with the given inputs and return what is known of its outputs."""
     with body_scope(sweep, body):
         for tensor, known in zip(body.inputs, inputs, strict=False):
-            if isinstance(tensor, gs.Constant):
-                continue
-            assume(sweep, tensor.name, known)
-            sweep.settle(tensor)
+            if not isinstance(tensor, gs.Constant):
+                sweep.assume(tensor.name, known)
+                sweep.settle(tensor)
         sweep.run(body.nodes)
         for tensor in body.outputs:
             sweep.settle(tensor)
-        return [fact(sweep, tensor.name) for tensor in body.outputs]
+        return [sweep.fact(tensor.name) for tensor in body.outputs]
+
+
+def _forget_types(call: Call) -> None:
+    for name in call.outputs:
+        call.sweep.dtypes.pop(name, None)
+
+
+def _put(call: Call, index: int, known: Fact) -> None:
+    if index < len(call.outputs) and call.outputs[index]:
+        call.sweep.assume(call.outputs[index], known)
+
+
+def _same(x: Dim, y: Dim) -> bool:
+    return x is y or (isinstance(x, int) and isinstance(y, int) and x == y)
 
 
 @shape_rule("If")
 def if_(call: Call) -> None:
     """A known condition takes one branch; else the outputs are what both branches say."""
-    call.sweep.dtypes.pop(call.outputs[0], None)
-    for name in call.outputs:
-        call.sweep.dtypes.pop(name, None)
+    _forget_types(call)
     condition = call.value(0)
     flag = None if condition is None else condition.reshape(-1).tolist()[0]
     if flag is not None and not isinstance(flag, Sym):
         chosen = call.node.attrs["then_branch" if flag else "else_branch"]
         for index, known in enumerate(swept(call.sweep, chosen, [])):
-            put_fact(call, index, known)
+            _put(call, index, known)
         return
     yes = swept(call.sweep, call.node.attrs["then_branch"], [])
     no = swept(call.sweep, call.node.attrs["else_branch"], [])
     for index, (a, b) in enumerate(zip(yes, no, strict=True)):
-        put_fact(call, index, merged(call, flag, a, b))
+        _put(call, index, _either(call, flag, a, b))
 
 
-def put_fact(call: Call, index: int, known: Fact) -> None:
-    """Put (shape, type, value) for an output."""
-    call.put(index, known[0], known[1], known[2])
-
-
-def merged(call: Call, flag: Sym | None, a: Fact, b: Fact) -> Fact:
-    """Return what holds for a tensor that is either of two."""
-    dtype = a[1] if a[1] is not None else b[1]
-    if a[0] is None or b[0] is None or len(a[0]) != len(b[0]):
-        return None, dtype, None
-    shape = tuple(either(call, flag, x, y) for x, y in zip(a[0], b[0], strict=True))
+def _either(call: Call, flag: Sym | None, a: Fact, b: Fact) -> Fact:
+    """Return what holds for a tensor that is one of two."""
+    dtype = a.dtype if a.dtype is not None else b.dtype
+    if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
+        return Fact(None, dtype)
+    shape = tuple(_either_size(call, flag, x, y) for x, y in zip(a.shape, b.shape, strict=True))
     value: Array | None = None
-    if (
-        a[2] is not None
-        and b[2] is not None
-        and a[2].shape == b[2].shape
-        and np.asarray(a[2]).dtype.kind in "iubO"
-    ):
-        flat = [
-            _element(flag, x, y)
-            for x, y in zip(a[2].reshape(-1).tolist(), b[2].reshape(-1).tolist(), strict=True)
-        ]
-        if all(item is not None for item in flat):
+    if a.value is not None and b.value is not None and a.value.shape == b.value.shape:
+        pairs = zip(a.value.reshape(-1).tolist(), b.value.reshape(-1).tolist(), strict=True)
+        flat = [_either_element(flag, x, y) for x, y in pairs]
+        if None not in flat:
             value = np.empty(len(flat), dtype=object)
             value[:] = flat  # type: ignore[assignment]
-            value = value.reshape(a[2].shape)
-            if not any(isinstance(item, Sym) for item in flat) and dtype is not None:
+            value = value.reshape(a.value.shape)
+            if not any(isinstance(item, Sym) for item in flat):
                 value = value.astype(dtype)
-    return shape, dtype, value
+    return Fact(shape, dtype, value)
 
 
-def _element(flag: Sym | None, x: object, y: object) -> Dim | None:
-    if not isinstance(x, (int, Sym)) or not isinstance(y, (int, Sym)):
-        return None
-    if x is y or (isinstance(x, int) and isinstance(y, int) and x == y):
-        return x
-    return None if flag is None else select(flag, x, y)
+def _either_element(flag: Sym | None, x: object, y: object) -> object | None:
+    if isinstance(x, (int, Sym)) and isinstance(y, (int, Sym)):
+        if _same(x, y):
+            return x
+        return None if flag is None else select(flag, x, y)
+    return x if type(x) is type(y) and isinstance(x, float) and x == y else None
 
 
-def either(call: Call, flag: Sym | None, x: Dim, y: Dim) -> Dim:
-    """Return a size that is x or y, as the flag says."""
-    if x is y or (isinstance(x, int) and isinstance(y, int) and x == y):
+def _either_size(call: Call, flag: Sym | None, x: Dim, y: Dim) -> Dim:
+    if _same(x, y):
         return x
     return call.unknown() if flag is None else select(flag, x, y)
 
 
 @shape_rule("Loop")
 def loop(call: Call) -> None:
-    """Carried tensors keep what all rounds agree on; collected outputs get the number of rounds in front."""
-    for name in call.outputs:
-        call.sweep.dtypes.pop(name, None)
-    sweep = call.sweep
+    """Short loops of known length are followed round by round, others by what all rounds have in common."""
+    _forget_types(call)
     body = call.node.attrs["body"]
-    carried = [fact(sweep, name) for name in call.names[2:]]
+    carried = [call.sweep.fact(name) if name else Fact() for name in call.names[2:]]
+    rounds = _limit(call)
+    if (
+        rounds is not None
+        and rounds * (len(body.nodes) + 1) <= _UNROLL
+        and _unrolled(call, body, carried, rounds)
+    ):
+        return
+    _repeated(call, body, carried)
+
+
+def _limit(call: Call) -> int | None:
+    """Return the most rounds a loop can make, when that is a number."""
+    first = call.value(1) if call.has(1) else np.array(True)
+    if first is not None and first.dtype != object and not bool(first.reshape(-1)[0]):
+        return 0
+    limit = call.numbers(0) if call.has(0) else None
+    return None if limit is None or first is None or first.dtype == object else max(limit[0], 0)
+
+
+def _round_inputs(body: gs.Graph, number: int | None) -> list[Fact]:
+    """Return round number and condition as the body declares them: scalars, or one-element vectors."""
+    facts = []
+    for tensor, value in zip(body.inputs[:2], (number, True), strict=False):
+        shape = (1,) if getattr(tensor, "shape", None) is not None and len(tensor.shape) == 1 else ()
+        dtype = _BOOL if value is True else INT64
+        facts.append(Fact(shape, dtype, None if value is None else np.full(shape, value, dtype=dtype)))
+    return facts
+
+
+def _unrolled(call: Call, body: gs.Graph, carried: list[Fact], rounds: int) -> bool:
     count = len(carried)
-    # Values change from round to round, unless a round shows that it hands on what it got.
-    state: list[Fact] = [(shape, dtype, None) for shape, dtype, _ in carried]
-    start: list[Fact] = [((), INT64, None), ((), np.dtype(np.bool_), None)]
-    after: list[Fact] = []
-    for _ in range(_ROUNDS):
-        after = swept(sweep, body, [*start, *state])
-        joined = [
-            (_common(call, s[0], e[0]), s[1] if s[1] is not None else e[1], None)
-            for s, e in zip(state, after[1 : count + 1], strict=True)
-        ]
-        if [item[0] for item in joined] == [item[0] for item in state]:
+    state = carried
+    collected: list[list[Fact]] = [[] for _ in body.outputs[count + 1 :]]
+    for number in range(rounds):
+        after = swept(call.sweep, body, [*_round_inputs(body, number), *state])
+        goes_on = after[0].value
+        state = after[1 : count + 1]
+        for found, known in zip(collected, after[count + 1 :], strict=True):
+            found.append(known)
+        if goes_on is None or goes_on.dtype == object:
+            return False
+        if not bool(goes_on.reshape(-1)[0]):
             break
-        state = [(shape, dtype, None) for shape, dtype, _ in joined]
+    for index, known in enumerate(state):
+        _put(call, index, known)
+    for index, found in enumerate(collected, start=count):
+        shapes = {known.shape for known in found}
+        if len(shapes) == 1 and None not in shapes:
+            _put(call, index, Fact((len(found), *(next(iter(shapes)) or ())), found[0].dtype))
+    return bool(rounds) or not collected
+
+
+def _repeated(call: Call, body: gs.Graph, carried: list[Fact]) -> None:
+    count = len(carried)
+    # Values change from round to round, so only shapes and types are carried along.
+    state = [Fact(known.shape, known.dtype) for known in carried]
+    after: list[Fact] = []
+    varying: set[Dim] = set()
+    for _ in range(_ROUNDS):
+        after = swept(call.sweep, body, [*_round_inputs(body, None), *state])
+        shapes = [_common(call, a.shape, b.shape, varying) for a, b in zip(state, after[1:], strict=False)]
+        types = [a.dtype if a.dtype is not None else b.dtype for a, b in zip(state, after[1:], strict=False)]
+        settled = shapes == [known.shape for known in state]
+        state = [Fact(shape, dtype) for shape, dtype in zip(shapes, types, strict=True)]
+        if settled:
+            break
+    else:
+        raise Unknown
     for index in range(count):
-        call.put(index, state[index][0], state[index][1])
+        _put(call, index, state[index])
     rounds = _rounds(call, after[0])
     for index, known in enumerate(after[count + 1 :], start=count):
-        call.put(index, None if known[0] is None else (rounds, *known[0]), known[1])
+        _put(call, index, Fact(None if known.shape is None else (rounds, *known.shape), known.dtype))
 
 
-def _common(call: Call, a: Shape | None, b: Shape | None) -> Shape | None:
+def _common(call: Call, a: Shape | None, b: Shape | None, varying: set[Dim]) -> Shape | None:
+    """Return the shape before and after a round, with an unknown size where it changes."""
     if a is None or b is None or len(a) != len(b):
         return None
-    return tuple(
-        x if x is y or (isinstance(x, int) and isinstance(y, int) and x == y) else _varying(call, x)
-        for x, y in zip(a, b, strict=True)
-    )
-
-
-def _varying(call: Call, x: Dim) -> Dim:
-    return x if isinstance(x, Sym) and x.sample == (None, None) else call.unknown()
+    out = []
+    for x, y in zip(a, b, strict=True):
+        if not _same(x, y) and x not in varying:
+            x = call.unknown()
+            varying.add(x)
+        out.append(x)
+    return tuple(out)
 
 
 def _rounds(call: Call, condition: Fact) -> Dim:
     """Return how often the body runs, when its condition never ends it early."""
     limit = call.ints(0) if call.has(0) else None
     first = call.value(1) if call.has(1) else np.array(True)
-    goes_on = condition[2]
+    goes_on = condition.value
     if limit is None or first is None or goes_on is None or first.dtype == object or goes_on.dtype == object:
         return call.unknown()
     if not bool(first.reshape(-1)[0]):
@@ -182,15 +229,14 @@ def _rounds(call: Call, condition: Fact) -> Dim:
 @shape_rule("Scan")
 def scan(call: Call) -> None:
     """States keep their shape; scanned inputs lose an axis and scanned outputs get it."""
-    for name in call.outputs:
-        call.sweep.dtypes.pop(name, None)
+    _forget_types(call)
     if call.opset < 9:
         raise Unknown
     body = call.node.attrs["body"]
     scanned = call.integer("num_scan_inputs", 1)
     states = len(call.names) - scanned
     in_axes = call.integers("scan_input_axes") or [0] * scanned
-    inputs: list[Fact] = [(*fact(call.sweep, name)[:2], None) for name in call.names[:states]]
+    inputs = [Fact(*call.sweep.fact(name)[:2]) for name in call.names[:states]]
     length: Dim | None = None
     for index in range(scanned):
         shape = call.shape(states + index)
@@ -199,22 +245,15 @@ def scan(call: Call) -> None:
             if length is None or isinstance(shape[axis], int):
                 length = shape[axis]
             shape = (*shape[:axis], *shape[axis + 1 :])
-        inputs.append((shape, call.dtype(states + index), None))
+        inputs.append(Fact(shape, call.dtype(states + index)))
     after = swept(call.sweep, body, inputs)
     out_axes = call.integers("scan_output_axes") or [0] * (len(after) - states)
     for index in range(states):
-        call.put(
-            index, inputs[index][0], inputs[index][1] if inputs[index][1] is not None else after[index][1]
-        )
+        entry, leave = inputs[index], after[index]
+        _put(call, index, Fact(entry.shape, entry.dtype if entry.dtype is not None else leave.dtype))
     for index, known in enumerate(after[states:]):
-        shape = known[0]
+        shape = known.shape
         if shape is not None:
             axis = axis_of(out_axes[index], len(shape) + 1)
             shape = (*shape[:axis], call.unknown() if length is None else length, *shape[axis:])
-        call.put(states + index, shape, known[1])
-
-
-@shape_rule("SequenceLength", dtype=INT64)
-def sequence_length(call: Call) -> None:
-    """A scalar."""
-    call.put(0, ())
+        _put(call, states + index, Fact(shape, known.dtype))

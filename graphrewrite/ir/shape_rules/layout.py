@@ -118,9 +118,13 @@ def unsqueezed(shape: Shape, axes: list[int]) -> list[Dim]:
 def concat(call: Call) -> None:
     """Sizes add up along one axis; on the others all inputs agree."""
     shapes = [call.known(index) for index in range(len(call.names))]
-    first = shapes[0]
-    axis = axis_of(call.integer("axis", 1), len(first))
-    out = list(first)
+    call.put(0, concat_shapes(shapes, call.integer("axis", 1)))
+
+
+def concat_shapes(shapes: list[Shape], axis: int) -> list[Dim]:
+    """Return the shape of tensors put one after the other along an axis."""
+    out = list(shapes[0])
+    axis = axis_of(axis, len(out))
     for shape in shapes[1:]:
         for index, dim in enumerate(shape):
             if index == axis:
@@ -129,7 +133,7 @@ def concat(call: Call) -> None:
                 note_equal(out[index], dim)
                 # They agree in any valid run, so the one that says more stands for both.
                 out[index] = _plainer(out[index], dim)
-    call.put(0, out)
+    return out
 
 
 def _plainer(a: Dim, b: Dim) -> Dim:

@@ -15,12 +15,13 @@ from graphrewrite.ir.shape_rules.call import (
     VALUE_RULES,
     Call,
     DType,
+    Fact,
     Shape,
     Unknown,
     bound_attributes,
     key_of,
 )
-from graphrewrite.ir.shape_rules.evaluate import CANNOT_EVALUATE, in_worlds, tidied
+from graphrewrite.ir.shape_rules.evaluate import COMPUTED, in_worlds, tidied
 from graphrewrite.ir.shape_rules.fallback import ask_onnx
 from graphrewrite.ir.symbols import Dim, Sym, Symbols
 from graphrewrite.ir.values import Array
@@ -37,6 +38,8 @@ class Sweep:
         dtypes: tensor -> element type.
         values: tensor -> small value that does not hang on the inputs' contents, elements may be Syms.
         stored: constant -> where its numbers lie; read only when a rule asks.
+        unknowns: short integer tensor that hangs on contents -> unknown Syms in place of its elements.
+        sequences: sequence of tensors -> what is known of each, while its length is known.
         problems: what rules stumbled over, "node: reason".
     """
 
@@ -56,6 +59,8 @@ class Sweep:
         self.dtypes: dict[str, DType] = {}
         self.values: dict[str, Array] = {}
         self.stored: dict[str, object] = {}
+        self.unknowns: dict[str, Array] = {}
+        self.sequences: dict[str, tuple[Fact, ...]] = {}
         self.problems: list[str] = []
 
     # ------------------------------------------------------------------------------------------------------- facts
@@ -66,6 +71,22 @@ class Sweep:
         if found is None and name in self.stored and self.flows(name):
             found = self.values[name] = self.read(name)
         return found
+
+    def fact(self, name: str) -> Fact:
+        """Return what is known of a tensor or sequence."""
+        return Fact(self.shapes.get(name), self.dtypes.get(name), self.value(name), self.sequences.get(name))
+
+    def assume(self, name: str, known: Fact) -> None:
+        """File what is known of a tensor or sequence; what is None stays as it is."""
+        shape, dtype, value, elements = known
+        if elements is not None:
+            self.sequences[name] = elements
+        if shape is not None:
+            self.shapes[name] = shape
+        if dtype is not None:
+            self.dtypes[name] = dtype
+        if value is not None:
+            self.values[name] = value
 
     def flows(self, name: str) -> bool:
         """Tell whether a constant is short enough for its numbers to be followed."""
@@ -81,6 +102,9 @@ class Sweep:
 
     def contents(self, name: str) -> Array | None:
         """Return a short integer tensor that hangs on contents as an array of unknown Syms, the same at every call."""
+        found = self.unknowns.get(name)
+        if found is not None:
+            return found
         shape, dtype = self.shapes.get(name), self.dtypes.get(name)
         if shape is None or dtype is None or dtype.kind not in "iu":
             return None
@@ -91,8 +115,9 @@ class Sweep:
             return None
         array = np.empty(count, dtype=object)
         for index in range(count):
-            array[index] = self.symbols.make("content", (id(self), name, index), (None, None))
-        return array.reshape(shape)  # type: ignore[arg-type]
+            array[index] = self.symbols.content()
+        found = self.unknowns[name] = array.reshape(shape)  # type: ignore[arg-type]
+        return found
 
     def declare(self, constants: Iterable[gs.Constant]) -> None:
         """File constants: shape and type now, numbers when asked for."""
@@ -190,10 +215,10 @@ class Sweep:
         return found
 
     def _evaluate(self, call: Call, key: str) -> bool:
-        if key in CANNOT_EVALUATE or "::" in key:
+        rule = VALUE_RULES.get(key)
+        if rule is None and key not in COMPUTED:
             return False
         arrays = [self.value(name) if name else None for name in call.names]
-        rule = VALUE_RULES.get(key)
         try:
             results = None
             symbolic = any(array is not None and array.dtype == object for array in arrays)
@@ -249,6 +274,8 @@ def copy_facts(source: Sweep, name: str, target: Sweep, other: str) -> None:
         target.dtypes[other] = source.dtypes[name]
     if name in source.values:
         target.values[other] = source.values[name]
+    if name in source.sequences:
+        target.sequences[other] = source.sequences[name]
     if name in source.stored:
         target.stored[other] = source.stored[name]
 
