@@ -182,8 +182,7 @@ def constant_from_proto(tensor: TensorProto, source: FileRange | None = None) ->
     shape = tuple(tensor.dims)
     raw = tensor.raw_data if source is None and tensor.HasField("raw_data") else None
     _check_count(tensor, shape, source, raw)
-    plain = raw is not None and tensor.data_type not in _PACKED and not tensor.HasField("segment")
-    if raw is not None and plain and len(raw) > _SMALL:
+    if raw is not None and len(raw) > _SMALL and tensor.data_type not in _PACKED:
         constant = gs.Constant(
             tensor.name, np.frombuffer(raw, dtype=onnx_dtype_to_numpy(tensor.data_type)).reshape(shape)
         )
@@ -201,6 +200,8 @@ def constant_from_sparse(tensor: onnx.SparseTensorProto) -> gs.Constant:
     """Wrap a sparse initializer; it stays sparse in the file until a pass replaces it."""
     copy = onnx.SparseTensorProto()
     copy.CopyFrom(tensor)
+    if copy.indices.data_type != TensorProto.INT64:
+        raise _bad_indices(copy)
     for part in (copy.values, copy.indices):
         _check_count(part, tuple(part.dims), None, part.raw_data if part.HasField("raw_data") else None)
     if any(dim < 0 for dim in copy.dims):
@@ -274,6 +275,11 @@ def _check_count(
 ) -> None:
     """Refuse a tensor that does not hold exactly what its shape says: reading it later would fail far from here."""
     number = tensor.data_type
+    if tensor.HasField("segment"):
+        raise InvalidModel(
+            f"the tensor {tensor.name!r} is one segment of a larger one, a form no runtime reads; expected it whole; "
+            "export the model again"
+        )
     if number == TensorProto.UNDEFINED:
         raise InvalidModel(
             f"the tensor {tensor.name!r} has no element type; the file is damaged; export it again"
@@ -301,16 +307,19 @@ def _check_count(
 
 def _check_indices(tensor: onnx.SparseTensorProto) -> None:
     """Refuse a sparse tensor whose indices, one number or one row for each value, leave its shape."""
-    indices = _dense(tensor.indices)
-    shape = np.asarray(tensor.dims, dtype=np.int64)
-    limits = shape if indices.ndim == 2 else np.asarray([math.prod(tensor.dims)])
-    rows = indices.reshape(len(indices), -1) if indices.ndim in (1, 2) else np.full((1, 1), -1)
-    fits = indices.dtype == np.int64 and rows.shape == (math.prod(tensor.values.dims), len(limits))
-    if not (fits and bool(np.all((rows >= 0) & (rows < limits)))):
-        raise InvalidModel(
-            f"the sparse tensor {tensor.values.name!r} of shape {list(tensor.dims)} has indices that do not fit it; "
-            "expected one position inside the shape for each value; the file is damaged; export it again"
-        )
+    indices = np.asarray(_dense(tensor.indices), dtype=np.int64)
+    rows = indices[:, np.newaxis] if indices.ndim == 1 else indices
+    limits = tuple(tensor.dims) if indices.ndim == 2 else (math.prod(tensor.dims),)
+    fits = rows.shape == (math.prod(tensor.values.dims), len(limits))
+    if not fits or any(((rows[:, i] < 0) | (rows[:, i] >= limit)).any() for i, limit in enumerate(limits)):
+        raise _bad_indices(tensor)
+
+
+def _bad_indices(tensor: onnx.SparseTensorProto) -> InvalidModel:
+    return InvalidModel(
+        f"the sparse tensor {tensor.values.name!r} of shape {list(tensor.dims)} has indices that do not fit it; "
+        "expected one position inside the shape for each value; the file is damaged; export it again"
+    )
 
 
 def _entries(number: int, shape: tuple[int, ...]) -> int:
