@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from graphrewrite.data import DataSource
 from graphrewrite.ir import Model
+from graphrewrite.serial import Json as Json
 
 Batch: TypeAlias = Mapping[str, npt.NDArray[np.generic]]
-Json: TypeAlias = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
 @dataclass(frozen=True)
