@@ -32,7 +32,7 @@ def outline(model: Model) -> onnx.ModelProto:
     proto.functions.extend(model.functions)
     for key, value in model.metadata.items():
         proto.metadata_props.add(key=key, value=value)
-    proto.graph.CopyFrom(graph_to_proto(model.graph, encode))
+    graph_to_proto(model.graph, encode, proto.graph)
     return proto
 
 

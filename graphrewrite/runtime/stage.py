@@ -88,7 +88,7 @@ def _serialised(model: Model, outputs: Sequence[str], encode: Encode) -> bytes:
     for domain, version in model.opsets.items():
         proto.opset_import.add(domain=domain, version=version)
     proto.functions.extend(model.functions)
-    proto.graph.CopyFrom(graph_to_proto(model.graph, encode))
+    graph_to_proto(model.graph, encode, proto.graph)
     for name in outputs:
         proto.graph.output.add(name=name)  # onnxruntime infers the type
     try:
