@@ -13,8 +13,8 @@ from typing import TextIO
 
 from graphrewrite.cli.parser import parse
 from graphrewrite.cli.screen import Screen
-from graphrewrite.cli.text import one_line
 from graphrewrite.errors import GraphRewriteError, VerificationError
+from graphrewrite.report.text import one_line
 
 DONE, FAILED, BAD_INPUT, UNCHANGED, INTERRUPTED = 0, 1, 2, 3, 130
 _DEBUG = "GRAPHREWRITE_DEBUG"

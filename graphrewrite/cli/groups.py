@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from graphrewrite import cost, dims
-from graphrewrite.cli import text
 from graphrewrite.cli.screen import Screen
 from graphrewrite.ir import Model
 from graphrewrite.ir.shapes import infer
+from graphrewrite.report import text
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from graphrewrite.cli.text import columns, one_line, safe
 from graphrewrite.pipeline.base import Json
+from graphrewrite.report.text import columns, one_line, safe
 
 Progressing: TypeAlias = Callable[[str, int, int], None]
 

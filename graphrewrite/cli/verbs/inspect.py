@@ -3,12 +3,12 @@
 from argparse import ArgumentParser, Namespace
 from typing import ClassVar
 
-from graphrewrite.cli import text
 from graphrewrite.cli.describe import Facts, FileFacts, as_json, describe, describe_file
 from graphrewrite.cli.groups import describe_groups, listed, show_groups
 from graphrewrite.cli.loading import load
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
+from graphrewrite.report import text
 
 _LONG = 100
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from graphrewrite.cli import text
+from graphrewrite.report import text
 
 
 @pytest.mark.parametrize(

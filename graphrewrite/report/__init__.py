@@ -1,0 +1,7 @@
+"""Reports of what a rewrite did: measurements, the table of layers, and a page in one HTML file."""
+
+from graphrewrite.report.layers import Layer, layers
+from graphrewrite.report.page import page
+from graphrewrite.report.record import Accuracy, Agreement, Check, Latency, Left, Record, Side
+
+__all__ = ["Accuracy", "Agreement", "Check", "Latency", "Layer", "Left", "Record", "Side", "layers", "page"]

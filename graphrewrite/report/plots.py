@@ -1,0 +1,165 @@
+"""The pictures of a report page: SVG text whose colours are the page's, so that light and dark both read well."""
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from graphrewrite.errors import MissingExtra
+from graphrewrite.report.layers import Layer
+from graphrewrite.report.text import safe
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Stand-ins that matplotlib draws with; in the finished SVG each becomes a variable of the page's style sheet.
+INK, FAINT, BEFORE, AFTER, GONE = "#010203", "#010204", "#010205", "#010206", "#010207"
+_VARIABLES = {INK: "--ink", FAINT: "--line", BEFORE: "--before", AFTER: "--after", GONE: "--gone"}
+# More names than this under a picture cannot be read.
+_MOST_NAMES = 48
+_WIDTH = 11.0
+_STYLE: Mapping[Any, object] = {
+    "svg.fonttype": "none",  # letters stay letters: small, selectable, in the font of the page
+    "text.usetex": False,
+    "text.parse_math": False,  # a dollar in a tensor's name begins no formula
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+}
+
+
+def depth(layers: Sequence[Layer]) -> str:
+    """Draw three panels over the layers in graph order: channels, the share kept, MACs; "" without layers.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    return _draw("depth", 7.4, lambda figure: _paint_depth(figure, layers)) if layers else ""
+
+
+def scores(groups: Mapping[str, tuple[Sequence[float], Sequence[int]]]) -> str:
+    """Draw the score of every unit, a row per group, kept and removed apart; "" without scores.
+
+    `groups` maps a group's name to its scores and the positions of the units that were kept.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    shown = {name: entry for name, entry in groups.items() if len(entry[0])}
+    height = max(1.8, 0.9 + 0.26 * len(shown))
+    return _draw("scores", height, lambda figure: _paint_scores(figure, shown)) if shown else ""
+
+
+def _paint_depth(figure: "Figure", layers: Sequence[Layer]) -> None:
+    channels, kept, macs = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 3))
+    places = list(range(len(layers)))
+    _pairs(
+        channels,
+        places,
+        [row.channels_before or 0 for row in layers],
+        [row.channels_after or 0 for row in layers],
+    )
+    channels.set_ylabel("channels made")
+    channels.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
+
+    known = [(place, row) for place, row in zip(places, layers, strict=True) if row.channels_before]
+    shares = [100 * (row.channels_after or 0) / (row.channels_before or 1) for _, row in known]
+    kept.plot([place for place, _ in known], shares, color=AFTER, linewidth=1, marker="o", markersize=4)
+    kept.set_ylim(0, 108)
+    kept.set_ylabel("channels kept, %")
+
+    factor, unit = _scale(max(row.macs_before for row in layers))
+    _pairs(
+        macs,
+        places,
+        [row.macs_before / factor for row in layers],
+        [row.macs_after / factor for row in layers],
+    )
+    macs.set_ylabel(f"MACs per sample{unit}")
+    _name_places(macs, [row.name for row in layers])
+
+
+def _paint_scores(figure: "Figure", groups: Mapping[str, tuple[Sequence[float], Sequence[int]]]) -> None:
+    axes = figure.subplots()
+    for row, (values, kept) in enumerate(groups.values()):
+        alive = set(kept)
+        for colour, chosen, label in ((GONE, False, "removed"), (AFTER, True, "kept")):
+            points = [value for unit, value in enumerate(values) if (unit in alive) == chosen]
+            height = [row + (0.14 if chosen else -0.14)] * len(points)
+            axes.plot(points, height, "|", color=colour, markersize=7, label=label if row == 0 else None)
+    axes.set_yticks(range(len(groups)), [_short(name) for name in groups])
+    axes.set_ylim(len(groups) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x")
+    axes.set_xlabel("score of a unit; higher is kept longer")
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2, markerscale=1.6
+    )
+
+
+def _draw(salt: str, height: float, paint: Callable[["Figure"], None]) -> str:
+    """Return what `paint` draws as SVG for a page; `salt` keeps the ids of two pictures apart."""
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtra(
+            f"the pictures of a report need matplotlib, which cannot be imported ({error}); "
+            'install it with pip install "graphrewrite[report]"'
+        ) from error
+    with rc_context({**_STYLE, "svg.hashsalt": salt}):
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        paint(figure)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    for stand_in, variable in _VARIABLES.items():
+        text = text.replace(stand_in, f"var({variable})")
+    # The page decides how wide a picture is.
+    return re.sub(
+        r'(<svg[^>]*?) width="[^"]*"',
+        r"\1",
+        re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1),
+        count=1,
+    )
+
+
+def _pairs(axes: "Axes", places: Sequence[int], before: Sequence[float], after: Sequence[float]) -> None:
+    """Draw what is left in front of what there was."""
+    axes.bar(places, before, width=0.82, color=BEFORE, label="before")
+    axes.bar(places, after, width=0.82 if len(places) > _MOST_NAMES else 0.5, color=AFTER, label="after")
+    axes.margins(x=0.01)
+
+
+def _name_places(axes: "Axes", names: Sequence[str]) -> None:
+    if len(names) > _MOST_NAMES:
+        axes.set_xlabel("layers in graph order")
+        return
+    axes.set_xticks(
+        range(len(names)), [_short(name) for name in names], rotation=60, ha="right", rotation_mode="anchor"
+    )
+
+
+def _short(name: str) -> str:
+    """Keep the end of a long name: exporters put what tells layers apart last."""
+    return safe(name) if len(name) <= 28 else f"...{safe(name[-25:])}"
+
+
+def _scale(largest: float) -> tuple[float, str]:
+    for factor, unit in ((1e9, ", G"), (1e6, ", M"), (1e3, ", k")):
+        if largest >= factor:
+            return factor, unit
+    return 1.0, ""

@@ -1,0 +1,101 @@
+"""What one run of channel removal measured: the same record becomes the table, the JSON document and the page."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from graphrewrite.report.layers import Layer
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Right answers among labelled samples; `low` and `high` bound the 95 % interval of Wilson (1927)."""
+
+    correct: int
+    total: int
+    low: float
+    high: float
+
+    @property
+    def share(self) -> float:
+        """Right answers by samples, 0..1."""
+        return self.correct / self.total
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds for one run of the whole batch, models taking turns."""
+
+    median: float
+    p95: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Side:
+    """A model before or after: where it lies, how large it is, what it costs for one sample."""
+
+    path: str
+    bytes: int
+    sha256: str
+    nodes: int
+    macs: int
+    params: int
+    accuracy: Accuracy | None = None
+    latency: Latency | None = None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How one output of the smaller model compares with the original's on the same samples.
+
+    `error` is max |difference| / max |original|; `snr` is the signal-to-noise ratio in decibels, infinite when equal;
+    `same_top` is the share of samples whose largest score is in the same place, None for outputs that are no scores.
+    """
+
+    output: str
+    error: float
+    snr: float
+    cosine: float
+    same_top: float | None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One verified step: what it claims, how that was checked, the error found and the error allowed."""
+
+    step: str
+    how: str
+    error: float | None
+    limit: float | None
+
+
+@dataclass(frozen=True)
+class Left:
+    """Something that was left alone, and why."""
+
+    subject: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything a report page shows.
+
+    `samples` says what accuracy and agreement were measured on, `timing` how latency was measured. `scores` maps a
+    group to its units' scores and the positions kept. `facts` are further lines for the foot: seed, versions, machine.
+    """
+
+    title: str
+    command: str
+    before: Side
+    after: Side
+    asked: str
+    checks: tuple[Check, ...]
+    layers: tuple[Layer, ...]
+    left: tuple[Left, ...]
+    seconds: float
+    samples: str = ""
+    timing: str = ""
+    agreement: tuple[Agreement, ...] = ()
+    scores: Mapping[str, tuple[tuple[float, ...], tuple[int, ...]]] = field(default_factory=dict)
+    facts: tuple[tuple[str, str], ...] = ()
