@@ -10,12 +10,11 @@ from math import prod
 from typing import NamedTuple
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from graphrewrite.cost.registry import Key
-from graphrewrite.ir.values import StoredValues, numpy_dtype_to_onnx, tensor_bytes
+from graphrewrite.ir.values import is_sparse, numpy_dtype_to_onnx, stored_type, tensor_bytes
 
 _WIDE = frozenset({TensorProto.INT16, TensorProto.UINT16, TensorProto.INT32})
 _NO_WEIGHT = frozenset(
@@ -116,17 +115,12 @@ def bits_of(dtype: np.dtype[np.generic]) -> int:
 
 
 def _describe(constant: gs.Constant, identity: tuple[str, str]) -> Held:
-    stored = constant._values
-    shape = tuple(stored.shape)
-    if isinstance(stored, StoredValues) and isinstance(stored.tensor, onnx.SparseTensorProto):
-        values, indices = stored.tensor.values, stored.tensor.indices
-        size = tensor_bytes(values.data_type, tuple(values.dims)) + tensor_bytes(
-            indices.data_type, tuple(indices.dims)
-        )
-        return Held(identity, values.data_type, prod(values.dims), size)
-    if isinstance(stored, StoredValues):
-        return Held(identity, int(stored.tensor.data_type), prod(shape), int(stored.nbytes))
-    number = numpy_dtype_to_onnx(stored.dtype)
+    shape = tuple(constant.shape)
+    number = stored_type(constant)
+    if is_sparse(constant):
+        values, indices = constant._values.tensor.values, constant._values.tensor.indices
+        size = tensor_bytes(number, tuple(values.dims)) + tensor_bytes(indices.data_type, tuple(indices.dims))
+        return Held(identity, number, prod(values.dims), size)
     return Held(identity, number, prod(shape), tensor_bytes(number, shape))
 
 

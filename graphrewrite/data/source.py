@@ -45,7 +45,9 @@ class ArraySource:
                 "check what was saved"
             )
         if self.labels is not None and len(self.labels) != len(self):
-            raise InvalidData(f"{len(self.labels)} labels for {len(self)} samples; expected one each; check the data")
+            raise InvalidData(
+                f"{len(self.labels)} labels for {len(self)} samples; expected one each; check the data"
+            )
 
     def __len__(self) -> int:
         return int(np.shape(next(iter(self.arrays.values())))[0])

@@ -37,7 +37,7 @@ class Heads(NamedTuple):
 
 
 def _standard(site: Site) -> Heads:
-    """Read ai.onnx Attention: Q, K, V are [B, heads, length, width] or [B, length, heads * width]; input 4: the past."""
+    """Read ai.onnx Attention: Q, K, V are [B, heads, length, width] or [B, length, heads * width], the past fifth."""
     q, k, v = site.input(0), site.input(1), site.input(2)
     past = site.input(4)[2] if site.has(4) else 0
     if len(q) == 4:
