@@ -8,7 +8,7 @@ keeps the rest beside them, as plain attributes that only the codec and `clone` 
 - `graph.shell`, `node.shell`, `tensor.info`: the fields of the proto that `gs` has no place for.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from graphrewrite.errors import InvalidModel
 from graphrewrite.ir.declared import describe as describe
-from graphrewrite.ir.declared import info_of, known_info
+from graphrewrite.ir.declared import info_of, is_unchanged, known_info
 from graphrewrite.ir.declared import read_info as read_info
 from graphrewrite.ir.external import read_in
 from graphrewrite.ir.values import (
@@ -87,11 +87,24 @@ def graph_from_proto(
     return graph
 
 
+def nodes_from_proto(
+    protos: Iterable[NodeProto], tensors: dict[str, gs.Tensor], locate: Locate = nowhere
+) -> list[gs.Node]:
+    """Build nodes outside a graph; `tensors` resolves the names they use and takes up those they make."""
+    scope = _Scope({})
+    scope.local = tensors
+    kept = list(protos)
+    for node in kept:
+        for name in node.output:
+            scope.write(name)
+    return [_node_from_proto(node, scope, locate) for node in kept]
+
+
 def _describe_all(proto: GraphProto, scope: "_Scope", graph: gs.Graph) -> None:
     """Attach declarations to tensors; `graph.shell` keeps those that no tensor of this graph can carry.
 
     That is what an output is declared as when the same tensor is declared elsewhere too (it is also an input, or it
-    belongs to the graph around), and what is said of names that nothing in this graph bears.
+    belongs to the graph around), what is said twice, and what is said of names that nothing in this graph bears.
     """
     for tensor, info in zip(graph.inputs, proto.input, strict=True):
         describe(tensor, info)
@@ -104,10 +117,10 @@ def _describe_all(proto: GraphProto, scope: "_Scope", graph: gs.Graph) -> None:
             graph.shell.output.append(info)
     for info in proto.value_info:
         tensor = scope.local.get(info.name)
-        if tensor is None:
-            graph.shell.value_info.append(info)
-        elif getattr(tensor, "info", None) is None:
+        if tensor is not None and getattr(tensor, "info", None) is None:
             describe(tensor, info)
+        else:
+            graph.shell.value_info.append(info)
 
 
 def graph_to_proto(
@@ -120,7 +133,7 @@ def graph_to_proto(
     proto = GraphProto() if into is None else into
     proto.CopyFrom(graph.shell)
     declared = {info.name: info for info in proto.output}
-    unborne = {info.name: info for info in proto.value_info}
+    besides = {info.name: info for info in proto.value_info}
     proto.ClearField("output")
     proto.ClearField("value_info")
     proto.name = graph.name
@@ -139,12 +152,15 @@ def graph_to_proto(
         if not inner or id(tensor) in seen or tensor.name == "":
             continue
         seen.add(id(tensor))
-        unborne.pop(tensor.name, None)
+        besides.pop(tensor.name, None)
         info = known_info(tensor)
         if info is not None:
             proto.value_info.append(info)
     if inner:
-        proto.value_info.extend(unborne.values())
+        for tensor in (*graph.inputs, *graph.outputs):
+            if tensor.name in besides and not is_unchanged(tensor):
+                del besides[tensor.name]
+        proto.value_info.extend(besides.values())
     return proto
 
 
@@ -195,7 +211,7 @@ def _node_from_proto(proto: NodeProto, scope: _Scope, locate: Locate) -> gs.Node
     attrs: dict[str, object] = {}
     shell: NodeProto | None = None
     for attribute in proto.attribute:
-        value = _attribute_value(attribute, scope, locate)
+        value = attribute_value(attribute, scope, locate)
         attrs[utf8(attribute.name)] = value
         if (attribute.doc_string or (isinstance(value, list) and not value)) and not isinstance(
             value, AttributeProto
@@ -224,7 +240,10 @@ def _node_from_proto(proto: NodeProto, scope: _Scope, locate: Locate) -> gs.Node
     return node
 
 
-def _attribute_value(attribute: AttributeProto, scope: _Scope, locate: Locate) -> object:
+def attribute_value(
+    attribute: AttributeProto, scope: Mapping[str, gs.Tensor], locate: Locate = nowhere
+) -> object:
+    """Return an attribute in its Python form; a kind without one stays a proto."""
     if attribute.ref_attr_name:
         return _brought_in(attribute, locate)
     kind = attribute.type

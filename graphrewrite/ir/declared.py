@@ -57,7 +57,7 @@ def info_of(tensor: gs.Tensor, declared: ValueInfoProto | None = None) -> ValueI
     """Return a tensor's declaration: the very one it came with (or `declared`) unless a pass changed its type since."""
     known: ValueInfoProto | None = getattr(tensor, "info", None)
     kept = known if declared is None else declared
-    if kept is not None and _still_says(known, tensor):
+    if kept is not None and is_unchanged(tensor):
         return _renamed(kept, tensor.name)
     info = ValueInfoProto(name=tensor.name)
     if known is not None:
@@ -78,8 +78,9 @@ def info_of(tensor: gs.Tensor, declared: ValueInfoProto | None = None) -> ValueI
     return info
 
 
-def _still_says(info: ValueInfoProto | None, tensor: gs.Tensor) -> bool:
-    """Tell whether a declaration still describes its tensor."""
+def is_unchanged(tensor: gs.Tensor) -> bool:
+    """Tell whether a tensor is still what its declaration says (nothing, when it has none)."""
+    info: ValueInfoProto | None = getattr(tensor, "info", None)
     if isinstance(tensor, gs.Constant):
         if info is None:
             return False

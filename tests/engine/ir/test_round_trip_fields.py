@@ -1,0 +1,596 @@
+"""What a bare graph would lose on the way: each field that a model file can hold, one at a time."""
+
+from collections.abc import Callable
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+import pytest
+from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
+
+from graphrewrite.errors import InvalidModel
+from graphrewrite.ir import Model, array_of, constant_value
+from tests.engine.ir.protos import graph, info, model, node, same, tensor
+
+F, I64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+
+
+def again(proto: ModelProto) -> ModelProto:
+    """There and back, by way of bytes and of a clone."""
+    parsed = ModelProto()
+    parsed.ParseFromString(proto.SerializeToString())
+    return Model.from_proto(parsed).clone().to_proto()
+
+
+def identity() -> ModelProto:
+    return model(
+        [node("Identity", ["x"], ["h"], name="first"), node("Relu", ["h"], ["y"])], [info("x")], [info("y")]
+    )
+
+
+# ------------------------------------------------------------------------------------------ notes on everything
+
+
+def metadata(proto: ModelProto) -> None:
+    helper.set_model_props(proto, {"author": "someone", "Ünïcode": "ö", "empty": ""})
+
+
+def provenance(proto: ModelProto) -> None:
+    proto.producer_name, proto.producer_version, proto.domain, proto.model_version = (
+        "maker",
+        "1.2",
+        "org.example",
+        7,
+    )
+
+
+def doc_strings(proto: ModelProto) -> None:
+    proto.doc_string = "of the model"
+    proto.graph.doc_string = "of the graph\nin two lines"
+    proto.graph.node[0].doc_string = "of the node"
+    proto.graph.input[0].doc_string = "of the input"
+    proto.graph.output[0].doc_string = "of the output"
+    proto.graph.value_info.append(info("h"))
+    proto.graph.value_info[0].doc_string = "of a tensor inside"
+    proto.graph.initializer.append(tensor("w", range(3)))
+    proto.graph.initializer[0].doc_string = "of a small weight"
+    proto.graph.initializer.append(tensor("large", range(300)))
+    proto.graph.initializer[1].doc_string = "of a large weight"
+    for name, value in (("a", 1), ("b", [1.0]), ("c", tensor("t", range(300))), ("d", "text"), ("e", [])):
+        attribute = helper.make_attribute(
+            name, value, attr_type=AttributeProto.STRINGS if value == [] else None
+        )
+        attribute.doc_string = f"of the attribute {name}"
+        proto.graph.node[0].attribute.append(attribute)
+
+
+def metadata_props(proto: ModelProto) -> None:
+    proto.graph.initializer.extend([tensor("w", range(3)), tensor("large", range(300))])
+    proto.graph.value_info.append(info("h"))
+    holders = [
+        proto.graph,
+        proto.graph.node[0],
+        proto.graph.input[0],
+        proto.graph.value_info[0],
+        *proto.graph.initializer,
+    ]
+    for index, holder in enumerate(holders):
+        holder.metadata_props.add(key="k", value=f"v{index}")
+
+
+def node_devices(proto: ModelProto) -> None:
+    configuration = proto.configuration.add(name="two")
+    configuration.num_devices = 2
+    proto.graph.node[0].device_configurations.add(configuration_id="two", pipeline_stage=1)
+
+
+def quantization_annotation(proto: ModelProto) -> None:
+    proto.graph.initializer.append(tensor("scale", [0.1]))
+    note = proto.graph.quantization_annotation.add(tensor_name="h")
+    note.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value="scale")
+
+
+def training_info(proto: ModelProto) -> None:
+    step = proto.training_info.add()
+    step.algorithm.CopyFrom(graph([node("Relu", ["x"], ["z"])], [], [info("z")], [tensor("w", range(300))]))
+    step.initialization.CopyFrom(graph([], [], [info("w")], [tensor("w", [1, 2])]))
+    step.update_binding.add(key="w", value="z")
+
+
+def functions(proto: ModelProto) -> None:
+    proto.opset_import.add(domain="my", version=1)
+    opsets = [helper.make_opsetid("", 21)]
+    inner = [node("Elu", ["a"], ["b"])]
+    inner[0].attribute.append(AttributeProto(name="alpha", ref_attr_name="slope", type=AttributeProto.FLOAT))
+    made = helper.make_function(
+        "my",
+        "F",
+        ["a"],
+        ["b"],
+        inner,
+        opsets,
+        ["other"],
+        [helper.make_attribute("slope", 0.5)],
+        value_info=[info("b")],
+    )
+    made.doc_string = "of the function"
+    made.metadata_props.add(key="k", value="v")
+    proto.functions.append(made)
+    proto.functions.append(made)
+    proto.functions[1].overload = "second"
+    proto.graph.node.append(node("F", ["x"], ["z"], domain="my", overload="second"))
+
+
+def operator_sets(proto: ModelProto) -> None:
+    proto.opset_import[0].domain = "ai.onnx"
+    for domain in ("ai.onnx.ml", "com.microsoft", "of.nobody"):
+        proto.opset_import.add(domain=domain, version=1)
+    proto.graph.node[0].domain = "ai.onnx"
+
+
+def custom_operator(proto: ModelProto) -> None:
+    proto.opset_import.add(domain="of.nobody", version=3)
+    proto.graph.node.append(
+        node("Strange", ["x", "", "h"], ["", "z"], domain="of.nobody", name="s", secret=3)
+    )
+
+
+# ------------------------------------------------------------------------------------------------- attributes
+
+
+def every_kind_of_attribute(proto: ModelProto) -> None:
+    body = graph([node("Relu", ["h"], ["r"])], [], [info("r")])
+    for name, value in {
+        "int": -(2**62),
+        "float": 0.1,
+        "text": "grüße",
+        "bytes": b"\xff\xfe\x00",
+        "ints": [1, -1],
+        "floats": [0.5, 2.0],
+        "texts": ["a", "ü", b"\xff"],
+        "tensor": tensor("t", [[1, 2]]),
+        "large": tensor("t", range(300)),
+        "sparse": helper.make_sparse_tensor(tensor("v", [1, 2]), tensor("i", [0, 3], np.int64), [5]),
+        "graph": body,
+        "graphs": [body, body],
+        "type": helper.make_tensor_type_proto(F, ["N", 3]),
+        "types": [helper.make_sequence_type_proto(helper.make_tensor_type_proto(F, None))],
+        "tensors": [tensor("t", [1]), tensor("u", range(300))],
+    }.items():
+        proto.graph.node[0].attribute.append(helper.make_attribute(name, value))
+    sparse = AttributeProto(name="sparse_tensors", type=AttributeProto.SPARSE_TENSORS)
+    sparse.sparse_tensors.append(helper.make_sparse_tensor(tensor("v", [1]), tensor("i", [0], np.int64), [5]))
+    proto.graph.node[0].attribute.append(sparse)
+
+
+def empty_lists(proto: ModelProto) -> None:
+    kinds = ("INTS", "FLOATS", "STRINGS", "TENSORS", "GRAPHS", "SPARSE_TENSORS", "TYPE_PROTOS")
+    for name in kinds:
+        proto.graph.node[0].attribute.append(
+            AttributeProto(name=name, type=AttributeProto.AttributeType.Value(name))
+        )
+
+
+# -------------------------------------------------------------------------------------------- declared types
+
+
+def denotations_and_unknown_sizes(proto: ModelProto) -> None:
+    declared = proto.graph.input[0]
+    declared.CopyFrom(info("x", ["batch", None, 3, 0, "h*2"]))
+    declared.type.denotation = "IMAGE"
+    declared.type.tensor_type.shape.dim[0].denotation = "DATA_BATCH"
+    proto.graph.value_info.append(info("h", None))
+    proto.graph.output[0].CopyFrom(info("y", []))
+
+
+def half_declared(proto: ModelProto) -> None:
+    proto.graph.value_info.append(info("h", [3, "N"], TensorProto.UNDEFINED))
+    proto.graph.output[0].type.tensor_type.elem_type = 0
+
+
+def infos_of_nothing(proto: ModelProto) -> None:
+    """Exporters note tensors inside functions under names that no tensor of the graph has."""
+    proto.graph.value_info.append(info("my::F/inner", ["N"]))
+
+
+def sequences_maps_optionals(proto: ModelProto) -> None:
+    inner = helper.make_tensor_type_proto(F, ["N"])
+    types = {
+        "seq": helper.make_sequence_type_proto(inner),
+        "opt": helper.make_optional_type_proto(helper.make_sequence_type_proto(inner)),
+        "map": helper.make_map_type_proto(I64, inner),
+        "sparse": helper.make_sparse_tensor_type_proto(F, [3, None]),
+    }
+    for name, kind in types.items():
+        proto.graph.input.append(helper.make_value_info(name, kind))
+        proto.graph.node.append(node("Identity", [name], [f"{name}_inside"]))
+        proto.graph.value_info.append(helper.make_value_info(f"{name}_inside", kind))
+        proto.graph.node.append(node("Identity", [f"{name}_inside"], [f"{name}_out"]))
+        proto.graph.output.append(helper.make_value_info(f"{name}_out", kind))
+
+
+# ---------------------------------------------------------------------------------- who is input, who is output
+
+
+def initializers_as_inputs(proto: ModelProto) -> None:
+    proto.graph.initializer.extend([tensor("w", [1, 2]), tensor("v", [[1, 2]]), tensor("u", [1, 2, 3])])
+    proto.graph.input.extend([info("w"), info("v", ["A", "B"]), info("u", None)])
+    proto.graph.node.append(node("Add", ["x", "w"], ["z"]))
+
+
+def old_file(proto: ModelProto) -> None:
+    initializers_as_inputs(proto)
+    proto.ir_version = 3
+    proto.opset_import[0].version = 7
+
+
+def unused_parts(proto: ModelProto) -> None:
+    proto.graph.input.extend([info("unused", ["N"])])
+    proto.graph.initializer.extend([tensor("also_unused", [1]), tensor("large_unused", range(300))])
+    proto.graph.node.append(node("Relu", ["x"], ["dead"]))
+
+
+def input_returned(proto: ModelProto) -> None:
+    """Declared in one way as an input and in another as an output."""
+    proto.graph.input[0].CopyFrom(info("x", ["N"]))
+    proto.graph.output.append(info("x", None))
+    proto.graph.output[1].doc_string = "the input again"
+
+
+def initializer_returned(proto: ModelProto) -> None:
+    proto.graph.initializer.append(tensor("w", [[1, 2]]))
+    proto.graph.output.append(info("w", [1, 2]))
+
+
+def output_listed_twice(proto: ModelProto) -> None:
+    proto.graph.output.append(proto.graph.output[0])
+
+
+def not_sorted(proto: ModelProto) -> None:
+    proto.graph.node.reverse()
+
+
+# --------------------------------------------------------------------------------------- subgraphs and constants
+
+
+def bodies_in_bodies(proto: ModelProto) -> None:
+    """An If inside a Loop, reading from both graphs around it, with weights of its own."""
+    then = graph([node("Add", ["carried", "outer"], ["sum"]), node("Mul", ["sum", "w"], ["t"])], [], [info("t")],
+                 [tensor("w", range(100))], doc_string="then")  # fmt: skip
+    other = graph([node("Constant", [], ["e"], value=tensor("", [1, 2]))], [], [info("e")], value_info=[])
+    body = graph(
+        [
+            node("If", ["go"], ["next"], then_branch=then, else_branch=other),
+            node("Identity", ["go"], ["again"]),
+        ],
+        [info("i", [], I64), info("go", [], BOOL), info("carried")],
+        [info("again", [], BOOL), info("next")],
+        [tensor("unused", [0])],
+        value_info=[info("again", [], BOOL)],
+    )
+    proto.graph.initializer.extend(
+        [tensor("outer", [1, 2]), tensor("trips", 3, np.int64), tensor("yes", True, bool)]
+    )
+    proto.graph.node.append(node("Loop", ["trips", "yes", "x"], ["looped"], body=body))
+    proto.graph.output.append(info("looped"))
+
+
+def body_before_what_it_captures(proto: ModelProto) -> None:
+    bodies_in_bodies(proto)
+    del proto.graph.initializer[0]
+    proto.graph.node.append(node("Exp", ["x"], ["outer"]))
+
+
+def sparse_initializers(proto: ModelProto) -> None:
+    flat = helper.make_sparse_tensor(tensor("flat", [1, 2]), tensor("", [0, 5], np.int64), [2, 3])
+    rows = helper.make_sparse_tensor(tensor("rows", [1, 2]), tensor("", [[0, 1], [1, 2]], np.int64), [2, 3])
+    none = helper.make_sparse_tensor(tensor("none", []), tensor("", np.zeros(0), np.int64), [2, 3])
+    proto.graph.sparse_initializer.extend([flat, rows, none])
+    proto.graph.node.append(node("Add", ["flat", "rows"], ["z"]))
+
+
+def text_tensors(proto: ModelProto) -> None:
+    proto.graph.initializer.append(
+        helper.make_tensor("s", TensorProto.STRING, [2, 1], [b"gr\xc3\xbc\xc3\x9fe", b"\xff"])
+    )
+
+
+CHANGES = [
+    metadata, provenance, doc_strings, metadata_props, node_devices, quantization_annotation, training_info, functions,
+    operator_sets, custom_operator, every_kind_of_attribute, empty_lists, denotations_and_unknown_sizes, half_declared,
+    infos_of_nothing, sequences_maps_optionals, initializers_as_inputs, old_file, unused_parts, input_returned,
+    initializer_returned, output_listed_twice, not_sorted, bodies_in_bodies, body_before_what_it_captures,
+    sparse_initializers, text_tensors,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_it_survives(change: Callable[[ModelProto], None]) -> None:
+    proto = identity()
+    change(proto)
+    assert proto != identity()
+    assert same(again(proto), proto)
+
+
+def test_all_at_once() -> None:
+    proto = identity()
+    for change in (
+        metadata,
+        provenance,
+        doc_strings,
+        functions,
+        every_kind_of_attribute,
+        bodies_in_bodies,
+        text_tensors,
+    ):
+        change(proto)
+    assert same(again(proto), proto)
+
+
+def test_order_is_kept() -> None:
+    proto = identity()
+    bodies_in_bodies(proto)
+    unused_parts(proto)
+    back = again(proto)
+    for field in ("node", "initializer", "input", "output"):
+        assert [item.name for item in getattr(back.graph, field)] == [
+            item.name for item in getattr(proto.graph, field)
+        ]
+
+
+# -------------------------------------------------------------------------------------------- element types
+
+KINDS = [
+    kind for kind in TensorProto.DataType.values() if kind not in (TensorProto.UNDEFINED, TensorProto.STRING)
+]
+
+
+def some_values(kind: int, count: int) -> np.ndarray:
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    return (np.arange(count) % 2).astype(np.float32).astype(dtype)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 5, 700])
+@pytest.mark.parametrize("kind", KINDS, ids=TensorProto.DataType.Name)
+def test_every_element_type_raw_and_typed(kind: int, count: int) -> None:
+    values = some_values(kind, count)
+    raw = numpy_helper.from_array(values, "raw")
+    typed = helper.make_tensor(
+        "typed", kind, [count], [complex(v) if kind in (14, 15) else float(v) for v in values]
+    )
+    assert raw.HasField("raw_data") and not typed.HasField("raw_data")
+    proto = model([], [], [info("raw", [count], kind)], [raw, typed])
+    assert same(again(proto), proto)
+    loaded = Model.from_proto(proto)
+    for name in ("raw", "typed"):
+        array = loaded.weights[name]
+        assert array.dtype == values.dtype and array.shape == (count,)
+        assert array.tobytes() == values.tobytes()
+        assert not array.flags.writeable
+    assert same(loaded.to_proto(), proto)  # reading the numbers changes nothing
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=TensorProto.DataType.Name)
+def test_every_element_type_as_a_new_weight(kind: int) -> None:
+    loaded = Model.from_proto(model([], [], [info("w", [3, 1], kind)], [tensor("w", [[0], [0], [0]])]))
+    values = some_values(kind, 3).reshape(3, 1)
+    loaded.weights["w"] = values
+    back = loaded.to_proto()
+    assert back.graph.initializer[0].data_type == kind
+    assert numpy_helper.to_array(back.graph.initializer[0]).tobytes() == values.tobytes()
+
+
+def test_bits_of_floats_are_kept() -> None:
+    odd = np.asarray([0x7FC00001, 0xFFC12345, 0x80000000, 0x00000001], np.uint32).view(np.float32)
+    proto = model([], [], [info("w", [400])], [numpy_helper.from_array(np.tile(odd, 100), "w")])
+    loaded = Model.from_proto(proto)
+    loaded.weights["w"] = loaded.weights["w"].copy()
+    assert same(loaded.to_proto(), proto)
+
+
+def test_text_tensors_read_as_objects() -> None:
+    proto = identity()
+    text_tensors(proto)
+    assert Model.from_proto(proto).weights["s"].tolist() == [["grüße"], [b"\xff"]]
+
+
+@pytest.mark.parametrize(
+    "values", [np.asarray(["a", "bc"], object), np.asarray(["a", "bc"]), np.asarray([b"\xff", "ü"], object)]
+)
+def test_text_can_be_set(values: np.ndarray) -> None:
+    loaded = Model.from_proto(identity())
+    loaded.weights["s"] = values
+    written = loaded.to_proto().graph.initializer[0]
+    assert written.data_type == TensorProto.STRING
+    assert list(written.string_data) == [v if isinstance(v, bytes) else v.encode() for v in values.tolist()]
+
+
+def test_sparse_numbers_by_hand() -> None:
+    proto = identity()
+    sparse_initializers(proto)
+    loaded = Model.from_proto(proto)
+    assert loaded.weights["flat"].tolist() == [[1, 0, 0], [0, 0, 2]]
+    assert loaded.weights["rows"].tolist() == [[0, 1, 0], [0, 0, 2]]
+    assert loaded.weights["none"].tolist() == [[0, 0, 0], [0, 0, 0]]
+    loaded.weights["flat"] = np.ones((1, 3), np.float32)
+    written = loaded.to_proto().graph
+    assert [sparse.values.name for sparse in written.sparse_initializer] == ["rows", "none"]
+    assert [dense.name for dense in written.initializer] == ["flat"]
+
+
+# ----------------------------------------------------------------------------------------- what the API shows
+
+
+def test_what_a_loaded_model_says_of_itself() -> None:
+    proto = identity()
+    for change in (metadata, operator_sets, initializers_as_inputs):
+        change(proto)
+    loaded = Model.from_proto(proto)
+    assert loaded.metadata == {"author": "someone", "Ünïcode": "ö", "empty": ""}
+    assert loaded.opsets == {"": 21, "ai.onnx.ml": 1, "com.microsoft": 1, "of.nobody": 1}
+    assert (loaded.opset, loaded.ir_version) == (21, 10)
+    assert [value.name for value in loaded.inputs] == ["x"]
+    assert [value.name for value in loaded.graph.inputs] == ["x", "w", "v", "u"]
+    assert [value.name for value in loaded.outputs] == ["y"]
+    assert [each.op for each in loaded.nodes()] == ["Identity", "Relu", "Add"]
+    assert [each.op for each in loaded.nodes("Relu", "Add")] == ["Relu", "Add"]
+
+
+def test_changed_metadata_and_opsets_are_written() -> None:
+    loaded = Model.from_proto(identity())
+    loaded.metadata["key"] = "value"
+    loaded.opsets["my"] = 2
+    back = loaded.to_proto()
+    assert [(entry.key, entry.value) for entry in back.metadata_props] == [("key", "value")]
+    assert [(entry.domain, entry.version) for entry in back.opset_import] == [("", 21), ("my", 2)]
+
+
+def test_captures_are_the_outer_tensors_themselves() -> None:
+    for change in (bodies_in_bodies, body_before_what_it_captures):
+        proto = identity()
+        change(proto)
+        loaded = Model.from_proto(proto)
+        (loop,) = loaded.nodes("Loop")
+        body = loop.attrs["body"]
+        (branch,) = [each for each in body.nodes if each.op == "If"]
+        add = branch.attrs["then_branch"].nodes[0]
+        assert add.inputs[0] is body.inputs[2]
+        outer = loaded.weights and loaded.graph.initializers.get("outer") or loaded.nodes("Exp")[0].outputs[0]
+        assert add.inputs[1] is outer
+        assert [each.op for each in outer.outputs] == ["Add"]
+
+
+def test_constants_in_both_homes() -> None:
+    attributes = {
+        "value": (tensor("", [1, 2]), [1, 2]),
+        "value_float": (0.5, 0.5),
+        "value_floats": ([0.5, 1.0], [0.5, 1.0]),
+        "value_int": (3, 3),
+        "value_ints": ([3, 4], [3, 4]),
+        "value_string": ("a", "a"),
+        "value_strings": (["a", "b"], ["a", "b"]),
+        "sparse_value": (
+            helper.make_sparse_tensor(tensor("v", [7]), tensor("i", [1], np.int64), [3]),
+            [0, 7, 0],
+        ),
+    }
+    nodes = [node("Constant", [], [name], **{name: value}) for name, (value, _) in attributes.items()]
+    loaded = Model.from_proto(model(nodes, [], [info("value")], [tensor("w", [5])]))
+    for each, (_, expected) in zip(loaded.nodes(), attributes.values(), strict=True):
+        found = constant_value(each.outputs[0])
+        assert found is not None and found.tolist() == expected, each.outputs[0].name
+    kept = constant_value(loaded.graph.initializers["w"])
+    assert kept is not None and kept.tolist() == [5]
+    assert constant_value(gs.Variable("v")) is None
+
+
+# ------------------------------------------------------------------------- what follows a change, and what does not
+
+
+def test_a_new_type_replaces_the_declaration_but_not_the_notes() -> None:
+    proto = identity()
+    proto.graph.value_info.append(info("h", ["N", 3]))
+    proto.graph.value_info[0].doc_string = "kept"
+    loaded = Model.from_proto(proto)
+    hidden = loaded.nodes("Relu")[0].inputs[0]
+    hidden.shape = ("N", np.int64(2), None)
+    hidden.dtype = np.float16
+    (written,) = loaded.to_proto().graph.value_info
+    expected = info("h", ["N", 2, None], TensorProto.FLOAT16)
+    expected.doc_string = "kept"
+    assert written == expected
+
+
+def test_a_forgotten_type_is_not_declared() -> None:
+    proto = identity()
+    proto.graph.value_info.append(info("h"))
+    loaded = Model.from_proto(proto)
+    hidden = loaded.nodes("Relu")[0].inputs[0]
+    hidden.dtype = hidden.shape = None
+    assert not loaded.to_proto().graph.value_info
+
+
+def test_a_renamed_tensor_keeps_its_declaration() -> None:
+    proto = identity()
+    proto.graph.value_info.append(info("h", ["N", 3]))
+    loaded = Model.from_proto(proto)
+    loaded.nodes("Relu")[0].inputs[0].name = "new"
+    assert list(loaded.to_proto().graph.value_info) == [info("new", ["N", 3])]
+
+
+def test_an_initializer_declared_as_input_follows_its_numbers() -> None:
+    proto = identity()
+    initializers_as_inputs(proto)
+    loaded = Model.from_proto(proto)
+    loaded.weights["w"] = np.zeros(5, ml_dtypes.bfloat16)
+    written = {value.name: value for value in loaded.to_proto().graph.input}
+    assert written["w"] == info("w", [5], TensorProto.BFLOAT16)
+    assert written["v"] == info("v", ["A", "B"])
+
+
+def test_new_weights_of_an_old_file_are_listed_as_inputs() -> None:
+    proto = identity()
+    proto.ir_version = 3
+    proto.opset_import[0].version = 7
+    loaded = Model.from_proto(proto)
+    loaded.weights["new"] = np.zeros(2, np.float32)
+    back = loaded.to_proto()
+    assert back.graph.input[-1] == info("new")
+    onnx.checker.check_model(back)
+
+
+def test_of_two_initializers_of_one_name_the_later_counts() -> None:
+    proto = model([], [], [info("w", [1])], [tensor("w", [1]), tensor("w", [2])])
+    assert Model.from_proto(proto).weights["w"].tolist() == [2]
+
+
+def test_the_proto_it_came_from_can_be_changed() -> None:
+    proto = identity()
+    for change in (metadata_props, every_kind_of_attribute, functions, infos_of_nothing):
+        change(proto)
+    kept = ModelProto()
+    kept.CopyFrom(proto)
+    loaded = Model.from_proto(proto)
+    proto.Clear()
+    assert same(loaded.to_proto(), kept)
+
+
+@pytest.mark.parametrize("value", [object(), {"a": 1}, [object()], [None], None])
+def test_an_attribute_that_onnx_cannot_store_is_named(value: object) -> None:
+    loaded = Model.from_proto(identity())
+    loaded.nodes()[0].attrs["odd"] = value
+    with pytest.raises(InvalidModel, match="'odd'"):
+        loaded.to_proto()
+
+
+def test_arrays_and_numpy_numbers_as_attributes() -> None:
+    loaded = Model.from_proto(identity())
+    loaded.nodes()[0].attrs.update(
+        a=np.int64(3), b=np.float32(0.5), c=np.arange(3), d=(1, 2), e=[np.int32(1)], f=True
+    )
+    written = {value.name: value for value in loaded.to_proto().graph.node[0].attribute}
+    assert (written["a"].i, written["b"].f, list(written["d"].ints), list(written["e"].ints)) == (
+        3,
+        0.5,
+        [1, 2],
+        [1],
+    )
+    assert numpy_helper.to_array(written["c"].t).tolist() == [0, 1, 2]
+    assert (written["f"].type, written["f"].i) == (AttributeProto.INT, 1)
+
+
+def test_an_array_no_tensor_can_hold_is_refused() -> None:
+    loaded = Model.from_proto(identity())
+    loaded.weights["w"] = np.zeros(2, "datetime64[s]")
+    with pytest.raises(InvalidModel, match="datetime64"):
+        loaded.to_proto()
+
+
+def test_reading_hands_out_no_writable_array() -> None:
+    loaded = Model.from_proto(identity())
+    mine = np.zeros(2, np.float32)
+    loaded.weights["w"] = mine
+    assert not loaded.weights["w"].flags.writeable
+    assert not array_of(gs.Constant("c", mine)).flags.writeable
+    assert mine.flags.writeable
