@@ -117,18 +117,21 @@ class _Sums:
         if not self.is_real or not before.size:
             return
         a, b = before.astype(np.float64), after.astype(np.float64)
+        if _is_scores(before, size):
+            self.tops.append(int((a.argmax(axis=1) == b.argmax(axis=1)).sum()))
+            self.rows += size
+        finite = np.isfinite(a) & np.isfinite(b)
+        a, b = a[finite], b[finite]
+        if not a.size:
+            return
         gap = b - a
         self.signal += float(np.vdot(a, a))
         self.other += float(np.vdot(b, b))
         self.noise += float(np.vdot(gap, gap))
         self.product += float(np.vdot(a, b))
         self.largest = max(self.largest, float(np.abs(a).max()))
-        worst = float(np.abs(gap).max())
-        self.worst = worst if not math.isfinite(worst) else max(self.worst, worst)
+        self.worst = max(self.worst, float(np.abs(gap).max()))
         self.count += a.size
-        if _is_scores(before, size):
-            self.tops.append(int((a.argmax(axis=1) == b.argmax(axis=1)).sum()))
-            self.rows += size
 
     def result(self, name: str) -> Agreement | None:
         if not self.is_real or not self.count:
@@ -136,6 +139,7 @@ class _Sums:
         length = math.sqrt(self.signal * self.other)
         return Agreement(
             output=name,
+            gap=self.worst,
             error=self.worst / self.largest if self.largest else self.worst,
             snr=math.inf
             if not self.noise

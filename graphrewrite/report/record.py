@@ -48,11 +48,13 @@ class Side:
 class Agreement:
     """How one output of the smaller model compares with the original's on the same samples.
 
-    `error` is max |difference| / max |original|; `snr` is the signal-to-noise ratio in decibels, infinite when equal;
-    `same_top` is the share of samples whose largest score is in the same place, None for outputs that are no scores.
+    `gap` is max |difference| and `error` that by max |original|, over values finite on both sides; `snr` is the
+    signal-to-noise ratio in decibels, infinite when equal; `same_top` is the share of samples whose largest score is in
+    the same place, None for outputs that are no scores.
     """
 
     output: str
+    gap: float
     error: float
     snr: float
     cosine: float

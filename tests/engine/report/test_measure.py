@@ -35,7 +35,7 @@ def test_the_interval_stays_inside_zero_and_one() -> None:
 def test_agreement_is_worked_out_by_hand() -> None:
     found = agreement([np.array([3.0, 4.0])], [np.array([3.0, 3.0])], "y")
     assert found is not None
-    assert found.error == pytest.approx(1 / 4)
+    assert (found.gap, found.error) == (1.0, pytest.approx(1 / 4))
     assert found.snr == pytest.approx(10 * math.log10(25 / 1))
     assert found.cosine == pytest.approx((9 + 12) / (5 * math.sqrt(18)))
     assert found.same_top is None
@@ -46,6 +46,12 @@ def test_equal_outputs_have_no_noise() -> None:
     assert found is not None
     assert (found.error, found.snr, found.same_top) == (0.0, math.inf, 1.0)
     assert found.cosine == pytest.approx(1.0)
+
+
+def test_values_that_are_not_finite_are_passed_over() -> None:
+    found = agreement([np.array([math.nan, 2.0, math.inf])], [np.array([math.nan, 1.0, 0.0])])
+    assert found is not None
+    assert (found.gap, found.error) == (1.0, 0.5)
 
 
 def test_nothing_is_said_of_other_shapes_and_of_text() -> None:

@@ -46,7 +46,7 @@ def record(layers: Sequence[Layer] = (layer(0), layer(1)), **more: object) -> Re
         seconds=1.5,
         samples="100 held-out samples",
         timing="batch of 1, 1 thread",
-        agreement=(Agreement("logits", 0.2, 18.3, 0.99, 0.95),),
+        agreement=(Agreement("logits", 1.5, 0.2, 18.3, 0.99, 0.95),),
         scores=scores,
         facts=(("seed", "0"),),
     )
@@ -114,7 +114,7 @@ def test_names_from_a_model_are_text_and_nothing_else() -> None:
             left=(Left(NASTY, NASTY),),
             scores={NASTY: ((1.0, 2.0), (0,))},
             checks=(Check(NASTY, NASTY, 0.0, 0.0),),
-            agreement=(Agreement(NASTY, 0.0, 1.0, 1.0, None),),
+            agreement=(Agreement(NASTY, 0.0, 0.0, 1.0, 1.0, None),),
             facts=((NASTY, NASTY),),
         )
     )
