@@ -28,16 +28,28 @@ class Member:
 
 
 @dataclass(frozen=True, eq=False)
+class Tap:
+    """An activation that carries a group's channels where they are summed over: unit u is `index[u]` of axis `axis`."""
+
+    tensor: str
+    axis: int
+    index: Ints  # [units, positions per unit]
+
+
+@dataclass(frozen=True, eq=False)
 class ChannelGroup:
-    """Units with the same memberships; any of them may go as long as one stays."""
+    """Units with the same memberships; any of them may go as long as one stays.
+
+    `multiplicity` divides what every weight axis loses with one unit; `unit_ids` are positions in `Structure.units`.
+    """
 
     name: str
-    unit_ids: Ints  # positions in Structure.units
+    unit_ids: Ints
     members: tuple[Member, ...]
+    taps: tuple[Tap, ...]
     macs_per_unit: float
     params_per_unit: float
-    multiplicity: int  # every weight axis loses a multiple of this many positions per unit
-    tied_by: tuple[str, ...] = ()
+    multiplicity: int
 
     @property
     def units(self) -> int:
@@ -46,20 +58,27 @@ class ChannelGroup:
 
     def reduce(
         self,
-        slices: Callable[[Member], Floats],
-        into: Callable[[list[Floats]], Floats] | None = None,
-        roles: tuple[str, ...] = ("producer", "consumer", "vector"),
+        weights: Callable[[Member], Array],
+        measure: Callable[[Array], Floats],
+        into: Callable[[Floats, Floats], Floats] | None = None,
+        roles: tuple[str, ...] = ("producer",),
     ) -> Floats:
-        """Combine a per-position statistic of each member into one number per unit, [units].
+        """Return one number per unit, [units], from the weights of the members of these roles.
 
-        `slices(member)` returns one number per position of the member's axis; a unit takes the mean over its positions,
-        and `into` combines members (mean by default). Members of other roles are passed over unless none remain.
+        `weights(member)` is [units, numbers of the unit]; `measure` turns it into [units]. Members are combined by `into`,
+        or else by the mean after each was divided by its own mean, so that layers of different scale count alike. When
+        no member has one of the roles, all do.
         """
         chosen = [m for m in self.members if m.role in roles] or list(self.members)
-        if not chosen:
+        parts = [np.asarray(measure(weights(member)), dtype=np.float64) for member in chosen]
+        if not parts:
             return np.ones(self.units)
-        parts = [slices(member)[member.index].mean(axis=1) for member in chosen]
-        return into(parts) if into else np.mean(parts, axis=0)
+        if into is not None:
+            result = parts[0]
+            for part in parts[1:]:
+                result = into(result, part)
+            return result
+        return np.mean([part / (part.mean() or 1.0) for part in parts], axis=0)
 
     def explain(self) -> str:
         """Return a readable account: members, units, saving."""
@@ -154,15 +173,24 @@ def group_units(analysis: Analysis) -> Groups:
                 pinned.setdefault(f"{use.name}[{axis_number}]{share}", analysis.labels.reasons[first] or "not tied to anything that may go")
             for family, index in _positions(structure, number, family_of):
                 members[family].append(Member(use.name, axis_number, index, _role(analysis, use, axis_number), use))
+    taps: list[list[Tap]] = [[] for _ in families]
+    for mix in analysis.mixes:
+        tensor = analysis.model.graph.nodes[mix.node].inputs[mix.slot].name
+        if mix.kind not in ("zero", "attention", "rnn") or analysis.env.get(tensor) is None:
+            continue
+        for number, axis in mix.axes.items():
+            if number >= 0:
+                for family, index in _positions(structure, structure.axis_id(axis), family_of):
+                    taps[family].append(Tap(tensor, number, index))
     none = np.zeros(len(structure.units), dtype=bool)
     macs, params = structure.savings(structure.macs, none), structure.savings(structure.params, none)
     result = []
     taken: dict[str, int] = {}
-    for ids, mine in zip(families, members, strict=True):
+    for ids, mine, read in zip(families, members, taps, strict=True):
         name = _name(mine, taken)
         counts = [m.index.shape[1] for m in mine]
         multiplicity = int(np.gcd.reduce(counts)) if counts else 1
-        result.append(ChannelGroup(name, ids, tuple(mine), float(macs[ids[0]]), float(params[ids[0]]), multiplicity))
+        result.append(ChannelGroup(name, ids, tuple(mine), tuple(read), float(macs[ids[0]]), float(params[ids[0]]), multiplicity))
     return Groups(analysis, structure, result, pinned)
 
 
@@ -231,17 +259,3 @@ def _name(members: list[Member], taken: dict[str, int]) -> str:
     taken[name] = taken.get(name, 0) + 1
     return name if taken[name] == 1 else f"{name}#{taken[name]}"
 
-
-def slices_of(model: Model, measure: Callable[[Array, int], Floats]) -> Callable[[Member], Floats]:
-    """Return a memoised function from a member to a statistic per position of its axis."""
-    from graphrewrite.dims.shrink import weight_array
-
-    seen: dict[tuple[str, int], Floats] = {}
-
-    def statistic(member: Member) -> Floats:
-        key = (member.tensor, member.axis)
-        if key not in seen:
-            seen[key] = measure(weight_array(model, member.tensor), member.axis)
-        return seen[key]
-
-    return statistic

@@ -20,15 +20,15 @@ from graphrewrite.ir.edit import add_constant, set_input
 Mask = npt.NDArray[np.bool_]
 
 
-def reference(analysis: Analysis, dead: Mask) -> Model:
-    """Build the reference for a cut; `dead` is a mask over all labels."""
+def reference(analysis: Analysis, dead: Mask) -> tuple[Model, list[gs.Node]]:
+    """Build the reference for a cut; `dead` is a mask over all labels. Also returns the original's nodes in it, by index."""
     build = _Reference(analysis, dead)
     for mix in analysis.mixes:
         alive = {number: build.alive(axis) for number, axis in mix.axes.items()}
         if any(not a.all() for a in alive.values()):
             build.restrict(mix, alive)
     build.place()
-    return build.model
+    return build.model, build.nodes
 
 
 class _Reference:

@@ -1,6 +1,6 @@
 """Carrying a cut out: weights lose positions, and every number that repeats a cut length follows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -29,6 +29,8 @@ class Shrunk:
     model: Model
     kept: dict[str, Kept]
     copied_from: dict[str, str]
+    nodes: list[gs.Node]
+    kept_of: Callable[[Axis], Ints | None]
 
 
 def shrink(analysis: Analysis, dead: npt.NDArray[np.bool_]) -> Shrunk:
@@ -38,7 +40,7 @@ def shrink(analysis: Analysis, dead: npt.NDArray[np.bool_]) -> Shrunk:
         if any(cut.is_cut(axis) for axis in restate.needs):
             restate.apply(cut)
     cut.finish()
-    return Shrunk(cut.model, cut.kept_weights, cut.copied_from)
+    return Shrunk(cut.model, cut.kept_weights, cut.copied_from, cut.nodes, cut.kept)
 
 
 @dataclass(eq=False)

@@ -44,11 +44,19 @@ class Structure:
         self._content: dict[bytes, int] = {}
         self._held: list[Axis] = []
         weights = [(use, axis) for use in analysis.weights.values() for axis in use.axes]
-        for axis in (*(axis for _, axis in weights), *(a for t in analysis.macs for a in t.axes), *analysis.windows):
+        mixed = [axis for mix in analysis.mixes for axis in mix.axes.values()]
+        for axis in (*(axis for _, axis in weights), *(a for t in analysis.macs for a in t.axes), *analysis.windows, *mixed):
             self.axis_id(axis)
         self.macs = self._terms([(t.coefficient, t.axes, t.node) for t in analysis.macs])
         self.params = self._terms(self._weight_terms())
         self._finish()
+        # How many weight matrices have each axis; vectors follow their layer and do not count.
+        self._matrices = np.zeros(self.axes)
+        for use in analysis.weights.values():
+            if sum(a.sizes[0] > 1 for a in use.axes) > 1:
+                for axis in use.axes:
+                    if not axis.is_rigid:
+                        self._matrices[self.axis_id(axis)] += 1
 
     def axis_id(self, axis: Axis) -> int:
         """Return the number of an axis; axes with equal rows share one. -1 for a rigid axis."""
@@ -144,6 +152,17 @@ class Structure:
         for column in range(terms.axes.shape[1]):
             axis = terms.axes[:, column]
             weight += np.bincount(np.where(axis < 0, self.axes, axis), weights=values / np.maximum(counts[axis], 1), minlength=self.axes + 1)
+        return np.asarray(self.incidence @ (weight[self.row_axis] * alive))
+
+    def shares(self, dead: Mask) -> Floats:
+        """Return, for each unit, the sum over weight matrices of its share of what is alive on their axes, [units].
+
+        The reading of a layer loses about this fraction of its terms when the unit goes; a unit of a narrow layer, or of
+        one that many layers read, weighs more.
+        """
+        alive = self.alive_rows(dead)
+        counts = self.alive_counts(alive)
+        weight = self._matrices / np.maximum(counts[:-1], 1)
         return np.asarray(self.incidence @ (weight[self.row_axis] * alive))
 
     def signatures(self) -> npt.NDArray[np.uint64]:

@@ -1,0 +1,170 @@
+"""Budgets: how much may stay. Each is a fraction of the original, counted with every coupled removal."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from graphrewrite.dims import Groups
+from graphrewrite.dims.structure import Mask, Terms
+from graphrewrite.errors import BudgetError, InvalidConfig
+from graphrewrite.passes.channels.selection import Choice, Limits, bisect_share
+from graphrewrite.registry import Registry
+
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a budget chooses from.
+
+    `fixed_macs` and `fixed_params` are the costs of what the analysis does not follow (bodies, unknown operators).
+    `measure(dead)` returns the latency of the cut model relative to the original, measured now.
+    """
+
+    groups: Groups
+    scores: Sequence[Scores]
+    limits: Limits
+    scope: str
+    fixed_macs: float
+    fixed_params: float
+    measure: Callable[[Mask], float]
+
+    def choice(self) -> Choice:
+        """Return an empty choice."""
+        return Choice(self.groups, self.scores, self.limits)
+
+    def least_possible(self) -> Mask:
+        """Return the mask with everything removed that may go."""
+        return self.choice().shortest().dead
+
+    def below(self, terms: Terms, fixed: float, fraction: float, what: str) -> Mask:
+        """Choose until a cost sum is at most `fraction` of the original.
+
+        Raises:
+            BudgetError: even the smallest model is above it; the message says what can be reached.
+        """
+        structure = self.groups.structure
+        whole = structure.total(terms, self.groups.none_dead()) + fixed
+        if whole <= 0:
+            raise BudgetError(f"the model has no {what} that can be counted, so a budget on them means nothing; use a ratio")
+
+        def is_met(dead: Mask) -> bool:
+            return structure.total(terms, dead) + fixed <= fraction * whole * (1 + 1e-9)
+
+        least = (structure.total(terms, self.least_possible()) + fixed) / whole
+        if least > fraction:
+            raise BudgetError(
+                f"the budget asks for {fraction:.3g} of the {what}, but at most {100 * (1 - least):.1f} % can be removed here "
+                f"({least:.3g} stays); ask for {_up(least)} or more, lower the floor or the multiple, or see which groups are "
+                "pinned with: inspect --groups"
+            )
+        if self.scope == "uniform":
+            return bisect_share(lambda share: self.choice().share(share), is_met).dead
+        return self.choice().greedy(terms, is_met).dead
+
+
+@runtime_checkable
+class Budget(Protocol):
+    """How much may stay."""
+
+    def choose(self, problem: Problem) -> Mask:
+        """Return the mask of removed units, [units]."""
+        ...
+
+
+budgets: Registry[Budget] = Registry("budget", package=__name__, of=Budget)
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Raise InvalidConfig unless a fraction lies in (0, 1]."""
+    if not isinstance(value, (int, float)) or not 0 < value <= 1:
+        raise InvalidConfig(f"{name} is {value!r}; expected the fraction of the original to keep, above 0 and at most 1, such as 0.5")
+
+
+@budgets.register("macs_below")
+@dataclass(frozen=True)
+class MacsBelow:
+    """Keep at most this fraction of the multiply-accumulates."""
+
+    fraction: float
+
+    def __post_init__(self) -> None:
+        check_fraction("MacsBelow.fraction", self.fraction)
+
+    def choose(self, problem: Problem) -> Mask:
+        """Return the mask of removed units."""
+        return problem.below(problem.groups.structure.macs, problem.fixed_macs, self.fraction, "MACs")
+
+
+@budgets.register("params_below")
+@dataclass(frozen=True)
+class ParamsBelow:
+    """Keep at most this fraction of the parameters."""
+
+    fraction: float
+
+    def __post_init__(self) -> None:
+        check_fraction("ParamsBelow.fraction", self.fraction)
+
+    def choose(self, problem: Problem) -> Mask:
+        """Return the mask of removed units."""
+        return problem.below(problem.groups.structure.params, problem.fixed_params, self.fraction, "parameters")
+
+
+@budgets.register("ratio")
+@dataclass(frozen=True)
+class Ratio:
+    """Let every group keep this fraction of its units."""
+
+    fraction: float
+
+    def __post_init__(self) -> None:
+        check_fraction("Ratio.fraction", self.fraction)
+
+    def choose(self, problem: Problem) -> Mask:
+        """Return the mask of removed units."""
+        return problem.choice().share(self.fraction).dead
+
+
+@budgets.register("latency_below")
+@dataclass(frozen=True)
+class LatencyBelow:
+    """Keep at most this fraction of the latency, measured in onnxruntime on this machine.
+
+    Candidates are cut for real and timed against the original, interleaved; the search halves the range of MACs
+    `steps` times. Timing is noisy, so the choice may differ between runs.
+    """
+
+    fraction: float
+    steps: int = 6
+
+    def __post_init__(self) -> None:
+        check_fraction("LatencyBelow.fraction", self.fraction)
+
+    def choose(self, problem: Problem) -> Mask:
+        """Return the mask of removed units."""
+        least = problem.least_possible()
+        reached = problem.measure(least)
+        if reached > self.fraction:
+            raise BudgetError(
+                f"the budget asks for {self.fraction:.3g} of the latency, but the smallest model this one can become takes "
+                f"{reached:.3g}; ask for {_up(reached)} or more, or see which groups are pinned with: inspect --groups"
+            )
+        structure = problem.groups.structure
+        floor = structure.total(structure.macs, least) / max(structure.total(structure.macs, problem.groups.none_dead()), 1.0)
+        low, high, best = floor, 1.0, least
+        for _ in range(self.steps):
+            middle = (low + high) / 2
+            dead = problem.below(structure.macs, 0.0, middle, "MACs")
+            if problem.measure(dead) <= self.fraction:
+                best, low = dead, middle
+            else:
+                high = middle
+        return best
+
+
+def _up(value: float) -> str:
+    return f"{np.ceil(value * 1000) / 1000:.3f}"

@@ -1,0 +1,233 @@
+"""Removing channels: groups, scores, a budget, compensation, the cut, and the reference it is proved against."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from graphrewrite import cost
+from graphrewrite.data import collect
+from graphrewrite.dims import ChannelGroup, Groups, Shrunk, groups, reference, shrink
+from graphrewrite.dims.structure import Mask
+from graphrewrite.errors import InvalidConfig
+from graphrewrite.ir import Model
+from graphrewrite.ir.inline import inlined
+from graphrewrite.passes.channels.adjust import Adjusted, Consumer, Floats, Patch, add_biases, adjust, consumers, with_weights
+from graphrewrite.passes.channels.budgets import Budget, MacsBelow, Problem
+from graphrewrite.passes.channels.constants import exact_constants
+from graphrewrite.passes.channels.criteria.l2 import L2
+from graphrewrite.passes.channels.evidence import Criterion, Evidence, Need, needs_of
+from graphrewrite.passes.channels.latency import relative_latency
+from graphrewrite.passes.channels.reconstruct import Reconstruction
+from graphrewrite.passes.channels.reconstruct.mean import Mean
+from graphrewrite.passes.channels.selection import Limits
+from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs
+from graphrewrite.pipeline.base import Json
+from graphrewrite.pipeline.registry import passes
+
+
+@passes.register("remove_channels")
+@dataclass(frozen=True)
+class RemoveChannels:
+    """Cut whole channels (heads, dims, hidden units ...) out of a model, everything coupled included.
+
+    Args:
+        criterion: what a unit is worth; groups are compared after dividing by their own mean.
+        budget: how much may stay.
+        multiple: kept lengths of weight axes are multiples of this (a group smaller than that stays whole).
+        absorb: fold what a removed channel would have contributed into the bias of its readers: its mean on the
+            context's data, or, without data, its value where it can be shown to be constant.
+        reconstruct: predict removed channels from kept ones and fold that into the readers' weights; needs data and
+            includes absorption.
+        skip: patterns (`*` wildcards) of tensors, nodes or groups to leave whole.
+        scope: "global" takes units where they cost least for what they save; "uniform" the same share everywhere.
+        floor: the least share of its units that a group keeps.
+
+    The claim is equality with the original graph in which dead positions are masked wherever positions mix (see
+    `graphrewrite.dims.reference`), with the same compensation applied.
+    """
+
+    criterion: Criterion = L2()
+    budget: Budget = MacsBelow(0.5)
+    multiple: int = 1
+    absorb: bool = True
+    reconstruct: Reconstruction | None = None
+    skip: tuple[str, ...] = ()
+    scope: str = "global"
+    floor: float = 0.1
+
+    claim: ClassVar[Claim] = SameAs(rtol=1e-4)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.multiple, int) or self.multiple < 1:
+            raise InvalidConfig(f"RemoveChannels.multiple is {self.multiple!r}; expected a whole number of at least 1")
+        if self.scope not in ("global", "uniform"):
+            raise InvalidConfig(f"RemoveChannels.scope is {self.scope!r}; expected 'global' or 'uniform'")
+        if not 0 <= self.floor < 1:
+            raise InvalidConfig(f"RemoveChannels.floor is {self.floor!r}; expected a share in [0, 1)")
+        if isinstance(self.skip, str):
+            raise InvalidConfig(f"RemoveChannels.skip is the text {self.skip!r}; expected a tuple of patterns")
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Choose, compensate and cut."""
+        plain = inlined(model)
+        found = groups(plain)
+        table = cost.of(plain, found.analysis.info)
+        untouched = self._skipped(found)
+        evidence = self._evidence(found, plain, context)
+        scores = [np.asarray(self.criterion.score(group, evidence), dtype=np.float64) for group in found]
+        for group, score in zip(found, scores, strict=True):
+            _check_scores(self.criterion, group, score)
+        problem = Problem(
+            found,
+            scores,
+            Limits(self.multiple, self.floor, frozenset(untouched)),
+            self.scope,
+            max(table.total("macs") - found.macs(), 0.0),
+            max(table.total("params") - found.params(), 0.0),
+            lambda dead: relative_latency(plain, found, dead, context),
+        )
+        dead = self.budget.choose(problem)
+        notes = [Note("skipped", name, why) for name, why in {**untouched, **found.pinned}.items()]
+        notes += [
+            Note("skipped", op, f"no dimension rule: {len(nodes)} node(s) and what they touch stay whole")
+            for op, nodes in found.analysis.refused.items()
+        ]
+        before: dict[str, Json] = _details(found, table, problem)
+        if not dead.any():
+            return Outcome(model, False, tuple(notes), details={**before, **_unchanged(before)})
+        labels = found.dead_labels(dead)
+        adjusted = self._compensate(found, labels, evidence, context)
+        notes += [Note("skipped", name, f"not compensated: {why}") for name, why in adjusted.skipped.items()]
+        analysis = with_weights(found.analysis, adjusted.patches)
+        cut = shrink(analysis, labels)
+        add_biases(cut.model, dict(enumerate(cut.nodes)), adjusted.patches, cut.kept_of)
+
+        def slow() -> Model:
+            model, nodes = reference(analysis, labels)
+            add_biases(model, dict(enumerate(nodes)), adjusted.patches, lambda axis: None)
+            return model
+
+        notes.append(Note("done", "channels", f"removed {int(dead.sum())} of {len(dead)} units in {len(found)} groups"))
+        return Outcome(cut.model, True, tuple(notes), slow, {**before, **_after(found, cut, dead, problem, adjusted.patches)})
+
+    def _skipped(self, found: Groups) -> dict[str, str]:
+        """Return the groups a pattern names, directly or through a tensor or node."""
+        result = {}
+        hits: set[str] = set()
+        nodes = found.analysis.model.graph.nodes
+        for group in found:
+            names = {group.name, *(m.tensor for m in group.members)}
+            names |= {nodes[node].name for m in group.members for node, _ in m.use.sites}
+            for pattern in self.skip:
+                if any(fnmatchcase(name, pattern) for name in names):
+                    result[group.name] = f"named by the skip pattern {pattern!r}"
+                    hits.add(pattern)
+        known = {*(use.name for use in found.analysis.weights.values()), *(node.name for node in nodes)}
+        for pattern in self.skip:
+            if pattern not in hits and not any(fnmatchcase(name, pattern) for name in known):
+                raise InvalidConfig(
+                    f"the skip pattern {pattern!r} names no tensor, node or group of this model; "
+                    "see the names with: inspect --groups"
+                )
+        return result
+
+    def _evidence(self, found: Groups, model: Model, context: Context) -> Evidence:
+        wanted: dict[tuple[str, str], Need] = {}
+        for group in found:
+            for need in needs_of(self.criterion, group):
+                wanted.setdefault((need.tensor, need.key), need)
+        if not wanted:
+            return Evidence(model, context.seed)
+        if context.data is None:
+            raise InvalidConfig(
+                f"the criterion {type(self.criterion).__name__} looks at activations; expected calibration data; "
+                "give it with --data, or Context(data=...) in Python"
+            )
+        made = {key: need.make() for key, need in wanted.items()}
+        by_tensor: dict[str, list] = {}  # type: ignore[type-arg]
+        for (tensor, _), accumulator in made.items():
+            by_tensor.setdefault(tensor, []).append(accumulator)
+        collect(model, context.data, by_tensor, seed=context.seed, progress=context.progress, threads=context.threads)
+        return Evidence(model, context.seed, {key: accumulator.result() for key, accumulator in made.items()})
+
+    def _compensate(self, found: Groups, labels: Mask, evidence: Evidence, context: Context) -> Adjusted:
+        if self.reconstruct is not None and context.data is None:
+            raise InvalidConfig(
+                f"reconstruction by {type(self.reconstruct).__name__} needs calibration data; "
+                "give it with --data, or Context(data=...) in Python"
+            )
+        way = self.reconstruct or (Mean() if self.absorb else None)
+        if way is None:
+            return Adjusted()
+        if context.data is None:
+            constants = exact_constants(found, labels, evidence, context)
+            return adjust(found.analysis, labels, lambda consumer, alive: (None, constants(consumer, alive)))
+        readers, _ = consumers(found.analysis, labels)
+        made = {(c.tensor, c.axis): way.statistic(c.axis)() for c in readers}
+        if not made:
+            return adjust(found.analysis, labels, lambda consumer, alive: (None, np.zeros(int((~alive).sum()))))
+        by_tensor: dict[str, list] = {}  # type: ignore[type-arg]
+        for (tensor, _), accumulator in made.items():
+            by_tensor.setdefault(tensor, []).append(accumulator)
+        collect(
+            found.analysis.model, context.data, by_tensor, seed=context.seed, progress=context.progress, threads=context.threads
+        )
+
+        def estimate(consumer: Consumer, alive: Mask) -> tuple[Floats | None, Floats]:
+            return way.estimate(made[(consumer.tensor, consumer.axis)].result(), alive)
+
+        return adjust(found.analysis, labels, estimate)
+
+
+def _check_scores(criterion: Criterion, group: ChannelGroup, score: npt.NDArray[np.float64]) -> None:
+    if score.shape != (group.units,) or not np.isfinite(score).all():
+        raise InvalidConfig(
+            f"the criterion {type(criterion).__name__} gave {score.shape} scores for the {group.units} units of {group.name}"
+            f"{'' if np.isfinite(score).all() else ', some of them not finite'}; expected one finite number per unit"
+        )
+
+
+def _details(found: Groups, table: cost.CostTable, problem: Problem) -> dict[str, Json]:
+    return {
+        "macs_before": table.per_sample("macs"),
+        "params_before": table.total("params"),
+        "pinned": {**found.pinned},
+        "no_rule": {op: list(names) for op, names in found.analysis.refused.items()},
+    }
+
+
+def _unchanged(before: Mapping[str, Json]) -> dict[str, Json]:
+    return {"macs_after": before["macs_before"], "params_after": before["params_before"], "kept": {}, "copied_from": {}, "groups": []}
+
+
+def _after(found: Groups, cut: Shrunk, dead: Mask, problem: Problem, patches: Sequence[Patch]) -> dict[str, Json]:
+    after = cost.of(cut.model)
+    kept: dict[str, Json] = {
+        name: {str(axis): [int(p) for p in positions] for axis, positions in axes.items()} for name, axes in cut.kept.items()
+    }
+    rows: list[Json] = []
+    for group, score in zip(found, problem.scores, strict=True):
+        gone = dead[group.unit_ids]
+        rows.append({
+            "name": group.name,
+            "units": group.units,
+            "kept": int((~gone).sum()),
+            "macs_per_unit": group.macs_per_unit,
+            "lowest_kept_score": float(score[~gone].min()),
+            "highest_removed_score": float(score[gone].max()) if gone.any() else None,
+        })
+    return {
+        "macs_after": after.per_sample("macs"),
+        "params_after": after.total("params"),
+        "kept": kept,
+        "copied_from": {**cut.copied_from},
+        "groups": rows,
+        "compensated": [found.analysis.model.graph.nodes[p.consumer.node].name for p in patches],
+    }
+
+
+__all__ = ["RemoveChannels"]
