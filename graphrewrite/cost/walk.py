@@ -31,6 +31,8 @@ from graphrewrite.ir.shapes import infer
 _BULKY = (gs.Graph, gs.Constant)
 # More floating-point numbers than this are weights, not scales of a Resize or bounds of a Range.
 _FEW = 16
+# Operators whose output is a sequence -> how many inputs, the first ones, it is made of.
+_HELD_BY_SEQUENCE = {"SequenceConstruct": None, "SequenceEmpty": 0, "SequenceInsert": 2, "SplitToSequence": 1}
 # Notes from inside a body that its node repeats; the rest is only counted.
 _TOLD = 3
 
@@ -153,6 +155,8 @@ class _Walk:
         for tensor in node.outputs:
             if tensor.name:
                 size = self._measure(tensor)
+                if size is None and node.op in _HELD_BY_SEQUENCE:
+                    size = self._measure_sequence(node, tensor)
                 if size is None:
                     missing = tensor.name
                 else:
@@ -232,6 +236,19 @@ class _Walk:
             count *= size
         found = self.bytes[id(tensor)] = (count * bits + 7) >> 3
         return found
+
+    def _measure_sequence(self, node: gs.Node, tensor: gs.Tensor) -> int | None:
+        """Return and remember the bytes of a new sequence: those of the tensors it is made of."""
+        total = 0
+        for source in node.inputs[: _HELD_BY_SEQUENCE[node.op]]:
+            size = self.bytes.get(id(source))
+            if size is None:
+                size = self._measure(source) if self.hold(source) is None else 0
+            if size is None:
+                return None
+            total += size
+        self.bytes[id(tensor)] = total
+        return total
 
     # ------------------------------------------------------------------------------------------------ weights
 

@@ -180,6 +180,18 @@ def test_a_node_without_known_sizes_is_listed() -> None:
     assert "not known" in table.nodes[1].note
 
 
+def test_a_sequence_takes_the_memory_of_what_it_is_made_of() -> None:
+    b = Builder()
+    x = b.input([4, 6])  # 96 bytes
+    parts = b.op("SplitToSequence", x, b.constant(np.array([2, 4])), axis=1)
+    more = b.op("SequenceInsert", parts, x)
+    pair = b.op("SequenceConstruct", x, x)
+    empty = b.op("SequenceEmpty")
+    table = cost.of(b.model(x, more, pair, empty))
+    assert [row.activation_bytes for row in table.nodes] == [96, 192, 192, 0]
+    assert not table.unsized
+
+
 def test_the_symbolic_batch_is_divided_out_and_weights_are_not() -> None:
     b = Builder()
     table_a, table_b = (
