@@ -38,9 +38,12 @@ def graph(
     inputs: Sequence[ValueInfoProto] = (),
     outputs: Sequence[ValueInfoProto] = (),
     initializers: Sequence[TensorProto] = (),
-    **fields: object,
+    doc_string: str | None = None,
+    value_info: Sequence[ValueInfoProto] = (),
 ) -> GraphProto:
-    return helper.make_graph(list(nodes), "g", list(inputs), list(outputs), list(initializers), **fields)
+    return helper.make_graph(
+        list(nodes), "g", list(inputs), list(outputs), list(initializers), doc_string, list(value_info)
+    )
 
 
 def model(
@@ -52,10 +55,9 @@ def model(
     ir_version: int = 10,
     functions: Sequence[FunctionProto] = (),
     domains: Sequence[str] = (),
-    **fields: object,
 ) -> ModelProto:
     return helper.make_model(
-        graph(nodes, inputs, outputs, initializers, **fields),
+        graph(nodes, inputs, outputs, initializers),
         opset_imports=[
             helper.make_opsetid("", opset),
             *(helper.make_opsetid(domain, 1) for domain in domains),
@@ -87,14 +89,14 @@ def same(one: ModelProto, two: ModelProto) -> bool:
 
 
 @cache
-def backend_cases() -> tuple[tuple[str, ModelProto, tuple[tuple[list[Array], list[Array]], ...]], ...]:
+def backend_cases() -> tuple[tuple[str, ModelProto, Sequence[tuple[Sequence[Array], Sequence[Array]]]], ...]:
     """Return (name, model, (inputs, outputs) of each data set) of the node tests that onnx generates; 5 seconds."""
     from onnx.backend.test.case.node import collect_testcases
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cases = collect_testcases(None)
-    return tuple((case.name, case.model, tuple(case.data_sets)) for case in cases if case.model is not None)
+    return tuple((case.name, case.model, case.data_sets or ()) for case in cases if case.model is not None)
 
 
 def backend_files() -> list[Path]:

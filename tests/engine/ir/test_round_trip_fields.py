@@ -291,9 +291,9 @@ def sparse_initializers(proto: ModelProto) -> None:
 
 
 def text_tensors(proto: ModelProto) -> None:
-    proto.graph.initializer.append(
-        helper.make_tensor("s", TensorProto.STRING, [2, 1], [b"gr\xc3\xbc\xc3\x9fe", b"\xff"])
-    )
+    texts = TensorProto(name="s", data_type=TensorProto.STRING, dims=[2, 1])
+    texts.string_data.extend(["grüße".encode(), b"\xff"])
+    proto.graph.initializer.append(texts)
 
 
 CHANGES = [
@@ -356,9 +356,7 @@ def some_values(kind: int, count: int) -> np.ndarray:
 def test_every_element_type_raw_and_typed(kind: int, count: int) -> None:
     values = some_values(kind, count)
     raw = numpy_helper.from_array(values, "raw")
-    typed = helper.make_tensor(
-        "typed", kind, [count], [complex(v) if kind in (14, 15) else float(v) for v in values]
-    )
+    typed = helper.make_tensor("typed", kind, [count], values)
     assert raw.HasField("raw_data") and not typed.HasField("raw_data")
     proto = model([], [], [info("raw", [count], kind)], [raw, typed])
     assert same(again(proto), proto)
@@ -475,11 +473,13 @@ def test_constants_in_both_homes() -> None:
             [0, 7, 0],
         ),
     }
-    nodes = [node("Constant", [], [name], **{name: value}) for name, (value, _) in attributes.items()]
+    nodes = [node("Constant", [], [name]) for name in attributes]
+    for each, (name, (value, _)) in zip(nodes, attributes.items(), strict=True):
+        each.attribute.append(helper.make_attribute(name, value))
     loaded = Model.from_proto(model(nodes, [], [info("value")], [tensor("w", [5])]))
-    for each, (_, expected) in zip(loaded.nodes(), attributes.values(), strict=True):
-        found = constant_value(each.outputs[0])
-        assert found is not None and found.tolist() == expected, each.outputs[0].name
+    for made, (_, expected) in zip(loaded.nodes(), attributes.values(), strict=True):
+        found = constant_value(made.outputs[0])
+        assert found is not None and found.tolist() == expected, made.outputs[0].name
     kept = constant_value(loaded.graph.initializers["w"])
     assert kept is not None and kept.tolist() == [5]
     assert constant_value(gs.Variable("v")) is None
