@@ -3,7 +3,7 @@
 from graphrewrite.data import ArraySource
 from graphrewrite.errors import GraphRewriteError
 from graphrewrite.ir import Model
-from graphrewrite.pipeline import Claim, Context, Note, Outcome, Pass
+from graphrewrite.pipeline import Claim, Context, Note, Outcome, Pass, Pipeline, Report
 
 __version__ = "0.1.0"
 
@@ -16,5 +16,7 @@ __all__ = [
     "Note",
     "Outcome",
     "Pass",
+    "Pipeline",
+    "Report",
     "__version__",
 ]

@@ -95,13 +95,14 @@ def _write(value: object, expected: object, where: str) -> Json:
 
 
 def _write_entry(value: object, registry: Registry[object], where: str) -> Json:
+    name = registry.name_of(value)
     fields = dict(_write_fields(value, where)) if dataclasses.is_dataclass(value) else {}
     if registry.tag in fields:
         raise InvalidConfig(
             f"{where} has a field called {registry.tag!r}, which is where JSON keeps the registered name; "
             "expected another name; rename the field"
         )
-    return {registry.tag: registry.name_of(value), **fields}
+    return {registry.tag: name, **fields}
 
 
 def _write_fields(value: object, where: str) -> Iterator[tuple[str, Json]]:
@@ -123,6 +124,8 @@ def _alternative_of(value: object, expected: object) -> object:
 
 
 def _read(document: Json, expected: object, where: str) -> object:
+    if expected in (object, Any, "Json") or expected == Json:
+        return document
     registry = registry_of(expected)
     if registry is not None:
         return _read_entry(document, registry, where)
@@ -157,8 +160,6 @@ def _read(document: Json, expected: object, where: str) -> object:
         return {key: _read(item, inner, f"{where}[{key!r}]") for key, item in document.items()}
     if dataclasses.is_dataclass(origin):
         return _read_dataclass(document, origin, where)
-    if origin in (object, Any):
-        return document
     raise InvalidConfig(
         f"{_place(where)} has the declared type {expected}, which cannot be read from JSON; expected a number, text, "
         "list, dataclass, or the `of` of a registry"
