@@ -60,17 +60,18 @@ class Model:
             InvalidModel: not a file, not an ONNX model, or its external data is missing, short or out of bounds.
         """
         file = Path(path)
-        if not file.exists():
-            raise InvalidModel(f"there is no file {str(file)!r}; expected an ONNX model; check the path")
-        if not file.is_file():
-            raise InvalidModel(
-                f"{str(file)!r} is not a file; expected an ONNX model such as model.onnx; name the file itself"
-            )
         try:
+            if not file.exists():
+                raise InvalidModel(f"there is no file {str(file)!r}; expected an ONNX model; check the path")
+            if not file.is_file():
+                raise InvalidModel(
+                    f"{str(file)!r} is not a file; expected an ONNX model such as model.onnx; name the file itself"
+                )
             content = file.read_bytes()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # no permission, a name too long, a zero in the name
+            reason = getattr(error, "strerror", None) or error
             raise InvalidModel(
-                f"{str(file)!r} cannot be read ({error.strerror}); check its permissions"
+                f"{str(file)!r} cannot be read ({reason}); expected an ONNX model; check the path and its permissions"
             ) from error
         proto = onnx.ModelProto()
         try:
@@ -133,20 +134,22 @@ class Model:
             InvalidModel: the folder does not exist or cannot be written.
         """
         file = Path(path)
-        if file.is_dir() or not file.parent.is_dir():
-            raise InvalidModel(
-                f"cannot write {str(file)!r}: expected a file name in an existing folder; create the folder first"
-            )
         try:
+            if file.is_dir() or not file.parent.is_dir():
+                raise InvalidModel(
+                    f"cannot write {str(file)!r}: expected a file name in an existing folder; create the folder first"
+                )
             if self._external or self._tensor_bytes() > INLINE_LIMIT:
                 with ExternalWriter(file.with_name(f"{file.name}.data")) as writer:
                     content = _serialised(self._filled(writer.encode))
                     writer.commit(file, content)
             else:
                 write_beside(file, _serialised(self._filled()))
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise InvalidModel(
-                f"cannot write {str(file)!r} ({error.strerror or error}); check the folder and the free space"
+                f"cannot write {str(file)!r} ({reason}); expected a folder one may write to; "
+                "check it and the free space"
             ) from error
 
     def to_proto(self) -> onnx.ModelProto:
