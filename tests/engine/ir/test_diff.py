@@ -53,7 +53,7 @@ def cut_weight(model: Model) -> None:
 
 def nudge_weight(model: Model) -> None:
     name = next(name for name in model.weights if model.weights.shape(name) == (2,))
-    model.weights[name] = model.weights[name] + np.float32(0.25)
+    model.weights[name] = np.add(model.weights[name], np.float32(0.25))
 
 
 def freeze_batch(model: Model) -> None:

@@ -44,7 +44,7 @@ class Scale:
 
     def run(self, model: Model, context: Context) -> Outcome:
         name = weight_of(model, self.node)
-        model.weights[name] = model.weights[name] * np.float32(self.factor)
+        model.weights[name] = np.multiply(model.weights[name], np.float32(self.factor))
         return Outcome(model, True, (Note("done", name, "scaled"),))
 
 

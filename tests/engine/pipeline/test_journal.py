@@ -38,7 +38,7 @@ class Count:
         if self.fails and Path(self.log).read_text(encoding="utf-8").count(self.name) == 1:
             raise RuntimeError("interrupted")
         weight = weight_of(model, "b")
-        model.weights[weight] = model.weights[weight] + np.float32(0.125)
+        model.weights[weight] = np.add(model.weights[weight], np.float32(0.125))
         model.origin[weight] = ("before", self.name)
         return Outcome(model, True, details={"ran": self.name})
 
@@ -86,7 +86,7 @@ def test_the_journal_of_another_run_is_refused(tmp_path: Path, what: str) -> Non
         context = Context(seed=1)
     elif what == "weights":
         name = weight_of(model, "a")
-        model.weights[name] = model.weights[name] * np.float32(2)
+        model.weights[name] = np.multiply(model.weights[name], np.float32(2))
     else:
         model.nodes("Relu")[0].name = "renamed"
 

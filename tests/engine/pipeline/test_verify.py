@@ -69,7 +69,7 @@ def test_outputs_with_nan_or_infinity_are_named() -> None:
         "whole": np.array([1]),
         "text": np.array(["a"], object),
     }
-    outputs["half"] = floats(INF).astype(ml_dtypes.bfloat16)  # type: ignore[assignment]
+    outputs["half"] = floats(INF).astype(ml_dtypes.bfloat16)
 
     assert not_finite(outputs) == {"bad", "half"}
 
