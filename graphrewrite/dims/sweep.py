@@ -110,6 +110,7 @@ class Analysis:
     contracted: set[tuple[int, int, int]] = field(default_factory=set)
     bypassed: set[int] = field(default_factory=set)
     positions: dict[int, int] = field(default_factory=dict)
+    sequences: dict[str, list[list[Axis]]] = field(default_factory=dict)
 
     def rows(self, axis: Axis, why: str = "") -> Ints:
         """Return an axis's rows, resolved."""
@@ -350,6 +351,9 @@ class Step:
         for tensor in tensors:
             for axis in self.analysis.env.get(tensor.name) or ():
                 self.pin(axis, why)
+            for item in self.analysis.sequences.get(tensor.name, ()):
+                for axis in item:
+                    self.pin(axis, why)
         for slot, tensor in enumerate(self.node.inputs):  # constants this rule had read before it gave up
             for key in ((tensor.name, self.index, slot), (tensor.name, -1, -1)):
                 for axis in self.analysis.weights[key].axes if key in self.analysis.weights else ():
@@ -403,6 +407,9 @@ def analyse(model: Model, info: ShapeInfo | None = None) -> Analysis:
     for tensor in model.graph.outputs:
         for axis in result.env.get(tensor.name) or ():
             pin_axis(result.labels, axis, f"graph output {tensor.name}")
+        for item in result.sequences.get(tensor.name, ()):
+            for axis in item:
+                pin_axis(result.labels, axis, f"graph output {tensor.name}")
     _settle(result)
     return result
 

@@ -111,10 +111,14 @@ def unsqueeze(s: Step) -> None:
 @rule("Concat")
 def concat(s: Step) -> None:
     """Each input is a window of the joined axis."""
-    parts = [s.axes(slot) for slot in range(len(s.node.inputs))]
+    s.out(join(s, [s.axes(slot) for slot in range(len(s.node.inputs))]))
+
+
+def join(s: Step, parts: list[list[Axis]]) -> list[Axis]:
+    """Return the axes of a concatenation; all axes but the joined one are shared."""
     sizes = s.out_sizes()
     axis = s.integer("axis", 0) % len(sizes)
-    parts = [part for slot, part in enumerate(parts) if s.sizes(slot)[axis] != (0, 0)] or parts[:1]
+    parts = [part for part in parts if part[axis].sizes != (0, 0)] or parts[:1]
     out = []
     for i in range(len(sizes)):
         if i == axis:
@@ -124,7 +128,7 @@ def concat(s: Step) -> None:
         for part in parts:
             s.tie(lead, part[i])
         out.append(lead)
-    s.out(out)
+    return out
 
 
 def _joined(s: Step, parts: list[Axis]) -> Axis:
@@ -162,6 +166,58 @@ def split(s: Step) -> None:
         s.restate([x[axis]], lambda cut: cut.set_split(s.index, windows))
     for output, window in enumerate(windows):
         s.out([window if i == axis else a for i, a in enumerate(x)], output)
+
+
+@rule("SplitToSequence")
+def split_to_sequence(s: Step) -> None:
+    """Windows of one axis, as a list; the sizes are written out when the axis is cut."""
+    x = s.forced(s.axes(0))
+    s.ignore(1)
+    axis = s.integer("axis", 0) % len(x)
+    length = x[axis].sizes[0]
+    given = s.numbers(1) if s.has(1) else [1]
+    if given is None or not x[axis].is_static or (not s.has(1) and not s.integer("keepdims", 1)):
+        s.refuse("a split into a list of unknown sizes")
+        return
+    scalar = not s.has(1) or not s.sizes(1)
+    sizes = [min(given[0], length - start) for start in range(0, length, given[0])] if scalar else given
+    edges = np.cumsum([0, *sizes])
+    if x[axis].is_rigid:
+        windows = [rigid(n, x[axis].cause) for n in sizes]
+    else:
+        rows = s.rows(x[axis])
+        windows = [s.window(of_rows(rows[a:b])) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        s.restate([x[axis]], lambda cut: cut.set_numbers(s.index, 1, None, [cut.count(window) for window in windows]))
+    s.analysis.sequences[s.node.outputs[0].name] = [[w if i == axis else a for i, a in enumerate(x)] for w in windows]
+
+
+@rule("SequenceAt")
+def sequence_at(s: Step) -> None:
+    """One item of a list whose place is known."""
+    items = s.analysis.sequences.get(s.node.inputs[0].name)
+    place = s.numbers(1)
+    if items is None or place is None:
+        s.refuse("an item of a list that is not followed")
+        return
+    s.ignore(0, 1)
+    s.out(items[place[0]])
+
+
+@rule("SequenceConstruct")
+def sequence_construct(s: Step) -> None:
+    """A list of tensors, each with its own axes."""
+    s.analysis.sequences[s.node.outputs[0].name] = [s.forced(s.axes(slot)) for slot in range(len(s.node.inputs))]
+
+
+@rule("ConcatFromSequence")
+def concat_from_sequence(s: Step) -> None:
+    """A list joined along an axis."""
+    items = s.analysis.sequences.get(s.node.inputs[0].name)
+    if items is None or s.integer("new_axis", 0):
+        s.refuse("a list that is not followed")
+        return
+    s.ignore(0)
+    s.out(join(s, items))
 
 
 @rule("Expand")
