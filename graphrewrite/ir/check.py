@@ -39,7 +39,7 @@ def check(model: Model) -> None:
         InvalidModel: with one line that names the first thing found wrong.
     """
     _check_versions(model)
-    _check_functions(model.functions)
+    check_functions(model.functions)
     if not model.graph.outputs:
         raise InvalidModel("the model's graph has no outputs; expected at least one; export it again")
     for tensor in model.graph.inputs:
@@ -87,23 +87,27 @@ def _check_type(tensor: gs.Tensor, is_input: bool) -> None:
         )
 
 
-def _check_functions(functions: list[onnx.FunctionProto]) -> None:
-    """Refuse functions that are defined twice, call themselves, or return what they do not make."""
+def check_functions(functions: list[onnx.FunctionProto]) -> None:
+    """Refuse functions that are defined twice, call themselves, or return what they do not make.
+
+    Raises:
+        InvalidModel: with the name of the function.
+    """
     calls: dict[tuple[str, str, str], set[tuple[str, str, str]]] = {}
     for function in functions:
         key = (function.domain, function.name, function.overload)
         if key in calls:
             raise InvalidModel(
-                f"the function {_call(key)} is defined twice; expected one definition; export it again"
+                f"the function {signature(key)} is defined twice; expected one definition; export it again"
             )
         made = {name for node in function.node for name in node.output} | set(function.input)
         missing = [name for name in function.output if name not in made]
         if missing:
             raise InvalidModel(
-                f"the function {_call(key)} returns {missing[0]!r}, which nothing in it makes; "
+                f"the function {signature(key)} returns {missing[0]!r}, which nothing in it makes; "
                 "expected an output of one of its nodes; export the model again"
             )
-        calls[key] = {(node.domain, node.op_type, node.overload) for node in _nodes_of(function)}
+        calls[key] = {(node.domain, node.op_type, node.overload) for node in nodes_of(function)}
     state: dict[tuple[str, str, str], str] = {}
     stack = list(calls)
     while stack:
@@ -117,13 +121,14 @@ def _check_functions(functions: list[onnx.FunctionProto]) -> None:
         for other in inner:
             if state.get(other) == "open":
                 raise InvalidModel(
-                    f"the function {_call(other)} calls itself (through {_call(key)}); "
+                    f"the function {signature(other)} calls itself (through {signature(key)}); "
                     "ONNX functions must not be recursive; export the model again"
                 )
         stack.extend(other for other in inner if other not in state)
 
 
-def _call(key: tuple[str, str, str]) -> str:
+def signature(key: tuple[str, str, str]) -> str:
+    """Write a function's (domain, name, overload) as one word."""
     return f"{key[0]}::{key[1]}" + (f":{key[2]}" if key[2] else "")
 
 
@@ -209,7 +214,7 @@ def _skeleton(model: Model) -> onnx.ModelProto:
         for function in proto.functions:
             function.opset_import.add(domain=_ELSEWHERE, version=1)
         for holder in (proto.graph, *proto.functions):
-            for node in _nodes_of(holder):
+            for node in nodes_of(holder):
                 if node.domain in _STANDARD and node.op_type in unknown:
                     node.domain = _ELSEWHERE
     return proto
@@ -224,7 +229,7 @@ def _standard_ops(model: Model) -> set[str]:
         if node.domain in (None, *_STANDARD)
     }
     return ops | {
-        n.op_type for function in model.functions for n in _nodes_of(function) if n.domain in _STANDARD
+        n.op_type for function in model.functions for n in nodes_of(function) if n.domain in _STANDARD
     }
 
 
@@ -246,7 +251,7 @@ def _complete(graph: GraphProto) -> None:
             tensor.shape.SetInParent()
 
 
-def _nodes_of(holder: GraphProto | onnx.FunctionProto) -> Iterator[NodeProto]:
+def nodes_of(holder: GraphProto | onnx.FunctionProto) -> Iterator[NodeProto]:
     """Yield the nodes of a graph or function and those of their bodies."""
     stack = [holder]
     while stack:

@@ -66,7 +66,7 @@ def _clone_node(node: gs.Node, twins: _Twins, outputs: list[gs.Tensor]) -> gs.No
     copy = gs.Node.__new__(gs.Node)
     fields = copy.__dict__
     fields.update(node.__dict__)
-    fields["attrs"] = {name: _clone_attribute(value, twins) for name, value in node.attrs.items()}
+    fields["attrs"] = {name: clone_attribute(value, twins) for name, value in node.attrs.items()}
     fields["inputs"] = SynchronizedList(copy, "outputs", [twins.read(tensor) for tensor in node.inputs])
     fields["outputs"] = SynchronizedList(copy, "inputs", outputs)
     return copy
@@ -83,11 +83,12 @@ def _clone_tensor(tensor: gs.Tensor) -> gs.Tensor:
     return copy
 
 
-def _clone_attribute(value: object, outer: Mapping[int, gs.Tensor]) -> object:
+def clone_attribute(value: object, outer: Mapping[int, gs.Tensor]) -> object:
+    """Copy an attribute's value, graphs inside included; `outer` as in `clone_graph`."""
     if isinstance(value, gs.Graph):
         return clone_graph(value, outer)
     if isinstance(value, gs.Constant):
         return _clone_tensor(value)
     if isinstance(value, list):
-        return [_clone_attribute(item, outer) for item in value]
+        return [clone_attribute(item, outer) for item in value]
     return value

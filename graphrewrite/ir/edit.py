@@ -122,10 +122,15 @@ def names_of(graph: gs.Graph) -> set[str]:
 
 
 class Namer:
-    """Hands out tensor names that are not in use, derived from a stem so that diffs stay readable."""
+    """Hands out names of tensors, or of nodes, that are not in use, derived from a stem so that diffs stay readable.
 
-    def __init__(self, graph: gs.Graph) -> None:
-        self._used = names_of(graph)
+    onnxruntime refuses a graph in which two nodes have the same name.
+    """
+
+    def __init__(self, graph: gs.Graph, nodes: bool = False) -> None:
+        self._used = (
+            {node.name for each in all_graphs(graph) for node in each.nodes} if nodes else names_of(graph)
+        )
         self._next: dict[str, int] = {}
 
     def fresh(self, stem: str) -> str:
