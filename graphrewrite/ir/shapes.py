@@ -17,7 +17,7 @@ from graphrewrite.ir.values import Array
 from graphrewrite.ir.worlds import declare_inputs, first_sizes, other_sizes
 
 # How often other sample sizes are tried when the first ones contradict the graph.
-_TRIALS = 5
+_TRIALS = 24
 
 
 def infer(model: Model) -> "ShapeInfo":
@@ -28,6 +28,7 @@ def infer(model: Model) -> "ShapeInfo":
     """
     functions = {key_of(function.name, function.domain): function for function in model.functions}
     sizes = first_sizes(model.inputs)
+    tried = [sizes]
     best: Sweep | None = None
     best_sizes = sizes
     for _ in range(_TRIALS):
@@ -38,13 +39,15 @@ def infer(model: Model) -> "ShapeInfo":
         sweep.run(model.graph.nodes)
         for tensor in model.graph.outputs:
             sweep.settle(tensor)
-        if best is None or _trouble(sweep) < _trouble(best):
+        improved = best is None or _trouble(sweep) < _trouble(best)
+        if improved:
             best, best_sizes = sweep, sizes
         if not _trouble(sweep):
             break
-        changed = other_sizes(symbols, sizes)
+        changed = other_sizes(symbols, tried, improved)
         if changed is None:
             break
+        tried.append(changed)
         sizes = changed
     assert best is not None
     inputs = {tensor.name: best.shapes.get(tensor.name) for tensor in model.inputs}
@@ -52,7 +55,7 @@ def infer(model: Model) -> "ShapeInfo":
 
 
 def _trouble(sweep: Sweep) -> int:
-    return len(sweep.symbols.conflicts) + sweep.symbols.too_small
+    return len(sweep.symbols.conflicts) + len(sweep.symbols.remainders) + sweep.symbols.too_small
 
 
 class ShapeInfo:

@@ -8,7 +8,7 @@ Two sample worlds are computed along: every named size has a number in world 0 a
 expression therefore has one too (None where it hangs on the contents of a tensor).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from math import gcd
 from typing import TypeAlias, Union
@@ -141,18 +141,27 @@ class Atom:
 
 
 class Symbols:
-    """The table in which all Syms of one inference are interned."""
+    """The table in which all Syms of one inference are interned, and what the sample worlds turned out to break.
+
+    Attributes:
+        atoms: what polynomials are made of, by number.
+        conflicts: pairs of sizes that must be equal in a valid run but are not in a sample world.
+        remainders: pairs of sizes of which the second must divide the first but does not in a sample world.
+        too_small: whether a size is below one in a sample world.
+    """
 
     def __init__(self) -> None:
         self.atoms: list[Atom] = []
         self.too_small = False
         self.conflicts: dict[tuple[Dim, Dim], None] = {}
+        self.remainders: dict[tuple[Dim, Dim], None] = {}
         self._by_key: dict[_Key, Sym] = {}
         self._by_terms: dict[tuple[tuple[_Monomial, int], ...], Sym] = {}
         self._sums: dict[tuple[Dim, Dim], Dim] = {}
         self._products: dict[tuple[Dim, Dim], Dim] = {}
         self._quotients: dict[tuple[Dim, Dim], Dim] = {}
         self._reals: dict[_Key, Real] = {}
+        self._tokens: dict[_Key, int] = {}
 
     def size(self, name: str, sample: Sample) -> Sym:
         """Return the size of an input called `name`; input sizes are at least one."""
@@ -180,6 +189,10 @@ class Symbols:
             self.atoms.append(Atom(kind, args, sample, low, high))
             found = self._by_key[key] = self._intern((((len(self.atoms) - 1,), 1),))
         return found
+
+    def token(self, key: _Key) -> int:
+        """Return a short stand-in for a long key, the same number for the same key."""
+        return self._tokens.setdefault(key, len(self._tokens))
 
     def real(self, key: _Key, sample: RealSample) -> Real:
         """Return the float known by its samples only, the same object for the same key."""
@@ -515,6 +528,34 @@ def note_equal(a: Dim, b: Dim, or_one: bool = False) -> None:
         x, y = sample_of(a, world), sample_of(b, world)
         if x is not None and y is not None and x != y and not (or_one and 1 in (x, y)):
             _table(a, b).conflicts[(a, b)] = None
+
+
+def note_equal_products(left: Sequence[Dim], right: Sequence[Dim]) -> None:
+    """Record that a valid run needs two products of sizes to be equal where the sample worlds break it."""
+    for world in (0, 1):
+        a, b = _sample_product(left, world), _sample_product(right, world)
+        if a is not None and b is not None and a != b:
+            note_equal(product(left), product(right))
+            return
+
+
+def note_divisible(left: Sequence[Dim], right: Sequence[Dim]) -> None:
+    """Record that a valid run needs one product of sizes to divide another where the sample worlds break it."""
+    for world in (0, 1):
+        a, b = _sample_product(left, world), _sample_product(right, world)
+        if a is not None and b and a % b and any(isinstance(dim, Sym) for dim in (*left, *right)):
+            _table(*left, *right).remainders[(product(left), product(right))] = None
+            return
+
+
+def _sample_product(dims: Sequence[Dim], world: int) -> int | None:
+    total = 1
+    for dim in dims:
+        size = dim if isinstance(dim, int) else dim.sample[world]
+        if size is None:
+            return None
+        total *= size
+    return total
 
 
 def product(dims: Iterable[Dim]) -> Dim:

@@ -6,6 +6,7 @@ these contradict the graph (an axis meets a constant of another size, a window d
 
 import ast
 from collections.abc import Iterable, Mapping, Sequence
+from math import gcd
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -20,6 +21,8 @@ _IMAGE = (64, 96)
 _SEQUENCE = (8, 12)
 # A window that does not fit: sizes other than the batch grow by this factor.
 _GROWTH = 4
+# When the graph contradicts every choice so far: sizes that networks with a fixed input size are trained for.
+_COMMON = (224, 64, 32, 256, 128, 28, 512, 384, 299, 320, 640, 48, 96, 16, 77)
 # Beyond this an axis is not made longer.
 _LONGEST = 1 << 17
 
@@ -86,46 +89,111 @@ def declare_inputs(sweep: Sweep, inputs: Sequence[gs.Variable], sizes: Mapping[s
         sweep.shapes[tensor.name] = tuple(shape)
 
 
-def other_sizes(symbols: Symbols, sizes: Sizes) -> Sizes | None:
-    """Return sizes that mend what the last sweep found contradictory, None when nothing can be done about it."""
-    changed = dict(sizes)
-    for a, b in symbols.conflicts:
-        _make_equal(a, b, changed)
-    if changed == sizes and symbols.too_small:
-        for name, pair in sizes.items():
-            if pair[0] > _BATCH[1] and pair[1] * _GROWTH <= _LONGEST:
-                changed[name] = (pair[0] * _GROWTH, pair[1] * _GROWTH)
-    return None if changed == sizes else changed
+def other_sizes(symbols: Symbols, tried: list[Sizes], improved: bool) -> Sizes | None:
+    """Return sizes that mend what the last sweep found contradictory, None when nothing is left to try.
+
+    `tried` lists what was swept already; the last of it is what `symbols` tells about, and `improved` whether it was
+    the best so far. If not, mending goes astray and sizes that networks are often made for are tried instead.
+    """
+    if improved:
+        changed = dict(tried[-1])
+        for a, b in symbols.conflicts:
+            _make_equal(a, b, tried[-1], changed)
+        for a, b in symbols.remainders:
+            _make_divisible(a, b, tried[-1], changed)
+        if symbols.too_small and changed == tried[-1]:
+            for name, pair in changed.items():
+                if pair[0] > _BATCH[1] and pair[1] * _GROWTH <= _LONGEST:
+                    changed[name] = (pair[0] * _GROWTH, pair[1] * _GROWTH)
+        if changed not in tried:
+            return changed
+    for common in _COMMON:
+        changed = {name: pair if pair == _BATCH else (common, common) for name, pair in tried[0].items()}
+        if changed not in tried:
+            return changed
+    return None
 
 
-def _make_equal(a: Dim, b: Dim, sizes: Sizes) -> None:
-    """Solve a == b for one named size that occurs linearly; the other sizes keep their numbers."""
+def _make_equal(a: Dim, b: Dim, sizes: Sizes, changed: Sizes) -> None:
+    """Solve a == b for one named size that occurs linearly; a size that was changed already stays."""
     difference = a - b
     if not isinstance(difference, Sym):
         return
-    for monomial, factor in reversed(difference.terms):
-        if len(monomial) != 1:
-            continue
-        atom = difference.table.atoms[monomial[0]]
-        name = str(atom.args[0])
-        if atom.kind != "size" or name not in sizes or _uses(difference, monomial[0]) > 1:
-            continue
-        solved = []
-        for world in (0, 1):
-            total = sample_of(difference, world)
-            if total is None:
-                break
-            number, remainder = divmod(sizes[name][world] * factor - total, factor)
-            if remainder or number < 1 or number > _LONGEST:
-                break
-            solved.append(number)
-        if len(solved) == 2:
-            sizes[name] = (solved[0], solved[1])
+    for name in _candidates(difference, sizes):
+        if changed[name] != sizes[name]:
+            return
+        solved = [_solution(difference, name, sizes[name][world], world) for world in (0, 1)]
+        if solved[0] is not None and solved[1] is not None:
+            changed[name] = (solved[0], solved[1])
             return
 
 
-def _uses(dim: Sym, index: int) -> int:
-    return sum(index in monomial for monomial, _ in dim.terms)
+def _solution(difference: Sym, name: str, present: int, world: int) -> int | None:
+    """Return the number for which a difference vanishes in one world, if it is linear in the name."""
+    slope = 0
+    total = sample_of(difference, world)
+    for monomial, factor in difference.terms:
+        atoms = [difference.table.atoms[index] for index in monomial]
+        own = [atom for atom in atoms if atom.kind == "size" and atom.args[0] == name]
+        rest = [atom for atom in atoms if atom not in own]
+        if len(own) > 1 or any(name in _names_within(atom.args) for atom in rest if atom.kind != "size"):
+            return None
+        if own:
+            for atom in rest:
+                number = atom.sample[world]
+                if number is None:
+                    return None
+                factor *= number
+            slope += factor
+    if total is None or not slope or total % slope:
+        return None
+    number = present - total // slope
+    return number if 1 <= number <= _LONGEST else None
+
+
+def _make_divisible(a: Dim, b: Dim, sizes: Sizes, changed: Sizes) -> None:
+    """Make b divide a by lengthening one named size in a."""
+    if not isinstance(a, Sym):
+        return
+    for name in _candidates(a, sizes):
+        if changed[name] != sizes[name]:
+            return
+        pair = []
+        for world in (0, 1):
+            above, below = sample_of(a, world), sample_of(b, world)
+            pair.append(sizes[name][world] * (below // gcd(above, below)) if above and below else 0)
+        if all(0 < size <= _LONGEST for size in pair):
+            changed[name] = (pair[0], pair[1])
+            return
+
+
+def _candidates(dim: Sym, sizes: Sizes) -> list[str]:
+    """Return the named sizes that may be changed to mend an expression: the batch only when it stands alone."""
+    names = sorted(_names_within([dim]) & set(sizes))
+    return [name for name in names if sizes[name] != _BATCH] or names
+
+
+def _names_in(dim: Sym) -> set[str]:
+    atoms = {index for monomial, _ in dim.terms for index in monomial}
+    return {str(dim.table.atoms[index].args[0]) for index in atoms if dim.table.atoms[index].kind == "size"}
+
+
+def _names_within(args: Iterable[object]) -> set[str]:
+    """Return the named sizes anywhere inside an expression."""
+    names: set[str] = set()
+    seen: set[int] = set()
+    stack = [arg for arg in args if isinstance(arg, Sym)]
+    while stack:
+        dim = stack.pop()
+        if dim.number in seen:
+            continue
+        seen.add(dim.number)
+        names |= _names_in(dim)
+        for index in {index for monomial, _ in dim.terms for index in monomial}:
+            atom = dim.table.atoms[index]
+            if atom.kind != "size":
+                stack.extend(arg for arg in atom.args if isinstance(arg, Sym))
+    return names
 
 
 def _plain_names(inputs: Iterable[gs.Variable]) -> frozenset[str]:

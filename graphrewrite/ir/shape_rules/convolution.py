@@ -1,7 +1,7 @@
 """Convolutions and pools: windows sliding over the axes after the first two."""
 
 from graphrewrite.ir.shape_rules.call import INT32, INT64, Call, Shape, Unknown, shape_rule
-from graphrewrite.ir.symbols import Dim, Sym, ceil_div, floor_div, minimum, product
+from graphrewrite.ir.symbols import Dim, Sym, ceil_div, floor_div, minimum, note_equal, product
 
 
 def window(call: Call, space: Shape, kernel: Shape | list[int], *, ceil: bool = False) -> list[Dim]:
@@ -47,6 +47,8 @@ def conv(call: Call) -> None:
     if kernel is None:
         raise Unknown
     channels = call.unknown() if w is None else w[0]
+    if w is not None:
+        note_equal(x[1], w[1] * call.integer("group", 1))
     call.put(0, (x[0], channels, *window(call, x[2:], kernel)))
 
 
@@ -90,6 +92,7 @@ def global_pool(call: Call) -> None:
 def conv_transpose(call: Call) -> None:
     """Weight [in, out/group, kernel]; the output size may be given outright."""
     x, w = call.known(0), call.known(1)
+    note_equal(x[1], w[0])
     rank = len(x) - 2
     kernel = call.integers("kernel_shape") or w[2:]
     strides = call.integers("strides") or [1] * rank

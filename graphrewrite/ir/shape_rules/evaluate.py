@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 from graphrewrite.ir.codec import write_attribute
-from graphrewrite.ir.shape_rules.call import VALUE_LIMIT, Call, DType, bound_attributes
+from graphrewrite.ir.shape_rules.call import FLOAT_LIMIT, VALUE_LIMIT, Call, DType, Unknown, bound_attributes
 from graphrewrite.ir.symbols import Real, Sym
 from graphrewrite.ir.values import Array
 
@@ -74,18 +74,19 @@ def in_worlds(call: Call, arrays: list[Array | None]) -> list[Array] | None:
         if result is None:
             return None
         worlds.append(result)
-    key = (call.node.op, _attributes_text(call), *(_text(array) for array in arrays))
+    key = call.sweep.symbols.token((call.node.op, _attributes_text(call), *(_text(array) for array in arrays)))
     merged = []
     for index, (first, second) in enumerate(zip(*worlds, strict=True)):
-        if first.shape != second.shape or first.size > VALUE_LIMIT:
-            return None
-        merged.append(_merge(call, (*key, index), first, second))
+        limit = VALUE_LIMIT if first.dtype.kind in "iub" else FLOAT_LIMIT
+        if first.shape != second.shape or first.size > limit:
+            raise Unknown
+        merged.append(_merge(call, (key, index), first, second))
         if index < len(call.outputs):
             call.sweep.dtypes[call.outputs[index]] = first.dtype
     return merged
 
 
-def _merge(call: Call, key: tuple[object, ...], first: Array, second: Array) -> Array:
+def _merge(call: Call, key: tuple[int, int], first: Array, second: Array) -> Array:
     table = call.sweep.symbols
     merged = np.empty(first.size, dtype=object)
     for position, (a, b) in enumerate(

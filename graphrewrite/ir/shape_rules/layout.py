@@ -2,7 +2,16 @@
 
 from graphrewrite.ir.shape_rules.call import Call, Shape, Unknown, axis_of, shape_rule
 from graphrewrite.ir.shape_rules.elementwise import broadcast_shapes
-from graphrewrite.ir.symbols import Dim, Sym, ceil_div, floor_div, note_equal, product
+from graphrewrite.ir.symbols import (
+    Dim,
+    Sym,
+    ceil_div,
+    floor_div,
+    note_divisible,
+    note_equal,
+    note_equal_products,
+    product,
+)
 
 
 def reshape_target(
@@ -20,6 +29,8 @@ def reshape_target(
             gap = axis
         out.append(dim)
     if gap is None:
+        if shape is not None:
+            note_equal_products(shape, out)
         return out
     if shape is None:
         if table_unknown is None:
@@ -34,6 +45,7 @@ def reshape_target(
                 del left[index]
                 right.remove(dim)
                 break
+    note_divisible(left, right)
     out[gap] = floor_div(product(left), product(right))
     return out
 

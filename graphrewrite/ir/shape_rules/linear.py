@@ -43,6 +43,9 @@ def gemm(call: Call) -> None:
     a, b = call.known(0), call.known(1)
     across, down = call.integer("transA", 0), call.integer("transB", 0)
     note_equal(a[0 if across else 1], b[1 if down else 0])
+    bias = call.shape(2)
+    if bias:
+        note_equal(b[0 if down else 1], bias[-1], or_one=True)
     call.put(0, (a[1 if across else 0], b[0 if down else 1]))
 
 

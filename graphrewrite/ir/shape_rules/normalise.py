@@ -1,6 +1,7 @@
 """Normalisations with more than one output, and losses."""
 
 from graphrewrite.ir.shape_rules.call import FLOAT32, Call, axis_of, shape_rule
+from graphrewrite.ir.symbols import note_equal
 from graphrewrite.ir.values import onnx_dtype_to_numpy
 
 
@@ -9,6 +10,9 @@ def batch_norm(call: Call) -> None:
     """Output 0 has the shape of the input, running statistics one number per channel."""
     x = call.shape(0)
     call.put(0, x)
+    scale = call.shape(1)
+    if x is not None and scale and len(x) > 1:
+        note_equal(x[1], scale[0])
     for index in range(1, len(call.outputs)):
         source = 3 + (index - 1) % 2
         shape = call.shape(source)
@@ -27,6 +31,9 @@ def layer_norm(call: Call) -> None:
     if x is None:
         return
     call.put(0, x)
+    scale = call.shape(1)
+    if scale and x:
+        note_equal(x[-1], scale[-1], or_one=True)
     axis = axis_of(call.integer("axis", -1), len(x))
     inner = (*x[:axis], *(1 for _ in x[axis:]))
     call.put(1, inner)

@@ -81,6 +81,12 @@ def gather(call: Call) -> None:
     """The gathered axis is replaced by the axes of the indices."""
     x, indices = call.known(0), call.known(1)
     axis = axis_of(call.integer("axis", 0), len(x))
+    size = x[axis]
+    if isinstance(size, Sym):
+        picks = call.numbers(1) or [0]
+        reach = max(max(picks) + 1, -min(picks))
+        if any(number is not None and number < reach for number in size.sample):
+            call.sweep.symbols.too_small = True
     call.put(0, (*x[:axis], *indices, *x[axis + 1 :]))
 
 

@@ -23,7 +23,7 @@ def resize(call: Call) -> None:
             raise Unknown
         policy = call.text("keep_aspect_ratio_policy", "stretch")
         if policy != "stretch":
-            sizes = _kept_ratio([x[axis] for axis in places], sizes, policy)
+            sizes = _kept_ratio(call, [x[axis] for axis in places], sizes, policy)
         for axis, size in zip(places, sizes, strict=True):
             out[axis] = size
         call.put(0, out)
@@ -81,14 +81,24 @@ def _product(size: int | None, factor: float | None, span: float) -> int | None:
     return int(np.floor(np.float32(size) * np.float32(span) * np.float32(factor)))
 
 
-def _kept_ratio(old: list[Dim], new: list[Dim], policy: str) -> list[Dim]:
-    before = [dim for dim in old if isinstance(dim, int)]
-    after = [dim for dim in new if isinstance(dim, int)]
-    if len(before) != len(old) or len(after) != len(new):
-        raise Unknown
-    ratios = [b / a for a, b in zip(before, after, strict=True)]
-    scale = min(ratios) if policy == "not_larger" else max(ratios)
-    return [int(np.floor(a * scale + 0.5)) for a in before]
+def _kept_ratio(call: Call, old: list[Dim], new: list[Dim], policy: str) -> list[Dim]:
+    """Return sizes scaled by one factor, so that none is larger (or none smaller) than asked for."""
+    worlds: list[list[int] | None] = []
+    for world in (0, 1):
+        before = [sample_of(dim, world) for dim in old]
+        after = [sample_of(dim, world) for dim in new]
+        if None in before or None in after or 0 in before:
+            worlds.append(None)
+            continue
+        ratios = [b / a for a, b in zip(before, after, strict=True)]  # type: ignore[operator]
+        scale = min(ratios) if policy == "not_larger" else max(ratios)
+        worlds.append([int(np.floor(a * scale + 0.5)) for a in before])  # type: ignore[operator]
+    if not any(isinstance(dim, Sym) for dim in (*old, *new)):
+        return list[Dim](worlds[0] or [])
+    table = call.sweep.symbols
+    key = (policy, *old, *new)
+    pairs = [tuple(None if sizes is None else sizes[axis] for sizes in worlds) for axis in range(len(old))]
+    return [table.make("ratio kept", (*key, axis), (pair[0], pair[1]), 0) for axis, pair in enumerate(pairs)]
 
 
 @shape_rule("GridSample")
