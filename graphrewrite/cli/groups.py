@@ -1,9 +1,9 @@
 """The channel groups of a model for `inspect --groups`: what may go, what it saves, why the rest stays."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from graphrewrite import cost, dims
+from graphrewrite.cli.left import LeftFacts, listed, show_left
 from graphrewrite.cli.screen import Screen
 from graphrewrite.ir import Model
 from graphrewrite.ir.shapes import infer
@@ -96,43 +96,7 @@ def show_groups(found: GroupsFacts, screen: Screen) -> None:
             right=("axis", "positions/unit"),
             title="members",
         )
-    show_pins(found.pinned, screen)
+    left = [LeftFacts(name, reason) for name, reason in found.pinned.items()]
+    show_left(left, screen, title="weight axes that stay whole, by reason")
     for op, names in found.no_rule.items():
         screen.line(f"no dimension rule for {op}: its axes stay whole ({listed(names, screen, 'node')})")
-
-
-def show_pins(
-    pinned: Mapping[str, str], screen: Screen, title: str = "weight axes that stay whole, by reason"
-) -> None:
-    """Print what was left alone, grouped by reason and counted; every name when verbose."""
-    if not pinned:
-        return
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in pinned.items():
-        by_reason.setdefault(reason, []).append(name)
-    screen.line()
-    screen.table(
-        ("count", "reason", "which"),
-        [
-            (str(len(names)), reason, shortened(names, screen))
-            for reason, names in sorted(by_reason.items(), key=_size)
-        ],
-        right=("count",),
-        title=title,
-    )
-
-
-def listed(names: Sequence[str], screen: Screen, noun: str) -> str:
-    """Return how many there are and the first few, or all of them when verbose: "5 nodes: a, b, c, ..."."""
-    return f"{text.plural(len(names), noun)}: {shortened(names, screen)}"
-
-
-def shortened(names: Sequence[str], screen: Screen) -> str:
-    """Return the first few names, or all of them when verbose."""
-    if screen.verbose or len(names) <= 3:
-        return ", ".join(names)
-    return ", ".join(names[:3]) + ", ..."
-
-
-def _size(entry: tuple[str, list[str]]) -> tuple[int, str]:
-    return -len(entry[1]), entry[0]

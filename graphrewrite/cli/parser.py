@@ -60,7 +60,8 @@ def parse(arguments: Sequence[str]) -> tuple[Verb, argparse.Namespace]:
     common.add_argument(
         "-v", "--verbose", action="store_true", help="print lists whole instead of grouped and counted"
     )
-    return verb, parser.parse_args(rest)
+    # `words` is the whole command, for records of what was run.
+    return verb, parser.parse_args(rest, argparse.Namespace(words=[name, *rest]))
 
 
 def fraction(text: str) -> float:
@@ -73,11 +74,27 @@ def fraction(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """Read a part of a whole that may be nothing: a number in [0, 1)."""
+    value = _number(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share; expected 0 <= F < 1")
+    return value
+
+
 def tolerance(text: str) -> float:
     """Read a relative error: a finite number, zero or more."""
     value = _number(text)
     if not (value >= 0 and math.isfinite(value)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a tolerance; expected a number of 0 or more")
+    return value
+
+
+def positive(text: str) -> float:
+    """Read a finite number above 0."""
+    value = _number(text)
+    if not (value > 0 and math.isfinite(value)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
 
 
@@ -131,7 +148,7 @@ def add_rewriting(parser: argparse.ArgumentParser) -> None:
         "--verify",
         choices=("full", "structure", "off"),
         default="full",
-        help="full runs old and new model and checks what each step claims (default); structure only checks the graph",
+        help="full: run old and new model and check what each step claims (default); structure: check the graph only",
     )
 
 

@@ -1,7 +1,7 @@
 """Accuracy and agreement of two models on the same samples, in one pass over them and without keeping outputs."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,8 +10,9 @@ import numpy.typing as npt
 from graphrewrite.data import DataSource
 from graphrewrite.data.stats import fixed_batch
 from graphrewrite.ir import Array, Model
-from graphrewrite.report.record import Accuracy, Agreement
+from graphrewrite.report.record import Accuracy, Agreement, Latency
 from graphrewrite.runtime import Feeds, run_session, session
+from graphrewrite.runtime.bench import latency
 
 _BATCH = 32
 _NORMAL_95 = 1.959964
@@ -31,11 +32,16 @@ class Quality:
     why_not: str
 
 
-def quality(before: Model, after: Model, source: DataSource, threads: int = 0, seed: int = 0) -> Quality:
-    """Run both models over all samples and compare; accuracy too, when the samples have whole-number labels.
+def quality(
+    before: Model,
+    after: Model,
+    feeds: Iterable[Feeds],
+    labels: npt.NDArray[np.generic] | None = None,
+    threads: int = 0,
+) -> Quality:
+    """Run both models on all batches and compare; accuracy too, when there are whole-number labels, one a sample.
 
-    The class is the place of the largest score in the first output of shape [samples, classes]. A model with a fixed
-    batch is given full batches only.
+    The class is the place of the largest score in the first output of shape [samples, classes].
 
     Raises:
         InvalidModel: onnxruntime cannot run one of the models.
@@ -43,37 +49,59 @@ def quality(before: Model, after: Model, source: DataSource, threads: int = 0, s
     first, second = session(before, threads=threads), session(after, threads=threads)
     names = [tensor.name for tensor in before.outputs]
     sums = {name: _Sums() for name in names}
-    labels = _class_labels(source)
+    truth = _class_labels(labels)
     score = ""
     right = [0, 0]
     done = 0
-    for feeds in batches(before, source, seed):
-        old, new = run_session(first, feeds), run_session(second, feeds)
-        size = len(next(iter(feeds.values())))
+    for feed in feeds:
+        old, new = run_session(first, feed), run_session(second, feed)
+        size = samples_in(feed)
         for name in names:
             if name in old and name in new:
                 sums[name].update(old[name], new[name], size)
-        if labels is not None:
+        if truth is not None:
             score = score or next((name for name in names if name in old and _is_scores(old[name], size)), "")
             if score:
-                truth = labels[done : done + size]
-                right[0] += int((old[score].argmax(axis=1) == truth).sum())
-                right[1] += int((new[score].argmax(axis=1) == truth).sum())
+                wanted = truth[done : done + size]
+                right[0] += int((old[score].argmax(axis=1) == wanted).sum())
+                right[1] += int((new[score].argmax(axis=1) == wanted).sum())
         done += size
     agreement = tuple(found for name in names if (found := sums[name].result(name)) is not None)
-    if labels is None:
+    if truth is None:
         return Quality(done, agreement, None, None, "the samples have no class labels")
     if not score:
         return Quality(done, agreement, None, None, "no output has the form [samples, classes]")
     return Quality(done, agreement, accuracy(right[0], done), accuracy(right[1], done), "")
 
 
+def timed(
+    models: Sequence[tuple[str, Model]], feeds: Feeds, threads: int = 0, budget: float = 3.0
+) -> tuple[list[Latency], str]:
+    """Time models in turns for about `budget` seconds; return their latencies, and how they were measured in words."""
+    found = latency(models, feeds, threads=threads, budget=budget)
+    cores = f"{threads} thread{'' if threads == 1 else 's'}" if threads else "one thread per core"
+    told = f"{found[0].inputs}, {cores}, {found[0].runtime}, {found[0].machine}"
+    return [Latency(entry.median, entry.p95, entry.ratio, len(entry.seconds)) for entry in found], told
+
+
+def single(model: Model, feeds: Feeds, size: int = 1) -> dict[str, Array]:
+    """Return a batch of `size` samples taken in turn from `feeds`; a fixed batch stays as it is."""
+    if fixed_batch(model) is not None or not all(np.ndim(array) for array in feeds.values()):
+        return dict(feeds)
+    return {name: array[np.arange(size) % len(array)] for name, array in feeds.items()}
+
+
 def batches(model: Model, source: DataSource, seed: int = 0, size: int = _BATCH) -> Iterator[Feeds]:
     """Yield the samples in batches that the model takes; what does not fill a fixed batch is left out."""
     fixed = fixed_batch(model)
-    for feeds in source.batches(fixed or size, seed):
-        if feeds and (fixed is None or len(next(iter(feeds.values()))) == fixed):
-            yield feeds
+    for feed in source.batches(fixed or size, seed):
+        if fixed is None or samples_in(feed) == fixed:
+            yield feed
+
+
+def samples_in(feed: Feeds) -> int:
+    """Return how many samples one batch holds; 1 where no input has an axis."""
+    return next((int(np.shape(array)[0]) for array in feed.values() if np.ndim(array)), 1)
 
 
 def accuracy(correct: int, total: int) -> Accuracy:
@@ -159,8 +187,7 @@ def _is_scores(array: Array, size: int) -> bool:
     return array.ndim == 2 and array.shape[0] == size and array.shape[1] > 1 and array.dtype.kind == "f"
 
 
-def _class_labels(source: DataSource) -> npt.NDArray[np.int64] | None:
-    labels = source.labels
+def _class_labels(labels: npt.NDArray[np.generic] | None) -> npt.NDArray[np.int64] | None:
     if labels is None or np.ndim(labels) != 1 or np.asarray(labels).dtype.kind not in "iu":
         return None
-    return np.asarray(labels, dtype=np.int64)
+    return np.asarray(labels).astype(np.int64)

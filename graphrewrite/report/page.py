@@ -1,10 +1,27 @@
 """The report as one HTML file that needs nothing beside it: no scripts, no fonts, no pictures from elsewhere."""
 
+import importlib
 from importlib.resources import files
 
 from graphrewrite.errors import MissingExtra
 from graphrewrite.report import plots, text
 from graphrewrite.report.record import Left, Record
+
+
+def require() -> None:
+    """Check that a page can be made, before the work that it is to show.
+
+    Raises:
+        MissingExtra: jinja2 or matplotlib is not installed.
+    """
+    for name in ("jinja2", "matplotlib"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise MissingExtra(
+                f"a report page needs {name}, which cannot be imported ({error}); it comes with an extra; "
+                'install it with pip install "graphrewrite[report]"'
+            ) from error
 
 
 def page(record: Record) -> str:
@@ -13,14 +30,10 @@ def page(record: Record) -> str:
     Raises:
         MissingExtra: jinja2 or matplotlib is not installed.
     """
-    try:
-        from jinja2 import Environment, StrictUndefined
-        from markupsafe import Markup
-    except ImportError as error:
-        raise MissingExtra(
-            f"a report page needs jinja2, which cannot be imported ({error}); "
-            'install it with pip install "graphrewrite[report]"'
-        ) from error
+    require()
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -66,7 +79,9 @@ def _tiles(record: Record) -> list[tuple[str, str, str, str]]:
     ]
     if before.latency and after.latency:
         old, new = before.latency.median, after.latency.median
-        tiles.append(("latency, median", text.seconds(old), text.seconds(new), text.change(old, new)))
+        tiles.append(
+            ("latency, median", text.seconds(old), text.seconds(new), text.change(1, after.latency.ratio))
+        )
     if before.accuracy and after.accuracy:
         old, new = before.accuracy.share, after.accuracy.share
         tiles.append(

@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from graphrewrite.errors import MissingExtra
 from graphrewrite.report.layers import Layer
+from graphrewrite.report.record import Scores
 from graphrewrite.report.text import safe
 
 if TYPE_CHECKING:
@@ -41,21 +41,14 @@ _STYLE: Mapping[Any, object] = {
 
 
 def depth(layers: Sequence[Layer]) -> str:
-    """Draw three panels over the layers in graph order: channels, the share kept, MACs; "" without layers.
-
-    Raises:
-        MissingExtra: matplotlib is not installed.
-    """
+    """Draw three panels over the layers in graph order: channels, the share kept, MACs; "" without layers."""
     return _draw("depth", 7.4, lambda figure: _paint_depth(figure, layers)) if layers else ""
 
 
-def scores(groups: Mapping[str, tuple[Sequence[float], Sequence[int]]]) -> str:
+def scores(groups: Scores) -> str:
     """Draw the score of every unit, a row per group, kept and removed apart; "" without scores.
 
     `groups` maps a group's name to its scores and the positions of the units that were kept.
-
-    Raises:
-        MissingExtra: matplotlib is not installed.
     """
     shown = {name: entry for name, entry in groups.items() if len(entry[0])}
     height = max(1.8, 0.9 + 0.26 * len(shown))
@@ -91,7 +84,7 @@ def _paint_depth(figure: "Figure", layers: Sequence[Layer]) -> None:
     _name_places(macs, [row.name for row in layers])
 
 
-def _paint_scores(figure: "Figure", groups: Mapping[str, tuple[Sequence[float], Sequence[int]]]) -> None:
+def _paint_scores(figure: "Figure", groups: Scores) -> None:
     axes = figure.subplots()
     for row, (values, kept) in enumerate(groups.values()):
         alive = set(kept)
@@ -111,14 +104,9 @@ def _paint_scores(figure: "Figure", groups: Mapping[str, tuple[Sequence[float], 
 
 def _draw(salt: str, height: float, paint: Callable[["Figure"], None]) -> str:
     """Return what `paint` draws as SVG for a page; `salt` keeps the ids of two pictures apart."""
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra(
-            f"the pictures of a report need matplotlib, which cannot be imported ({error}); "
-            'install it with pip install "graphrewrite[report]"'
-        ) from error
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
     with rc_context({**_STYLE, "svg.hashsalt": salt}):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         paint(figure)

@@ -2,8 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from graphrewrite.report.layers import Layer
+
+# Group -> the scores of its units, and which of them were kept.
+Scores: TypeAlias = Mapping[str, tuple[tuple[float, ...], tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
@@ -23,10 +27,11 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds for one run of the whole batch, models taking turns."""
+    """Seconds for one run of the batch, models taking turns; `ratio` to the first model is of runs side by side."""
 
     median: float
     p95: float
+    ratio: float
     runs: int
 
 
@@ -99,5 +104,5 @@ class Record:
     samples: str = ""
     timing: str = ""
     agreement: tuple[Agreement, ...] = ()
-    scores: Mapping[str, tuple[tuple[float, ...], tuple[int, ...]]] = field(default_factory=dict)
+    scores: Scores = field(default_factory=dict)
     facts: tuple[tuple[str, str], ...] = ()

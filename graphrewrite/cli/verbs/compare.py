@@ -17,7 +17,7 @@ from graphrewrite.cli.verbs import verbs
 from graphrewrite.errors import InvalidModel, UnsupportedOp
 from graphrewrite.ir import Array, Model
 from graphrewrite.report import text
-from graphrewrite.report.measure import agreement, batches
+from graphrewrite.report.measure import agreement, batches, samples_in
 from graphrewrite.runtime import Feeds
 
 _RTOL = 1e-4
@@ -193,7 +193,7 @@ def _feeds(model: Model, options: Namespace) -> tuple[list[Feeds], str]:
 
     source = load_data(options.data, model)
     feeds = list(_first(batches(model, source, options.seed), options.samples))
-    used = sum(len(next(iter(feed.values()))) for feed in feeds)
+    used = sum(map(samples_in, feeds))
     return feeds, f"{used} of {text.plural(len(source), 'sample')} of {options.data}"
 
 
@@ -204,7 +204,7 @@ def _first(feeds: Iterator[Feeds], samples: int) -> Iterator[Feeds]:
         if taken >= samples:
             return
         yield feed
-        taken += len(next(iter(feed.values())))
+        taken += samples_in(feed)
 
 
 def _outputs(model: Model, feeds: Sequence[Feeds], options: Namespace, name: str) -> list[dict[str, Array]]:

@@ -4,7 +4,8 @@ from argparse import ArgumentParser, Namespace
 from typing import ClassVar
 
 from graphrewrite.cli.describe import Facts, FileFacts, as_json, describe, describe_file
-from graphrewrite.cli.groups import describe_groups, listed, show_groups
+from graphrewrite.cli.groups import describe_groups, show_groups
+from graphrewrite.cli.left import listed
 from graphrewrite.cli.loading import load
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs

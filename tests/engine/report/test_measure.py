@@ -7,7 +7,7 @@ import pytest
 
 from graphrewrite.data import ArraySource
 from graphrewrite.ir import Builder, Model
-from graphrewrite.report.measure import accuracy, agreement, quality
+from graphrewrite.report.measure import accuracy, agreement, batches, quality
 
 
 def scorer(weight: list[list[float]], batch: int | str = "n") -> Model:
@@ -63,7 +63,8 @@ def test_accuracy_counts_the_largest_score_over_all_batches() -> None:
     before, after = scorer([[1, 0], [0, 1]]), scorer([[1, 0], [1, 1]])
     # The first model says class 1 where x1 > x0; the second adds x1 to both scores: class 1 where 0 > x0.
     x = np.array([[1, 2], [2, 1], [-1, 3], [1, 5]] * 20, dtype=np.float32)
-    found = quality(before, after, ArraySource({"x": x}, np.array([1, 0, 1, 1] * 20)))
+    source = ArraySource({"x": x}, np.array([1, 0, 1, 1] * 20))
+    found = quality(before, after, batches(before, source), source.labels)
     assert found.before is not None and found.after is not None
     assert (found.before.correct, found.after.correct, found.before.total) == (80, 40, 80)
     assert found.agreement[0].same_top == pytest.approx(0.5)
@@ -72,15 +73,16 @@ def test_accuracy_counts_the_largest_score_over_all_batches() -> None:
 def test_a_fixed_batch_gets_full_batches_only() -> None:
     model = scorer([[1, 0], [0, 1]], batch=4)
     x = np.arange(18, dtype=np.float32).reshape(9, 2)
-    found = quality(model, model, ArraySource({"x": x}, np.ones(9, dtype=np.int64)))
+    source = ArraySource({"x": x}, np.ones(9, dtype=np.int64))
+    found = quality(model, model, batches(model, source), source.labels)
     assert found.samples == 8
     assert found.before is not None and found.before.correct == 8
 
 
 def test_why_there_is_no_accuracy_is_said() -> None:
     model = scorer([[1, 0], [0, 1]])
-    x = {"x": np.ones((3, 2), dtype=np.float32)}
-    assert quality(model, model, ArraySource(x)).why_not == "the samples have no class labels"
+    feeds = [{"x": np.ones((3, 2), dtype=np.float32)}]
+    assert quality(model, model, feeds).why_not == "the samples have no class labels"
     b = Builder()
     flat = b.model(b.op("ReduceSum", b.input(["n", 2], name="x"), keepdims=0))
-    assert "no output" in quality(flat, flat, ArraySource(x, np.zeros(3, dtype=np.int64))).why_not
+    assert "no output" in quality(flat, flat, feeds, np.zeros(3, dtype=np.int64)).why_not

@@ -1,0 +1,251 @@
+"""`graphrewrite prune`: remove channels until a budget is met."""
+
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import ClassVar, cast
+
+from graphrewrite.cli.left import show_left
+from graphrewrite.cli.parser import add_data, add_rewriting, add_seed, add_threads, fraction, share, whole
+from graphrewrite.cli.record import Measured, measure, record
+from graphrewrite.cli.rewriting import Job, document, rewrite, show_check, show_sizes
+from graphrewrite.cli.screen import Screen
+from graphrewrite.cli.verbs import verbs
+from graphrewrite.errors import InvalidConfig
+from graphrewrite.pipeline import Pass, Pipeline
+from graphrewrite.pipeline.base import Json
+from graphrewrite.report import Layer, layers, text
+
+_BUDGETS = {
+    "macs": ("macs_below", "multiply-accumulates"),
+    "params": ("params_below", "parameters"),
+    "ratio": ("ratio", "channels of every group"),
+    "latency": ("latency_below", "latency, measured here"),
+}
+
+
+@verbs.register("prune")
+class Prune:
+    """Runs channel removal over one model."""
+
+    summary: ClassVar[str] = (
+        "Remove channels, with everything coupled to them, until a budget is met; and prove the cut."
+    )
+    examples: ClassVar[str] = """
+        graphrewrite prune model.onnx -o small.onnx --macs 0.5
+        graphrewrite prune model.onnx -o small.onnx --macs 0.5 --data calibration.npz --reconstruct least_squares
+        graphrewrite prune model.onnx -o small.onnx --params 0.3 --criterion l2 --multiple 8 --skip 'head.*' 'stem*'
+        graphrewrite prune model.onnx -o small.onnx --macs 0.5 --test held_out.npz --report report.html
+        graphrewrite prune model.onnx -o small.onnx --ratio 0.5 --json | jq .kept
+    """
+
+    def configure(self, parser: ArgumentParser) -> None:
+        """Declare MODEL, the budget, and how to choose."""
+        from graphrewrite.passes.channels.criteria import criteria
+        from graphrewrite.passes.channels.reconstruct import reconstructions
+
+        parser.add_argument("model", metavar="MODEL", help="the ONNX file")
+        add_rewriting(parser)
+        budget = parser.add_argument_group("budget, as the fraction of the original to keep: one of")
+        one = budget.add_mutually_exclusive_group(required=True)
+        for name, (_, what) in _BUDGETS.items():
+            one.add_argument(
+                f"--{name}", type=fraction, metavar="F", help=f"keep at most F of the {what}, 0 < F <= 1"
+            )
+        choice = parser.add_argument_group("choice of channels")
+        choice.add_argument(
+            "--criterion",
+            default="l1",
+            metavar="NAME",
+            help=f"what a channel is worth: {', '.join(criteria)} (default l1)",
+        )
+        choice.add_argument(
+            "--multiple",
+            type=whole(1),
+            default=1,
+            metavar="N",
+            help="keep a multiple of N channels (default 1)",
+        )
+        choice.add_argument(
+            "--scope",
+            choices=("global", "uniform"),
+            default="global",
+            help="take channels where they cost least (default), or the same share everywhere",
+        )
+        choice.add_argument(
+            "--floor",
+            type=share,
+            default=0.1,
+            metavar="F",
+            help="keep at least the share F of every group (default 0.1)",
+        )
+        choice.add_argument(
+            "--skip",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="PATTERN",
+            help="leave tensors, nodes and groups of these names whole; * stands for anything",
+        )
+        choice.add_argument(
+            "--tidy", action="store_true", help="tidy the graph first; tensors may then have other names"
+        )
+        repair = parser.add_argument_group("making up for what was removed")
+        repair.add_argument(
+            "--absorb",
+            action=BooleanOptionalAction,
+            default=True,
+            help="fold the constant part of removed channels into their readers' biases (default)",
+        )
+        repair.add_argument(
+            "--reconstruct",
+            metavar="NAME",
+            help=f"predict removed channels from kept ones, needs --data: {', '.join(reconstructions)}",
+        )
+        add_data(repair, "calibration samples for criteria, --absorb and --reconstruct")
+        told = parser.add_argument_group("report")
+        told.add_argument(
+            "--test",
+            metavar="PATH",
+            help="held-out samples, like --data: measure accuracy (with labels) or agreement on them",
+        )
+        told.add_argument(
+            "--report", metavar="FILE.html", help="write a page with layers, plots, latency and accuracy"
+        )
+        add_seed(parser)
+        add_threads(parser)
+
+    def run(self, options: Namespace, screen: Screen) -> int:
+        """Prune, save, measure when asked, and print what was done."""
+        pipeline = _pipeline(options)
+        if options.report:
+            from graphrewrite.report.page import require
+
+            require()  # before the work, not after it
+        job = rewrite(
+            options,
+            screen,
+            pipeline,
+            reads=[path for path in (options.test,) if path],
+            writes=[path for path in (options.report,) if path],
+        )
+        details = _details(job)
+        pinned = {
+            str(name): str(reason) for name, reason in cast(Mapping[str, Json], details["pinned"]).items()
+        }
+        rows = layers(job.before, job.result.model, pinned)
+        measured = measure(job, options, screen) if job.facts.output else Measured()
+        _show(job, details, measured, _asked(options), screen)
+        if options.report and job.facts.output:
+            _write_page(job, rows, measured, options)
+            screen.line(f"report written to {options.report}")
+        screen.document(
+            {
+                **document(job),
+                **details,
+                "macs_before": job.facts.macs_before,
+                "macs_after": job.facts.macs_after,
+                "params_before": job.facts.params_before,
+                "params_after": job.facts.params_after,
+                "budget": {"asked": _asked(options), "kind": _kind(options), "fraction": _fraction(options)},
+                "layers": cast(Json, [asdict(row) for row in rows]),
+                **measured.to_json(),
+            }
+        )
+        return job.code
+
+
+def _pipeline(options: Namespace) -> Pipeline:
+    from graphrewrite.passes.channels import RemoveChannels
+    from graphrewrite.passes.channels.budgets import budgets
+    from graphrewrite.passes.channels.criteria import criteria
+    from graphrewrite.passes.channels.reconstruct import reconstructions
+    from graphrewrite.passes.tidy import Tidy
+
+    if options.reconstruct and not options.data:
+        raise InvalidConfig(
+            f"--reconstruct {options.reconstruct} learns from activations; expected calibration samples; "
+            "give them with --data"
+        )
+    remove = RemoveChannels(
+        criterion=criteria.make(options.criterion),
+        budget=budgets.make(_kind(options), fraction=_fraction(options)),
+        multiple=options.multiple,
+        absorb=options.absorb,
+        reconstruct=reconstructions.make(options.reconstruct) if options.reconstruct else None,
+        skip=tuple(options.skip),
+        scope=options.scope,
+        floor=options.floor,
+    )
+    steps: tuple[Pass, ...] = (Tidy(), remove) if options.tidy else (remove,)
+    return Pipeline(steps, verify=options.verify)
+
+
+def _kind(options: Namespace) -> str:
+    return _BUDGETS[_flag(options)][0]
+
+
+def _fraction(options: Namespace) -> float:
+    return float(getattr(options, _flag(options)))
+
+
+def _flag(options: Namespace) -> str:
+    return next(name for name in _BUDGETS if getattr(options, name) is not None)
+
+
+def _asked(options: Namespace) -> str:
+    """Return the request in words."""
+    repair = options.reconstruct or ("absorb" if options.absorb else "no compensation")
+    what = _BUDGETS[_flag(options)][1]
+    return f"at most {_fraction(options):g} of the {what}, criterion {options.criterion}, {repair}"
+
+
+def _details(job: Job) -> Mapping[str, Json]:
+    """Return what channel removal reports: kept, pinned, groups, and so on."""
+    return job.result.report.steps[-1].details
+
+
+def _show(job: Job, details: Mapping[str, Json], measured: Measured, asked: str, screen: Screen) -> None:
+    more = []
+    if measured.latency is not None:
+        old, new = measured.latency
+        more.append(
+            ("latency", text.seconds(old.median), text.seconds(new.median), text.change(1, new.ratio))
+        )
+    found = measured.quality
+    if found is not None and found.before is not None and found.after is not None:
+        was, now = 100 * found.before.share, 100 * found.after.share
+        more.append(("accuracy", f"{was:.2f} %", f"{now:.2f} %", f"{now - was:+.2f} points"))
+    show_sizes(job, screen, more)
+    if measured.quality is not None:
+        for entry in measured.quality.agreement:
+            top = "" if entry.same_top is None else f", same top score for {100 * entry.same_top:.1f} %"
+            screen.line(f"{entry.output}: signal to noise {entry.snr:.1f} dB, cosine {entry.cosine:.4f}{top}")
+        screen.line(f"on {measured.samples}")
+    if measured.timing:
+        screen.line(f"latency on {measured.timing}; its change is of runs side by side")
+    groups = cast("list[Mapping[str, Json]]", details["groups"])
+    units, kept = (sum(cast(int, row[key]) for row in groups) for key in ("units", "kept"))
+    removed = f"{units - kept} of {text.plural(units, 'unit')} in {text.plural(len(groups), 'group')}"
+    show_check(job, screen, [("asked", asked), ("removed", removed if groups else "nothing")])
+    if screen.verbose and groups:
+        screen.line()
+        rows = [(str(row["name"]), str(row["units"]), str(row["kept"])) for row in groups]
+        screen.table(("group", "units", "kept"), rows, right=("units", "kept"))
+    show_left(job.facts.left, screen)
+
+
+def _write_page(job: Job, rows: tuple[Layer, ...], measured: Measured, options: Namespace) -> None:
+    from graphrewrite.ir.external import write_beside
+    from graphrewrite.passes.channels.criteria import criteria
+    from graphrewrite.passes.tidy import Tidy
+    from graphrewrite.report import page
+    from graphrewrite.report.scores import Kept, scores_of
+
+    start = Pipeline((Tidy(),), verify="off").run(job.before).model if options.tidy else job.before
+    kept = cast(Kept, _details(job)["kept"])
+    criterion = criteria.make(options.criterion)
+    scores = scores_of(start, criterion, kept, job.data, options.seed, options.threads)
+    html = page(record(job, rows, measured, _asked(options), scores))
+    write_beside(Path(options.report), html.encode("utf-8"))

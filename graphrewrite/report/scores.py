@@ -1,0 +1,52 @@
+"""The scores a criterion gave, for the picture that shows what was kept and what went."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from graphrewrite.data import Accumulator, DataSource, collect
+from graphrewrite.dims import ChannelGroup, groups
+from graphrewrite.ir import Model
+from graphrewrite.ir.inline import inlined
+from graphrewrite.passes.channels.evidence import Criterion, Evidence, needs_of
+from graphrewrite.report.record import Scores
+
+Kept = Mapping[str, Mapping[str, list[int]]]
+
+
+def scores_of(
+    model: Model,
+    criterion: Criterion,
+    kept: Kept,
+    data: DataSource | None = None,
+    seed: int = 0,
+    threads: int = 0,
+) -> Scores:
+    """Return for each group the score of every unit, and which units were kept.
+
+    `model` is the one channels were removed from, `kept` what that removal reports: weight -> axis -> kept positions.
+    Statistics of activations, where the criterion wants any, are collected again.
+    """
+    plain = inlined(model)
+    found = list(groups(plain))
+    needs = {(need.tensor, need.key): need for group in found for need in needs_of(criterion, group)}
+    accumulators = {key: need.make() for key, need in needs.items()}
+    if accumulators and data is not None:
+        by_tensor: dict[str, list[Accumulator]] = {}
+        for (tensor, _), accumulator in accumulators.items():
+            by_tensor.setdefault(tensor, []).append(accumulator)
+        collect(plain, data, dict(by_tensor), seed=seed, threads=threads)
+    evidence = Evidence(plain, seed, {key: entry.result() for key, entry in accumulators.items()})
+    return {
+        group.name: (tuple(map(float, criterion.score(group, evidence))), _alive(group, kept))
+        for group in found
+    }
+
+
+def _alive(group: ChannelGroup, kept: Kept) -> tuple[int, ...]:
+    """Return the units whose positions were all kept, read off the first weight of the group that was cut."""
+    for member in group.members:
+        positions = kept.get(member.tensor, {}).get(str(member.axis))
+        if positions is not None:
+            return tuple(int(unit) for unit in np.flatnonzero(np.isin(member.index, positions).all(axis=1)))
+    return tuple(range(group.units))
