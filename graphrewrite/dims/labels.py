@@ -225,20 +225,22 @@ class Labels:
     def _unify_wide(self, a: Ints, b: Ints, roles_a: Ints, roles_b: Ints, why: str) -> None:
         """Take one step towards equal rows; `a`, `b` are sorted, `roles_*` are the same rows column by column."""
         size_a, size_b = (a > 0).sum(axis=1), (b > 0).sum(axis=1)
+        width = max(a.shape[1], b.shape[1])
+        differ = (_widen(a, width) != _widen(b, width)).any(axis=1)
         for side, size, other in ((a, size_a, b), (b, size_b, a)):
             # A pinned or empty row means always alive: so is everything it meets.
-            fixed = (size == 0) | ((size == 1) & (self._pin[side.max(axis=1)] > 0))
+            fixed = differ & ((size == 0) | ((size == 1) & (self._pin[side.max(axis=1)] > 0)))
             if fixed.any():
                 marks = self._pin[side[fixed].max(axis=1)]
                 numbers = np.unique(marks[marks > 0])
                 self.pin(other[fixed], int(numbers[0]) if len(numbers) else why)
                 return
-        single = (size_a == 1) & (size_b == 1)
+        single = differ & (size_a == 1) & (size_b == 1)
         if single.any():
             self.union(a[single].max(axis=1), b[single].max(axis=1))
             return
         for side, size, other in ((a, size_a, roles_b), (b, size_b, roles_a)):
-            lone = np.flatnonzero(size == 1)
+            lone = np.flatnonzero(differ & (size == 1))
             if len(lone):
                 self._bind_rows(side[lone].max(axis=1), other[lone])
                 return
