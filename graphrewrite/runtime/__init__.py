@@ -1,6 +1,17 @@
 """Running models in onnxruntime: sessions, sample inputs, latency. Importing this room does not load onnxruntime."""
 
+from graphrewrite.runtime.bench import Timing, latency
 from graphrewrite.runtime.inputs import candidates, fits, sample_inputs
 from graphrewrite.runtime.session import Feeds, run, run_session, session
 
-__all__ = ["Feeds", "candidates", "fits", "run", "run_session", "sample_inputs", "session"]
+__all__ = [
+    "Feeds",
+    "Timing",
+    "candidates",
+    "fits",
+    "latency",
+    "run",
+    "run_session",
+    "sample_inputs",
+    "session",
+]

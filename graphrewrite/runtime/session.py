@@ -31,12 +31,14 @@ def session(
     threads: int = 0,
     optimize: bool = True,
     outputs: Sequence[str] = (),
+    spinning: bool = True,
 ) -> "ort.InferenceSession":
     """Load a model into onnxruntime on the CPU; `outputs` adds intermediate tensors to what it returns.
 
     With `optimize` onnxruntime rewrites the graph and packs the weights, which is how a served model runs. Without,
     the graph runs as it stands: the session starts at once, and weights that lie in files stay there, mapped, so that
-    a model larger than memory costs no memory of its own. `threads` is the number inside one operator, 0 for all cores.
+    a model larger than memory costs no memory of its own. `threads` is the number inside one operator, 0 for all cores;
+    `spinning=False` lets them sleep between operators, which is slower alone and fairer beside other sessions.
 
     Raises:
         UnsupportedOp: onnxruntime has no kernel for an operator (the message names it).
@@ -49,6 +51,8 @@ def session(
         4  # failures arrive as exceptions; the same text on stderr would only repeat them
     )
     options.intra_op_num_threads = threads
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")
@@ -63,7 +67,9 @@ def session(
     if not path.is_file():
         raise InvalidModel(f"there is no model file {str(path)!r}; expected an ONNX model; check the path")
     if outputs:
-        return session(Model.load(path), threads=threads, optimize=optimize, outputs=outputs)
+        return session(
+            Model.load(path), threads=threads, optimize=optimize, outputs=outputs, spinning=spinning
+        )
     return _start(str(path), options, repr(str(path)))
 
 
