@@ -91,10 +91,12 @@ class Registry(Generic[T]):
 
     def name_of(self, value: object) -> str:
         """Return the name under which the class of `value` is filed."""
-        self._discover()
-        for name, factory in self._entries.items():
-            if factory is type(value):
-                return name
+        for discover in (False, True):
+            if discover:
+                self._discover()
+            for name, factory in self._entries.items():
+                if factory is type(value):
+                    return name
         raise UnknownNameError(
             f"{type(value).__name__} is not a registered {self.kind}; only registered ones can be written to JSON; "
             f"decorate the class with the registry's register(name)"
