@@ -31,8 +31,16 @@ SOURCES = (
     "plain_recurrent",
     "plain_attention",
     "plain_tables",
+    "foreign_keras",
+    "foreign_frameworks",
+    "foreign_control",
+    "derived",
+    "onnx_hub",
+    "sklearn_models",
     "torchvision_models",
     "timm_models",
+    "transformers_models",
+    "keras_models",
 )
 SECONDS_PER_FILE = 240
 

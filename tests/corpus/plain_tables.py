@@ -157,7 +157,7 @@ class MessagePassing(nn.Module):
         h = self.first(nodes)
         for _ in range(2):
             messages = self.edge(torch.cat([h[source], h[target]], 1))
-            gathered = torch.zeros_like(h).index_add(0, target, messages)
+            gathered = torch.zeros_like(h).scatter_add(0, target[:, None].expand(-1, 12), messages)
             h = h + self.update(torch.cat([h, gathered], 1)).tanh()
         return self.out(h)
 
@@ -352,7 +352,7 @@ def specs_of_source() -> list[Spec]:
         ),
         ("many_heads", "detection", ManyHeads, image(), (*KEPT, static(ts(11))), True),
         ("integrator", "mlp", Integrator, (Feed("x", (None, 8)),), BOTH, False),
-        ("auto_encoder", "mlp", auto_encoder, (Feed("x", (None, 1, 8, 8)),), (ts(10), dyn(18)), False),
+        ("auto_encoder", "mlp", auto_encoder, (Feed("x", (None, 1, 8, 8)),), (ts(12), dyn(18)), False),
     )
     found: list[Spec] = []
     for name, family, make, feeds, variants, core in table:

@@ -86,7 +86,7 @@ CNNS = (
 VIT = {"img_size": 64, "embed_dim": 96, "depth": 2, "num_heads": 3}
 SWIN = {"img_size": 64, "embed_dim": 32, "depths": (2, 2, 2), "num_heads": (2, 4, 8)}
 TRANSFORMERS = (
-    row("test_vit"),
+    row("test_vit", img_size=64),
     row("vit_tiny_patch16_224", 64, **VIT),
     row("deit_tiny_distilled_patch16_224", 64, **VIT),
     row("deit3_small_patch16_224", 64, **VIT),

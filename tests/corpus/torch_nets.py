@@ -20,10 +20,14 @@ from tests.corpus.spec import Built, Family, Spec
 
 @dataclass(frozen=True)
 class Net:
-    """A module and its inputs, in the order of its forward."""
+    """A module and its inputs, in the order of its forward.
+
+    `prepare` is called with random inputs once the weights are drawn, for norms that only their library can measure.
+    """
 
     module: nn.Module
     feeds: tuple[Feed, ...]
+    prepare: Callable[[tuple[Tensor, ...]], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,8 @@ class _Export:
         arguments = _arguments(feeds, 2, rng)
         many = _arguments(feeds, 4, rng)
         randomise(module, lambda: module(*many), seed)
+        if made.prepare:
+            made.prepare(many)
         if self.variant.half:
             module.half()
             feeds = tuple(replace(f, dtype="float16") if f.dtype == "float32" else f for f in feeds)
