@@ -13,9 +13,10 @@ def load(path: str | os.PathLike[str]) -> Model:
     Raises:
         InvalidModel: it is no usable ONNX model; the message names the file, why, and what to do.
     """
-    model = Model.load(path)
     try:
+        model = Model.load(path)
         check(model)
     except InvalidModel as error:
-        raise InvalidModel(f"{os.fspath(path)!r}: {error}") from error
+        name = os.fspath(path)
+        raise InvalidModel(str(error) if name in str(error) else f"{name!r}: {error}") from error
     return model

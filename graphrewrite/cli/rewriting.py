@@ -140,7 +140,7 @@ def how_checked(how: str) -> str:
 
 def document(job: Job) -> dict[str, Json]:
     """Return the facts as JSON, with what each step did."""
-    steps = cast("dict[str, Json]", job.result.report.to_json())["steps"]
+    steps = job.result.report.to_json()["steps"]
     return {**as_json(job.facts), "steps": _without_details(cast("list[Json]", steps))}
 
 

@@ -186,7 +186,7 @@ def _feeds(model: Model, options: Namespace) -> tuple[list[Feeds], str]:
     if options.data is None:
         from graphrewrite.runtime import sample_inputs
 
-        worlds = [sample_inputs(model, seed=options.seed, world=world) for world in (0, 1)]
+        worlds: list[Feeds] = [sample_inputs(model, seed=options.seed, world=world) for world in (0, 1)]
         shapes = [{name: np.shape(array) for name, array in feed.items()} for feed in worlds]
         return worlds[: 1 if shapes[0] == shapes[1] else 2], f"random inputs of seed {options.seed}"
     from graphrewrite.data.load import load as load_data

@@ -12,6 +12,7 @@ from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.pipeline import METADATA_KEY, Pipeline
+from graphrewrite.pipeline.base import Json
 
 
 @verbs.register("run")
@@ -56,7 +57,7 @@ class Run:
         screen.table(titles, rows, right=titles[1:5] + titles[6:])
         show_check(job, screen)
         show_left(job.facts.left, screen)
-        details = [{"step": step.name, **step.details} for step in job.result.report.steps]
+        details: list[Json] = [{"step": step.name, **step.details} for step in job.result.report.steps]
         screen.document({**document(job), "details": details, "pipeline": pipeline.to_json()})
         return job.code
 

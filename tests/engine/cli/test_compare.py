@@ -18,7 +18,7 @@ def shifted(by: float) -> Model:
     """The small model with `by` added to every bias of the second convolution, so outputs move by just that."""
     model = small_model()
     bias = model.nodes("Conv")[1].inputs[2].name
-    model.weights[bias] = model.weights[bias] + np.float32(by)
+    model.weights[bias] = np.add(model.weights[bias], np.float32(by))
     return model
 
 
@@ -50,7 +50,7 @@ def test_the_tolerance_decides(run: Run, small: Path, tmp_path: Path) -> None:
 def test_the_first_tensor_that_differs_is_named(run: Run, small: Path, tmp_path: Path) -> None:
     model = small_model()
     bias = model.nodes("Conv")[0].inputs[2].name
-    model.weights[bias] = model.weights[bias] + np.float32(1)
+    model.weights[bias] = np.add(model.weights[bias], np.float32(1))
     ran = run("compare", small, saved(model, tmp_path / "b.onnx"))
     assert "first tensor that differs: first_out (made by Conv first;" in ran.out
     assert "0 tensors before it agree" in ran.out
