@@ -1,1 +1,25 @@
-"""(being written)"""
+"""Finding and replacing subgraphs: patterns, rules, and a worklist that runs them to a bounded fixed point."""
+
+from graphrewrite.match.draft import Draft, is_default_domain
+from graphrewrite.match.matcher import Match, Refusal, match
+from graphrewrite.match.pattern import Op, P, Pattern
+from graphrewrite.match.rules import Engine, NearMiss, PatternRule, Rule, RuleSet, Trace, refuse, rule
+
+__all__ = [
+    "Draft",
+    "Engine",
+    "Match",
+    "NearMiss",
+    "Op",
+    "P",
+    "Pattern",
+    "PatternRule",
+    "Refusal",
+    "Rule",
+    "RuleSet",
+    "Trace",
+    "is_default_domain",
+    "match",
+    "refuse",
+    "rule",
+]

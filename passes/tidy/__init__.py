@@ -1,0 +1,5 @@
+"""Cleaning a graph without changing what it computes."""
+
+from graphrewrite.passes.tidy.tidy import Tidy
+
+__all__ = ["Tidy"]
