@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from graphrewrite.ir.model import Model
-from graphrewrite.ir.shape_rules import Sweep
-from graphrewrite.ir.shape_rules.call import VALUE_LIMIT, DType, Shape, key_of
+from graphrewrite.ir.shape_rules import Functions, Sweep
+from graphrewrite.ir.shape_rules.call import VALUE_LIMIT, Shape
 from graphrewrite.ir.shape_rules.evaluate import in_world
 from graphrewrite.ir.symbols import Dim, Real, Sym, Symbols, sample_of
 from graphrewrite.ir.values import Array
@@ -26,7 +26,7 @@ def infer(model: Model) -> "ShapeInfo":
     The sample sizes of symbolic inputs are chosen so that they fit the graph as far as a few trials can tell: a
     convolution's input is made large enough, an axis that meets a constant one gets its size.
     """
-    functions = {key_of(function.name, function.domain): function for function in model.functions}
+    functions = Functions(model.functions)
     sizes = first_sizes(model.inputs)
     tried = [sizes]
     best: Sweep | None = None
@@ -127,6 +127,3 @@ class ShapeInfo:
             if count <= VALUE_LIMIT:
                 found = sweep.values[name] = sweep.read(name)
         return found
-
-
-__all__ = ["DType", "ShapeInfo", "infer"]

@@ -8,21 +8,31 @@ Two sample worlds are computed along: every named size has a number in world 0 a
 expression therefore has one too (None where it hangs on the contents of a tensor).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from math import gcd
 from typing import TypeAlias, Union
 
 from graphrewrite.errors import ShapeError
+from graphrewrite.ir.polynomial import (
+    Monomial,
+    Terms,
+    add,
+    divide,
+    multiply,
+    split_by_monomial,
+    split_by_number,
+)
 
 Dim: TypeAlias = Union[int, "Sym"]
 Sample: TypeAlias = tuple[int | None, int | None]
 RealSample: TypeAlias = tuple[float | None, float | None]
-_Monomial: TypeAlias = tuple[int, ...]
 _Key: TypeAlias = tuple[object, ...]
 
 # A longer polynomial becomes one atom: products of sums must not grow without bound.
 _MAX_TERMS = 48
+# Expressions nested deeper than this are written with dots.
+_MAX_DEPTH = 20
 
 
 class Sym:
@@ -37,7 +47,7 @@ class Sym:
 
     __slots__ = ("table", "terms", "number", "sample", "low", "high")
 
-    def __init__(self, table: "Symbols", terms: tuple[tuple[_Monomial, int], ...], number: int) -> None:
+    def __init__(self, table: "Symbols", terms: Terms, number: int) -> None:
         self.table = table
         self.terms = terms
         self.number = number
@@ -95,17 +105,10 @@ class Sym:
         )
 
     def __str__(self) -> str:
-        parts = [_term_text(self.table, monomial, factor) for monomial, factor in reversed(self.terms)]
-        return " + ".join(parts).replace("+ -", "- ")
+        return _text(self)
 
     def __repr__(self) -> str:
         return f"<{self}>"
-
-    def __deepcopy__(self, memo: object) -> "Sym":
-        return self
-
-    def __copy__(self) -> "Sym":
-        return self
 
 
 class Real:
@@ -130,15 +133,6 @@ class Atom:
     def __init__(self, kind: str, args: _Key, sample: Sample, low: int | None, high: int | None) -> None:
         self.kind, self.args, self.sample, self.low, self.high = kind, args, sample, low, high
 
-    def __str__(self) -> str:
-        if self.kind == "size":
-            return str(self.args[0])
-        if self.kind == "unknown":
-            return f"?{self.args[0]}"
-        if self.kind == "quotient":
-            return f"({self.args[0]})//({self.args[1]})"
-        return f"{self.kind}({', '.join(str(arg) for arg in self.args)})"
-
 
 class Symbols:
     """The table in which all Syms of one inference are interned, and what the sample worlds turned out to break.
@@ -156,7 +150,7 @@ class Symbols:
         self.conflicts: dict[tuple[Dim, Dim], None] = {}
         self.remainders: dict[tuple[Dim, Dim], None] = {}
         self._by_key: dict[_Key, Sym] = {}
-        self._by_terms: dict[tuple[tuple[_Monomial, int], ...], Sym] = {}
+        self._by_terms: dict[Terms, Sym] = {}
         self._sums: dict[tuple[Dim, Dim], Dim] = {}
         self._products: dict[tuple[Dim, Dim], Dim] = {}
         self._quotients: dict[tuple[Dim, Dim], Dim] = {}
@@ -206,10 +200,7 @@ class Symbols:
         key = (a, b)
         found = self._sums.get(key)
         if found is None:
-            terms = dict(_terms(a))
-            for monomial, factor in _terms(b):
-                terms[monomial] = terms.get(monomial, 0) + factor
-            found = self._sums[key] = self.polynomial(terms, ("sum", a, b))
+            found = self._sums[key] = self.polynomial(add(terms_of(a), terms_of(b)), ("sum", a, b))
         return found
 
     def multiply(self, a: Dim, b: Dim) -> Dim:
@@ -217,17 +208,13 @@ class Symbols:
         key = (a, b)
         found = self._products.get(key)
         if found is None:
-            terms: dict[_Monomial, int] = {}
-            for left, x in _terms(a):
-                for right, y in _terms(b):
-                    monomial = tuple(sorted(left + right)) if left and right else left or right
-                    terms[monomial] = terms.get(monomial, 0) + x * y
+            terms = multiply(terms_of(a), terms_of(b))
             found = self._products[key] = self.polynomial(terms, ("product", a, b))
         return found
 
-    def polynomial(self, terms: dict[_Monomial, int], key: _Key) -> Dim:
+    def polynomial(self, terms: dict[Monomial, int], key: _Key) -> Dim:
         """Return the normal form of a sum of terms; beyond a bounded length the atom `key` stands for it."""
-        kept = tuple(sorted(item for item in terms.items() if item[1]))
+        kept = tuple(sorted(terms.items()))
         if not kept:
             return 0
         if len(kept) == 1 and kept[0][0] == ():
@@ -237,7 +224,7 @@ class Symbols:
             return self.make(str(key[0]), key[1:], sample, low, high)
         return self._intern(kept)
 
-    def describe(self, terms: Iterable[tuple[_Monomial, int]]) -> tuple[Sample, int | None, int | None]:
+    def describe(self, terms: Terms) -> tuple[Sample, int | None, int | None]:
         """Return (sample, low, high) of a sum of terms."""
         first: int | None = 0
         second: int | None = 0
@@ -258,7 +245,7 @@ class Symbols:
             high = None if high is None or most is None else high + most
         return (first, second), low, high
 
-    def _range(self, monomial: _Monomial, factor: int) -> tuple[int | None, int | None]:
+    def _range(self, monomial: Monomial, factor: int) -> tuple[int | None, int | None]:
         low: int | None = 1
         high: int | None = 1
         for index in monomial:
@@ -271,7 +258,7 @@ class Symbols:
         most = None if high is None else high * factor
         return (least, most) if factor > 0 else (most, least)
 
-    def _intern(self, terms: tuple[tuple[_Monomial, int], ...]) -> Sym:
+    def _intern(self, terms: Terms) -> Sym:
         found = self._by_terms.get(terms)
         if found is None:
             found = self._by_terms[terms] = Sym(self, terms, len(self._by_terms))
@@ -296,7 +283,7 @@ def floor_div(a: Dim, b: Dim) -> Dim:
             raise ZeroDivisionError("division of a symbolic size by zero")
         if b < 0:
             return floor_div(-a, -b)
-    table = _table(a, b)
+    table = table_of(a, b)
     found = table._quotients.get((a, b))
     if found is None:
         found = _by_number(table, a, b) if isinstance(b, int) else _by_symbol(table, a, b)  # type: ignore[arg-type]
@@ -308,41 +295,12 @@ def exact_div(a: Dim, b: Dim) -> Dim | None:
     """Return a / b when it is a polynomial with integer coefficients, else None."""
     if isinstance(a, int) and isinstance(b, int):
         return a // b if b and a % b == 0 else None
-    rest = dict(_terms(a))
-    divisor = _terms(b)
-    if not divisor:
-        return None
-    lead, lead_factor = min(divisor, key=_leading)
-    quotient: dict[_Monomial, int] = {}
-    for _ in range(2 * _MAX_TERMS):
-        if not rest:
-            return _table(a, b).polynomial(quotient, ("ratio", a, b))
-        monomial = min(rest, key=lambda m: (-len(m), m))
-        factor = rest[monomial]
-        cofactor = _without(monomial, lead)
-        if cofactor is None or factor % lead_factor:
-            return None
-        step = factor // lead_factor
-        quotient[cofactor] = quotient.get(cofactor, 0) + step
-        for other, weight in divisor:
-            product = tuple(sorted(cofactor + other))
-            left = rest.get(product, 0) - step * weight
-            if left:
-                rest[product] = left
-            else:
-                rest.pop(product, None)
-    return None
+    quotient = divide(terms_of(a), terms_of(b), 2 * _MAX_TERMS)
+    return None if quotient is None else table_of(a, b).polynomial(quotient, ("ratio", a, b))
 
 
 def _by_number(table: Symbols, a: Sym, b: int) -> Dim:
-    whole: dict[_Monomial, int] = {}
-    rest: dict[_Monomial, int] = {}
-    for monomial, factor in a.terms:
-        quotient, remainder = divmod(factor, b)
-        if quotient:
-            whole[monomial] = quotient
-        if remainder:
-            rest[monomial] = remainder
+    whole, rest = split_by_number(a.terms, b)
     outside = table.polynomial(whole, ("whole", a, b))
     inside = table.polynomial(rest, ("rest", a, b))
     if isinstance(inside, int):
@@ -370,18 +328,11 @@ def _by_symbol(table: Symbols, a: Dim, b: Sym) -> Dim:
     exact = exact_div(a, b)
     if exact is not None:
         return exact
-    if _low(a) >= 0 and isinstance(a, int) and b.low is not None and b.low > a:
+    if low_of(a) >= 0 and isinstance(a, int) and b.low is not None and b.low > a:
         return 0
     if len(b.terms) == 1:
         monomial, factor = b.terms[0]
-        whole: dict[_Monomial, int] = {}
-        rest: dict[_Monomial, int] = {}
-        for other, weight in _terms(a):
-            cofactor = _without(other, monomial)
-            if cofactor is not None and weight % factor == 0:
-                whole[cofactor] = weight // factor
-            else:
-                rest[other] = weight
+        whole, rest = split_by_monomial(terms_of(a), monomial, factor)
         if whole:
             inside = table.polynomial(rest, ("rest", a, b))
             return table.polynomial(whole, ("whole", a, b)) + floor_div(inside, b)
@@ -389,9 +340,9 @@ def _by_symbol(table: Symbols, a: Dim, b: Sym) -> Dim:
 
 
 def _quotient_atom(table: Symbols, a: Dim, b: Dim) -> Sym:
-    sample = _on_samples(lambda x, y: x // y if y else None, a, b)
-    divisor = _low(b)
-    low = 0 if _low(a) >= 0 and divisor >= 1 else None
+    sample = on_samples(lambda x, y: x // y if y else None, a, b)
+    divisor = low_of(b)
+    low = 0 if low_of(a) >= 0 and divisor >= 1 else None
     high = None
     if isinstance(b, int):
         low = a.low // b if isinstance(a, Sym) and a.low is not None else None
@@ -399,171 +350,9 @@ def _quotient_atom(table: Symbols, a: Dim, b: Dim) -> Sym:
     return table.make("quotient", (a, b), sample, low, high)
 
 
-def trunc_div(a: Dim, b: Dim) -> Dim:
-    """Return a / b rounded towards zero: what ONNX `Div` does with integers."""
-    if isinstance(a, int) and isinstance(b, int):
-        quotient = abs(a) // abs(b)
-        return quotient if (a < 0) == (b < 0) else -quotient
-    exact = exact_div(a, b)
-    if exact is not None:
-        return exact
-    if _low(b) >= 1:
-        if _low(a) >= 0:
-            return floor_div(a, b)
-        if isinstance(a, Sym) and a.high is not None and a.high <= 0:
-            return -floor_div(-a, b)
-    sample = _on_samples(lambda x, y: int(trunc_div(x, y)) if y else None, a, b)  # type: ignore[arg-type]
-    return _table(a, b).make("truncated", (a, b), sample)
-
-
-def ceil_div(a: Dim, b: int) -> Dim:
-    """Return a / b rounded up, for a positive number b."""
-    return floor_div(a + (b - 1), b)
-
-
 def modulo(a: Dim, b: Dim) -> Dim:
     """Return the remainder with the sign of b: what ONNX `Mod` does with integers."""
     return a - floor_div(a, b) * b
-
-
-def positive_part(a: Dim) -> Dim:
-    """Return max(a, 0)."""
-    if isinstance(a, int):
-        return max(a, 0)
-    if a.low is not None and a.low >= 0:
-        return a
-    if a.high is not None and a.high <= 0:
-        return 0
-    # One of a and -a is the normal form, since max(a, 0) == a + max(-a, 0).
-    if a.terms[-1][1] < 0:
-        return a + positive_part(-a)
-    sample = _on_samples(lambda x, _: max(x, 0), a, 0)
-    return a.table.make("positive", (a,), sample, max(a.low or 0, 0), a.high)
-
-
-def maximum(a: Dim, b: Dim) -> Dim:
-    """Return the larger of two sizes."""
-    return b + positive_part(a - b)
-
-
-def minimum(a: Dim, b: Dim) -> Dim:
-    """Return the smaller of two sizes."""
-    return a - positive_part(a - b)
-
-
-def equal(a: Dim, b: Dim) -> Dim:
-    """Return 1 or 0 where it is certain whether a equals b, else a Sym that is 1 or 0."""
-    difference = a - b
-    if isinstance(difference, int):
-        return int(difference == 0)
-    if (difference.low is not None and difference.low > 0) or (
-        difference.high is not None and difference.high < 0
-    ):
-        return 0
-    if difference.terms[-1][1] < 0:
-        difference = -difference
-    sample = _on_samples(lambda x, _: int(x == 0), difference, 0)
-    return _table(difference).make("zero", (difference,), sample, 0, 1)
-
-
-def less(a: Dim, b: Dim) -> Dim:
-    """Return 1 or 0 where it is certain whether a < b, else a Sym that is 1 or 0."""
-    difference = b - a
-    if isinstance(difference, int):
-        return int(difference > 0)
-    if difference.low is not None and difference.low > 0:
-        return 1
-    if difference.high is not None and difference.high <= 0:
-        return 0
-    sample = _on_samples(lambda x, _: int(x > 0), difference, 0)
-    return difference.table.make("above", (difference,), sample, 0, 1)
-
-
-def select(condition: Dim, a: Dim, b: Dim) -> Dim:
-    """Return a where the condition (0 or 1) holds, else b."""
-    if isinstance(condition, int):
-        return a if condition else b
-    if a is b or (isinstance(a, int) and isinstance(b, int) and a == b):
-        return a
-    sample: list[int | None] = []
-    for world in (0, 1):
-        state = condition.sample[world]
-        sample.append(None if state is None else sample_of(a if state else b, world))
-    lows, highs = (_low_or_none(a), _low_or_none(b)), (_high_or_none(a), _high_or_none(b))
-    low = None if lows[0] is None or lows[1] is None else min(lows[0], lows[1])
-    high = None if highs[0] is None or highs[1] is None else max(highs[0], highs[1])
-    return condition.table.make("select", (condition, a, b), (sample[0], sample[1]), low, high)
-
-
-def broadcast(a: Dim, b: Dim) -> Dim:
-    """Return the size two broadcast axes have together; of two Syms that may differ one of them may be 1."""
-    if a is b:
-        return a
-    if isinstance(a, int):
-        if a == 1:
-            return b
-        if isinstance(b, int):
-            return a
-        if a != 0:
-            note_equal(b, a, or_one=True)
-            return a
-    elif isinstance(b, int):
-        return broadcast(b, a)
-    table = _table(a, b)
-    note_equal(a, b, or_one=True)
-    members = sorted({*_members(a), *_members(b)}, key=_order)
-
-    def together(world: int) -> int | None:
-        sizes = {sample_of(member, world) for member in members} - {1}
-        return None if None in sizes or len(sizes) > 1 else next(iter(sizes), 1)
-
-    return table.make("broadcast", tuple(members), (together(0), together(1)), 0, None)
-
-
-def note_equal(a: Dim, b: Dim, or_one: bool = False) -> None:
-    """Record that a valid run needs a == b (or one of them 1) where the sample worlds break it."""
-    if isinstance(a, int) and isinstance(b, int):
-        return
-    for world in (0, 1):
-        x, y = sample_of(a, world), sample_of(b, world)
-        if x is not None and y is not None and x != y and not (or_one and 1 in (x, y)):
-            _table(a, b).conflicts[(a, b)] = None
-
-
-def note_equal_products(left: Sequence[Dim], right: Sequence[Dim]) -> None:
-    """Record that a valid run needs two products of sizes to be equal where the sample worlds break it."""
-    for world in (0, 1):
-        a, b = _sample_product(left, world), _sample_product(right, world)
-        if a is not None and b is not None and a != b:
-            note_equal(product(left), product(right))
-            return
-
-
-def note_divisible(left: Sequence[Dim], right: Sequence[Dim]) -> None:
-    """Record that a valid run needs one product of sizes to divide another where the sample worlds break it."""
-    for world in (0, 1):
-        a, b = _sample_product(left, world), _sample_product(right, world)
-        if a is not None and b and a % b and any(isinstance(dim, Sym) for dim in (*left, *right)):
-            _table(*left, *right).remainders[(product(left), product(right))] = None
-            return
-
-
-def _sample_product(dims: Sequence[Dim], world: int) -> int | None:
-    total = 1
-    for dim in dims:
-        size = dim if isinstance(dim, int) else dim.sample[world]
-        if size is None:
-            return None
-        total *= size
-    return total
-
-
-def product(dims: Iterable[Dim]) -> Dim:
-    """Return the product of sizes, 1 for none."""
-    total: Dim = 1
-    for dim in dims:
-        total = total * dim
-    return total
 
 
 def sample_of(dim: Dim, world: int) -> int | None:
@@ -571,76 +360,32 @@ def sample_of(dim: Dim, world: int) -> int | None:
     return dim if isinstance(dim, int) else dim.sample[world]
 
 
-# ---------------------------------------------------------------------------------------------------- real functions
-
-
-def scaled(a: Dim, factor: float) -> Dim | Real:
-    """Return a * factor as it stands in a float tensor, exact where the factor is a short fraction."""
-    exact = Fraction(factor).limit_denominator(1 << 12)
-    if isinstance(a, int) or float(exact) != factor:
-        raise TypeError("not a symbolic size times a short fraction")
-    if exact.denominator == 1:
-        return a * exact.numerator
-    if exact.denominator < 1 << 12 and all(
-        term[1] * exact.numerator % exact.denominator == 0 for term in a.terms
-    ):
-        return floor_div(a * exact.numerator, exact.denominator)
-    first, second = (None if x is None else x * factor for x in a.sample)
-    return Real((first, second), a, exact)
-
-
-def floor_real(x: Dim | Real) -> Dim:
-    """Return the floor of a symbolic number.
-
-    Raises:
-        TypeError: it is known by its samples only.
-    """
-    if not isinstance(x, Real):
-        return x
-    if x.base is None:
-        raise TypeError("known by samples only")
-    return floor_div(x.base * x.factor.numerator, x.factor.denominator)
-
-
-def ceil_real(x: Dim | Real) -> Dim:
-    """Return the ceiling of a symbolic number; raises like `floor_real`."""
-    if not isinstance(x, Real):
-        return x
-    if x.base is None:
-        raise TypeError("known by samples only")
-    return -floor_div(-(x.base * x.factor.numerator), x.factor.denominator)
-
-
 # ------------------------------------------------------------------------------------------------------------ details
 
 
-def _terms(a: Dim) -> tuple[tuple[_Monomial, int], ...]:
+def terms_of(a: Dim) -> Terms:
+    """Return the terms of a size."""
     if isinstance(a, int):
         return (((), int(a)),) if a else ()
     return a.terms
 
 
-def _table(*dims: Dim) -> Symbols:
+def table_of(*dims: Dim) -> Symbols:
+    """Return the table of the first symbolic size."""
     for dim in dims:
         if isinstance(dim, Sym):
             return dim.table
     raise TypeError("none of the sizes is symbolic")
 
 
-def _low(a: Dim) -> int:
-    low = _low_or_none(a)
+def low_of(a: Dim) -> int:
+    """Return a lower bound, -1 when there is none."""
+    low = a if isinstance(a, int) else a.low
     return -1 if low is None else low
 
 
-def _low_or_none(a: Dim) -> int | None:
-    return a if isinstance(a, int) else a.low
-
-
-def _high_or_none(a: Dim) -> int | None:
-    return a if isinstance(a, int) else a.high
-
-
-def _on_samples(function: Callable[[int, int], int | None], a: Dim, b: Dim) -> Sample:
+def on_samples(function: Callable[[int, int], int | None], a: Dim, b: Dim) -> Sample:
+    """Return a function of two sizes in both sample worlds."""
     out: list[int | None] = []
     for world in (0, 1):
         x, y = sample_of(a, world), sample_of(b, world)
@@ -648,30 +393,27 @@ def _on_samples(function: Callable[[int, int], int | None], a: Dim, b: Dim) -> S
     return out[0], out[1]
 
 
-def _leading(term: tuple[_Monomial, int]) -> tuple[int, _Monomial]:
-    return -len(term[0]), term[0]
+def _text(dim: object, depth: int = 0) -> str:
+    """Write an expression; what is nested deeper than anyone would read becomes dots."""
+    if not isinstance(dim, Sym):
+        return str(dim)
+    if depth > _MAX_DEPTH:
+        return "..."
+    parts = [_term_text(dim.table, monomial, factor, depth) for monomial, factor in reversed(dim.terms)]
+    return " + ".join(parts).replace("+ -", "- ")
 
 
-def _without(monomial: _Monomial, factor: _Monomial) -> _Monomial | None:
-    left = list(monomial)
-    for index in factor:
-        if index not in left:
-            return None
-        left.remove(index)
-    return tuple(left)
-
-
-def _members(a: Dim) -> tuple[Dim, ...]:
-    atom = None if isinstance(a, int) else a.atom
-    return atom.args if atom is not None and atom.kind == "broadcast" else (a,)  # type: ignore[return-value]
-
-
-def _order(a: Dim) -> tuple[int, int]:
-    return (0, a) if isinstance(a, int) else (1, a.number)
-
-
-def _term_text(table: Symbols, monomial: _Monomial, factor: int) -> str:
+def _term_text(table: Symbols, monomial: Monomial, factor: int, depth: int) -> str:
     if not monomial:
         return str(factor)
-    text = "*".join(str(table.atoms[index]) for index in monomial)
+    text = "*".join(_atom_text(table.atoms[index], depth + 1) for index in monomial)
     return text if factor == 1 else f"-{text}" if factor == -1 else f"{factor}*{text}"
+
+
+def _atom_text(atom: Atom, depth: int) -> str:
+    if atom.kind == "size":
+        return str(atom.args[0])
+    if atom.kind == "unknown":
+        return f"?{atom.args[0]}"
+    inside = [_text(arg, depth) for arg in atom.args]
+    return f"({inside[0]})//({inside[1]})" if atom.kind == "quotient" else f"{atom.kind}({', '.join(inside)})"

@@ -4,9 +4,9 @@ import importlib
 import pkgutil
 
 from graphrewrite.ir.shape_rules.call import Call, shape_rule, value_rule
-from graphrewrite.ir.shape_rules.sweep import Sweep
+from graphrewrite.ir.shape_rules.sweep import Functions, Sweep
 
 for _module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
     importlib.import_module(f"{__name__}.{_module}")
 
-__all__ = ["Call", "Sweep", "shape_rule", "value_rule"]
+__all__ = ["Call", "Functions", "Sweep", "shape_rule", "value_rule"]

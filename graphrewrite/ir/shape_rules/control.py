@@ -8,7 +8,8 @@ import onnx_graphsurgeon as gs
 
 from graphrewrite.ir.shape_rules.call import INT64, Call, Fact, Shape, Unknown, axis_of, shape_rule
 from graphrewrite.ir.shape_rules.sweep import Sweep
-from graphrewrite.ir.symbols import Dim, Sym, select
+from graphrewrite.ir.sizes import select
+from graphrewrite.ir.symbols import Dim, Sym
 from graphrewrite.ir.values import Array
 
 # Sizes that change from round to round become unknown; a loop whose sizes are not settled after this many is given up.

@@ -1,7 +1,8 @@
 """Convolutions and pools: windows sliding over the axes after the first two."""
 
 from graphrewrite.ir.shape_rules.call import INT32, INT64, Call, Shape, Unknown, shape_rule
-from graphrewrite.ir.symbols import Dim, Sym, ceil_div, floor_div, minimum, note_equal, product
+from graphrewrite.ir.sizes import ceil_div, minimum, note_equal, product
+from graphrewrite.ir.symbols import Dim, Sym, floor_div
 
 
 def window(call: Call, space: Shape, kernel: Shape | list[int], *, ceil: bool = False) -> list[Dim]:

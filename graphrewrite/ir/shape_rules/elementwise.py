@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 
 from graphrewrite.ir.shape_rules.call import BOOL, FLOAT32, Call, Shape, shape_rule
-from graphrewrite.ir.symbols import broadcast
+from graphrewrite.ir.sizes import broadcast
 from graphrewrite.ir.values import onnx_dtype_to_numpy
 
 # fmt: off

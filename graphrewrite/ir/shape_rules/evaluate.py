@@ -74,7 +74,9 @@ def in_worlds(call: Call, arrays: list[Array | None]) -> list[Array] | None:
         if result is None:
             return None
         worlds.append(result)
-    key = call.sweep.symbols.token((call.node.op, _attributes_text(call), *(_text(array) for array in arrays)))
+    key = call.sweep.symbols.token(
+        (call.node.op, _attributes_text(call), *(_text(array) for array in arrays))
+    )
     merged = []
     for index, (first, second) in enumerate(zip(*worlds, strict=True)):
         limit = VALUE_LIMIT if first.dtype.kind in "iub" else FLOAT_LIMIT

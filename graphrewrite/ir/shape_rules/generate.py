@@ -6,7 +6,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir.shape_rules.call import FLOAT32, VALUE_LIMIT, Call, Unknown, shape_rule
-from graphrewrite.ir.symbols import Dim, Real, Sym, ceil_div, positive_part, product
+from graphrewrite.ir.sizes import ceil_div, positive_part, product
+from graphrewrite.ir.symbols import Dim, Real, Sym
 from graphrewrite.ir.values import array_of, onnx_dtype_to_numpy
 
 

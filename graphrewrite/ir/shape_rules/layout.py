@@ -2,16 +2,8 @@
 
 from graphrewrite.ir.shape_rules.call import Call, Shape, Unknown, axis_of, shape_rule
 from graphrewrite.ir.shape_rules.elementwise import broadcast_shapes
-from graphrewrite.ir.symbols import (
-    Dim,
-    Sym,
-    ceil_div,
-    floor_div,
-    note_divisible,
-    note_equal,
-    note_equal_products,
-    product,
-)
+from graphrewrite.ir.sizes import ceil_div, note_divisible, note_equal, note_equal_products, product
+from graphrewrite.ir.symbols import Dim, Sym, floor_div
 
 
 def reshape_target(

@@ -2,7 +2,8 @@
 
 from graphrewrite.ir.shape_rules.call import INT32, Call, Shape, shape_rule
 from graphrewrite.ir.shape_rules.elementwise import broadcast_shapes
-from graphrewrite.ir.symbols import Dim, broadcast, note_equal
+from graphrewrite.ir.sizes import broadcast, note_equal
+from graphrewrite.ir.symbols import Dim
 
 
 def matmul_shape(a: Shape, b: Shape) -> Shape:

@@ -1,7 +1,7 @@
 """Normalisations with more than one output, and losses."""
 
 from graphrewrite.ir.shape_rules.call import FLOAT32, Call, axis_of, shape_rule
-from graphrewrite.ir.symbols import note_equal
+from graphrewrite.ir.sizes import note_equal
 from graphrewrite.ir.values import onnx_dtype_to_numpy
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from graphrewrite.ir.shape_rules.call import INT64, Call, Shape, Unknown, axis_of, shape_rule
-from graphrewrite.ir.symbols import Dim, Sym, product
+from graphrewrite.ir.sizes import product
+from graphrewrite.ir.symbols import Dim, Sym
 
 _AXES_INPUT_SINCE = {"ReduceSum": 13}
 

@@ -1,7 +1,8 @@
 """Operators that pick elements: slice, gather, scatter, and what selects by contents."""
 
 from graphrewrite.ir.shape_rules.call import BOOL, INT64, Call, Unknown, axis_of, shape_rule
-from graphrewrite.ir.symbols import Dim, Sym, ceil_div, less, maximum, minimum, positive_part, select
+from graphrewrite.ir.sizes import ceil_div, less, maximum, minimum, positive_part, select
+from graphrewrite.ir.symbols import Dim, Sym
 
 # Exporters write "to the end" as the largest integer of some width.
 _HUGE = 1 << 30

@@ -30,6 +30,22 @@ from graphrewrite.ir.values import Array
 _TROUBLE = (ValueError, TypeError, IndexError, KeyError, ZeroDivisionError, AttributeError, OverflowError)
 
 
+class Functions:
+    """Model-local functions by `domain::name`; a body is read once, however often it is called."""
+
+    def __init__(self, protos: Iterable[onnx.FunctionProto]) -> None:
+        self.protos = {key_of(proto.name, proto.domain): proto for proto in protos}
+        self._bodies: dict[str, list[gs.Node]] = {}
+
+    def body(self, key: str) -> list[gs.Node]:
+        """Return the nodes of a function."""
+        if key not in self._bodies:
+            proto = self.protos[key]
+            graph = graph_from_proto(onnx.GraphProto(node=proto.node, value_info=proto.value_info))
+            self._bodies[key] = list(graph.nodes)
+        return self._bodies[key]
+
+
 class Sweep:
     """Facts about tensors by name, gathered in one pass over the nodes of a graph.
 
@@ -47,7 +63,7 @@ class Sweep:
         self,
         symbols: Symbols,
         opsets: Mapping[str, int],
-        functions: Mapping[str, onnx.FunctionProto],
+        functions: "Functions",
         bindings: Mapping[str, object] | None = None,
     ) -> None:
         self.symbols = symbols
@@ -142,7 +158,7 @@ class Sweep:
         call = Call(self, node)
         key = key_of(node.op, node.domain)
         entry = RULES.get(key)
-        if entry is None and key in self.functions:
+        if entry is None and key in self.functions.protos:
             self._guarded(call, self._call_function)
         else:
             known = entry is not None or key in VALUE_RULES
@@ -247,7 +263,8 @@ class Sweep:
 
     def _call_function(self, call: Call) -> None:
         """Sweep the body of a model-local function with the shapes of this call."""
-        function = self.functions[key_of(call.node.op, call.node.domain)]
+        key = key_of(call.node.op, call.node.domain)
+        function = self.functions.protos[key]
         bindings = {attribute.name: _default(attribute) for attribute in function.attribute_proto}
         bindings.update(bound_attributes(call))
         opsets = {
@@ -258,8 +275,7 @@ class Sweep:
         for index, formal in enumerate(function.input):
             if call.has(index):
                 copy_facts(self, call.names[index], inner, formal)
-        body = graph_from_proto(onnx.GraphProto(node=function.node, value_info=function.value_info))
-        inner.run(body.nodes)
+        inner.run(self.functions.body(key))
         self.problems.extend(inner.problems)
         for index, formal in enumerate(function.output):
             if index < len(call.outputs) and call.outputs[index]:

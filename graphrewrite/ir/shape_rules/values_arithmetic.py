@@ -6,22 +6,18 @@ from functools import reduce
 import numpy as np
 
 from graphrewrite.ir.shape_rules.call import Call, DType, value_rule
-from graphrewrite.ir.symbols import (
-    Dim,
-    Real,
-    Sym,
+from graphrewrite.ir.sizes import (
     ceil_real,
     equal,
-    exact_div,
     floor_real,
     less,
     maximum,
     minimum,
-    modulo,
     scaled,
     select,
     trunc_div,
 )
+from graphrewrite.ir.symbols import Dim, Real, Sym, exact_div, modulo
 from graphrewrite.ir.values import Array, onnx_dtype_to_numpy
 
 Element = object
@@ -184,14 +180,28 @@ def _whole_or_real(item: Element) -> Element:
     return _whole(item)
 
 
-@value_rule("Sqrt")
-def square_root(call: Call, arrays: list[Array | None]) -> Array:
-    """Square root of numbers; of sizes only their samples are known."""
-    (a,) = _given(arrays)
-    if a.dtype == object:
+_FLOAT: dict[str, Callable[..., Array]] = {
+    "Cos": np.cos,
+    "Exp": np.exp,
+    "Log": np.log,
+    "Pow": np.power,
+    "Reciprocal": np.reciprocal,
+    "Sin": np.sin,
+    "Sqrt": np.sqrt,
+    "Tanh": np.tanh,
+}
+
+
+@value_rule(*_FLOAT)
+def float_function(call: Call, arrays: list[Array | None]) -> Array | None:
+    """Apply a float function to numbers; of sizes only the samples are known."""
+    given = _given(arrays)
+    if _symbolic(given):
         raise TypeError("no polynomial")
+    if given[0].dtype.kind != "f":
+        return None
     with np.errstate(all="ignore"):
-        return np.asarray(np.sqrt(a), dtype=a.dtype)
+        return np.asarray(_FLOAT[call.node.op](*given), dtype=given[0].dtype)
 
 
 @value_rule("Cast")
