@@ -594,3 +594,23 @@ def test_reading_hands_out_no_writable_array() -> None:
     assert not loaded.weights["w"].flags.writeable
     assert not array_of(gs.Constant("c", mine)).flags.writeable
     assert mine.flags.writeable
+
+
+def test_what_was_said_twice_goes_when_it_is_no_longer_true() -> None:
+    proto = identity()
+    proto.graph.value_info.append(info("x"))
+    loaded = Model.from_proto(proto)
+    assert same(loaded.to_proto(), proto)
+    loaded.inputs[0].shape = ["N"]
+    written = loaded.to_proto().graph
+    assert list(written.input) == [info("x", ["N"])]
+    assert not written.value_info
+
+
+def test_a_new_tensor_of_a_name_that_was_only_declared_is_declared_once() -> None:
+    proto = identity()
+    infos_of_nothing(proto)
+    loaded = Model.from_proto(proto)
+    hidden = loaded.nodes("Relu")[0].inputs[0]
+    hidden.name, hidden.dtype, hidden.shape = "my::F/inner", np.dtype(np.float32), [7]
+    assert list(loaded.to_proto().graph.value_info) == [info("my::F/inner", [7])]
