@@ -69,25 +69,30 @@ class Digit:
 Factor = Rigid | Rows | Digit
 
 
-@dataclass(frozen=True, eq=False)
 class Axis:
-    """One axis of a tensor."""
+    """One axis of a tensor; immutable.
 
-    factors: tuple[Factor, ...]
+    Attributes:
+        factors: outermost first.
+        is_rigid: whether no factor carries labels.
+    """
+
+    __slots__ = ("_sizes", "factors", "is_rigid")
+
+    def __init__(self, factors: tuple[Factor, ...]) -> None:
+        self.factors = factors
+        self.is_rigid = all(isinstance(f, Rigid) for f in factors)
+        self._sizes: Pair | None = factors[0].sizes if len(factors) == 1 else None
 
     @property
     def sizes(self) -> Pair:
         """Lengths in the two worlds; (-1, -1) when unknown."""
-        if len(self.factors) == 1:
-            return self.factors[0].sizes
-        if any(f.sizes == UNKNOWN for f in self.factors):
-            return UNKNOWN
-        return prod(f.sizes[0] for f in self.factors), prod(f.sizes[1] for f in self.factors)
-
-    @property
-    def is_rigid(self) -> bool:
-        """Whether no factor carries labels."""
-        return all(isinstance(f, Rigid) for f in self.factors)
+        if self._sizes is None:
+            if any(f.sizes == UNKNOWN for f in self.factors):
+                self._sizes = UNKNOWN
+            else:
+                self._sizes = prod(f.sizes[0] for f in self.factors), prod(f.sizes[1] for f in self.factors)
+        return self._sizes
 
     @property
     def is_static(self) -> bool:

@@ -159,6 +159,13 @@ def group_units(analysis: Analysis) -> Groups:
         family_of[ids] = number
     members: list[list[Member]] = [[] for _ in families]
     pinned: dict[str, str] = {}
+    seen: dict[int, list[tuple[int, Ints]]] = {}
+
+    def positions(number: int) -> list[tuple[int, Ints]]:
+        if number not in seen:  # many weights share an axis
+            seen[number] = list(_positions(structure, number, family_of))
+        return seen[number]
+
     for use in analysis.weights.values():
         for axis_number, axis in enumerate(use.axes):
             number = structure.axis_id(axis)
@@ -171,7 +178,7 @@ def group_units(analysis: Analysis) -> Groups:
                 first = int(reasons[stuck].max(axis=1).max())
                 share = "" if stuck.all() else f" ({int(stuck.sum())} of {len(table)} positions)"
                 pinned.setdefault(f"{use.name}[{axis_number}]{share}", analysis.labels.reasons[first] or "not tied to anything that may go")
-            for family, index in _positions(structure, number, family_of):
+            for family, index in positions(number):
                 members[family].append(Member(use.name, axis_number, index, _role(analysis, use, axis_number), use))
     taps: list[list[Tap]] = [[] for _ in families]
     for mix in analysis.mixes:
@@ -180,7 +187,7 @@ def group_units(analysis: Analysis) -> Groups:
             continue
         for number, axis in mix.axes.items():
             if number >= 0:
-                for family, index in _positions(structure, structure.axis_id(axis), family_of):
+                for family, index in positions(structure.axis_id(axis)):
                     taps[family].append(Tap(tensor, number, index))
     none = np.zeros(len(structure.units), dtype=bool)
     macs, params = structure.savings(structure.macs, none), structure.savings(structure.params, none)
@@ -197,32 +204,38 @@ def group_units(analysis: Analysis) -> Groups:
 def _families(structure: Structure) -> list[Ints]:
     if not len(structure.units):
         return []
-    _, first, inverse = np.unique(structure.signatures(), return_index=True, return_inverse=True)
+    _, inverse = np.unique(structure.signatures(), return_inverse=True)
     order = np.argsort(inverse, kind="stable")
     edges = np.flatnonzero(np.diff(inverse[order])) + 1
     parts = np.split(order, edges)
+    mixed = _sharing_positions(structure, inverse)
     result: list[Ints] = []
     for part in sorted(parts, key=lambda ids: int(ids[0])):
-        result.extend(_by_role(structure, np.sort(part)))
+        ids = np.sort(part)
+        result.extend(_by_role(structure, ids) if int(inverse[ids[0]]) in mixed else [ids])
     return result
+
+
+def _sharing_positions(structure: Structure, family: Ints) -> set[int]:
+    """Return the families of which two units sit on one position."""
+    entries = structure.incidence.tocoo()
+    owner = family[entries.row]
+    order = np.lexsort((owner, entries.col))
+    row, owner = entries.col[order], owner[order]
+    again = (row[1:] == row[:-1]) & (owner[1:] == owner[:-1])
+    return {int(f) for f in np.unique(owner[1:][again])}
 
 
 def _by_role(structure: Structure, ids: Ints) -> list[Ints]:
     """Part units that share a position: as many heads as dims per head look alike but are not interchangeable."""
-    if len(ids) < 2:
-        return [ids]
     sub = structure.incidence[ids]
-    together = (sub @ sub.T).tocsr()
-    together.setdiag(0)
-    together.eliminate_zeros()
-    if together.nnz == 0:
-        return [ids]
+    together = (sub @ sub.T).toarray() > 0
+    np.fill_diagonal(together, False)
     result, left = [], np.arange(len(ids))
     while len(left):
-        row = together[left[0]].toarray().ravel()
-        alike = left[row[left] == 0]
-        result.append(ids[alike])
-        left = left[row[left] != 0]
+        meets = together[left[0], left]
+        result.append(ids[left[~meets]])
+        left = left[meets]
     return result
 
 

@@ -75,23 +75,21 @@ class Labels:
         differ = a != b
         if not differ.any():
             return
-        from scipy.sparse import coo_matrix
-        from scipy.sparse.csgraph import connected_components
-
         a, b = a[differ], b[differ]
-        members, index = np.unique(np.concatenate([a, b]), return_inverse=True)
-        half = len(a)
-        links = coo_matrix((np.ones(half, dtype=np.int8), (index[:half], index[half:])), shape=(len(members),) * 2)
-        parts, part = connected_components(links, directed=False)
-        # members ascend, so the first of each part is its smallest label: the root.
-        root = np.full(parts, np.iinfo(np.int64).max)
-        np.minimum.at(root, part, members)
-        reason = np.zeros(parts, dtype=np.int32)
-        pins = self._pin[members]
-        pinned = np.flatnonzero(pins)
-        reason[part[pinned[::-1]]] = pins[pinned[::-1]]
-        self._parent[members] = root[part]
-        self._pin[root] = reason
+        touched = np.concatenate([a, b])
+        while len(a):
+            low, high = np.minimum(a, b), np.maximum(a, b)
+            np.minimum.at(self._parent, high, low)
+            # A label paired with several lower ones took only the lowest: its other pairs go round again.
+            a, b = self.find(low), self.find(high)
+            left = a != b
+            a, b = a[left], b[left]
+        pins = self._pin[touched]
+        if pins.any():
+            pinned = np.flatnonzero(pins)[::-1]
+            roots = self.find(touched[pinned])
+            free = self._pin[roots] == 0
+            self._pin[roots[free]] = pins[pinned][free]
         self.epoch += 1
 
     def bind(self, label: int, row: Sequence[int]) -> None:

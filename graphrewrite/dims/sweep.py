@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -111,6 +112,11 @@ class Analysis:
     bypassed: set[int] = field(default_factory=set)
     positions: dict[int, int] = field(default_factory=dict)
     sequences: dict[str, list[list[Axis]]] = field(default_factory=dict)
+
+    @cached_property
+    def uses(self) -> dict[tuple[int, int], WeightUse]:
+        """Weight uses by (node index, input slot)."""
+        return {site: use for use in self.weights.values() for site in use.sites}
 
     def rows(self, axis: Axis, why: str = "") -> Ints:
         """Return an axis's rows, resolved."""

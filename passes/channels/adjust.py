@@ -97,7 +97,7 @@ def _consumer(analysis: Analysis, node: gs.Node, mix: Mix, lost: list[int]) -> C
             into, out = 1, 0
         if node.attrs.get("alpha", 1.0) != 1.0 or node.attrs.get("beta", 1.0) != 1.0:
             return "a Gemm with factors"
-    use = next((u for u in analysis.weights.values() if (mix.node, 1) in u.sites), None)
+    use = analysis.uses.get((mix.node, 1))
     if use is None or np.dtype(weight.dtype).kind not in "fV":
         return "its weight is not a floating one of its own"
     return Consumer(mix.node, node.inputs[0].name, lost[0], weight.name, into, out, mix.axes[lost[0]], use.axes[out])
@@ -142,6 +142,7 @@ def add_biases(model: Model, nodes: Mapping[int, gs.Node], patches: list[Patch],
     """Add each patch's constant to its consumer's output; `kept` gives the kept outputs (None = all)."""
     namer = Namer(model.graph)
     replaced: list[str] = []
+    later: dict[int, gs.Node] = {}
     for patch in patches:
         node = nodes[patch.consumer.node]
         positions = kept(patch.consumer.out_labels)
@@ -161,7 +162,10 @@ def add_biases(model: Model, nodes: Mapping[int, gs.Node], patches: list[Patch],
             else:
                 set_input(node, 2, constant)
         else:
-            _add_after(model, node, add_constant(model.graph, namer.fresh(f"{node.name or node.op}.absorbed"), _shaped(node, delta).astype(dtype)), namer)
+            constant = add_constant(model.graph, namer.fresh(f"{node.name or node.op}.absorbed"), _shaped(node, delta).astype(dtype))
+            _add_after(later, node, constant, namer)
+    if later:
+        model.graph.nodes = [each for node in model.graph.nodes for each in (node, later.get(id(node))) if each is not None]
     for name in replaced:
         if name in model.graph.initializers and not len(model.graph.initializers[name].outputs):
             del model.graph.initializers[name]
@@ -174,10 +178,9 @@ def _shaped(node: gs.Node, delta: Floats) -> Floats:
     return delta.reshape(-1, *([1] * kernel))
 
 
-def _add_after(model: Model, node: gs.Node, constant: gs.Constant, namer: Namer) -> None:
+def _add_after(later: dict[int, gs.Node], node: gs.Node, constant: gs.Constant, namer: Namer) -> None:
     out = node.outputs[0]
     raw = gs.Variable(namer.fresh(f"{out.name}.raw"))
     node.outputs = [raw]
-    place = next(i for i, each in enumerate(model.graph.nodes) if each is node)
-    model.graph.nodes.insert(place + 1, gs.Node("Add", namer.fresh(f"{node.name or node.op}.absorb"), {}, [raw, constant], [out]))
+    later[id(node)] = gs.Node("Add", namer.fresh(f"{node.name or node.op}.absorb"), {}, [raw, constant], [out])
 

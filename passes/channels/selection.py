@@ -25,85 +25,82 @@ class Limits:
 
 
 class Choice:
-    """A growing set of removed units, in chunks that keep every group's count in steps of its granularity."""
+    """A growing set of removed units, in chunks that keep every group's count in steps of its granularity.
+
+    The chunks of all groups lie one after another: `_group`, `_size`, `_mean` (mean score) and `_begin` (place in the
+    group's units ordered by score) describe chunk i; chunks of a group go in order.
+    """
 
     def __init__(self, groups: Groups, scores: Sequence[Scores], limits: Limits) -> None:
         self.groups = groups
         self.dead: Mask = groups.none_dead()
-        self._orders: list[npt.NDArray[np.int64]] = []
-        self._scores: list[Scores] = []
-        self._chunks: list[list[int]] = []  # sizes of the removable chunks, in order
-        self._next: list[int] = [0] * len(groups.groups)
-        for group, score in zip(groups.groups, scores, strict=True):
-            order = np.argsort(score, kind="stable")
-            mean = float(np.mean(score))
-            self._orders.append(order)
-            self._scores.append(score[order] / (mean if mean > 0 else 1.0))
-            self._chunks.append([] if group.name in limits.untouched else chunks(group, limits))
+        sizes = [[] if g.name in limits.untouched else chunks(g, limits) for g in groups.groups]
+        counts = np.array([len(s) for s in sizes], dtype=np.int64)
+        self._group = np.repeat(np.arange(len(sizes)), counts)
+        self._size = np.array([n for s in sizes for n in s], dtype=np.int64)
+        self._begin = np.array([b for s in sizes for b in np.cumsum([0, *s[:-1]])[: len(s)]], dtype=np.int64)
+        self._taken = np.zeros(len(self._size), dtype=bool)
+        orders = [np.argsort(score, kind="stable") for score in scores]
+        unit_counts = np.array([g.units for g in groups.groups], dtype=np.int64)
+        self._start = np.concatenate([[0], np.cumsum(unit_counts)]).astype(np.int64)
+        self._units = np.concatenate([g.unit_ids[o] for g, o in zip(groups.groups, orders, strict=True)] or [np.zeros(0, np.int64)])
+        self._family = np.repeat(np.arange(len(sizes)), unit_counts)
+        relative = [s[o] / (float(s.mean()) or 1.0) for s, o in zip(scores, orders, strict=True)]
+        running = np.concatenate([[0.0], np.cumsum(np.concatenate(relative or [np.zeros(0)]))])
+        first = self._start[self._group] + self._begin
+        self._mean = (running[first + self._size] - running[first]) / np.maximum(self._size, 1)
 
     def shortest(self) -> "Choice":
         """Remove everything that may go."""
-        for number in range(len(self._chunks)):
-            while self._next[number] < len(self._chunks[number]):
-                self._take(number)
+        self._take(np.arange(len(self._size)))
         return self
 
     def share(self, kept: float) -> "Choice":
         """Let every group keep the share `kept` of its units, rounded up to its granularity."""
-        for number, group in enumerate(self.groups.groups):
-            removed = 0
-            for size in self._chunks[number]:
-                # Half a unit of slack: 0.5 of 3 units is 2 kept, and rounding noise must not decide.
-                if removed + size > group.units * (1 - kept) + 1e-9:
-                    break
-                self._take(number)
-                removed += size
+        units = np.array([g.units for g in self.groups.groups])
+        # The slack keeps rounding noise from deciding: 0.5 of 4 units is 2, not 3.
+        fits = self._begin + self._size <= units[self._group] * (1 - kept) + 1e-9 if len(self._size) else np.zeros(0, bool)
+        self._take(np.flatnonzero(fits))
         return self
 
-    def greedy(self, terms: Terms, is_met: Callable[[Mask], bool]) -> "Choice":
-        """Remove chunks with the least harm per saving until the budget is met; both are counted anew as layers shrink.
+    def greedy(self, terms: Terms, excess: Callable[[Mask], float]) -> "Choice":
+        """Remove chunks with the least harm per saving until nothing is in excess; both follow what is gone.
 
         Harm is a unit's score (1 on average in its group) times its share of the layers it belongs to, so thin layers
         and those many others read are spared: summed up, it is a logarithmic barrier against emptying any layer.
         """
         structure = self.groups.structure
-        start = structure.total(terms, self.dead)
-        while not is_met(self.dead):
-            saving = structure.savings(terms, self.dead)
-            share = structure.shares(self.dead)
-            keys, numbers, sizes, gains = [], [], [], []
-            for number, group in enumerate(self.groups.groups):
-                left = self._chunks[number][self._next[number] :]
-                if not left:
-                    continue
-                alive = group.unit_ids[~self.dead[group.unit_ids]]
-                each = float(saving[alive].mean()) if len(alive) else 0.0
-                harm = float(share[alive].mean()) if len(alive) else 0.0
-                begin = sum(self._chunks[number][: self._next[number]])
-                for size in left:
-                    mean = float(self._scores[number][begin : begin + size].mean())
-                    keys.append(mean * harm / max(each, 1e-12))
-                    numbers.append(number)
-                    sizes.append(size)
-                    gains.append(each * size)
-                    begin += size
-            if not keys:
+        quota = _ROUND * structure.total(terms, self.dead)
+        while (over := excess(self.dead)) > 0:
+            left = np.flatnonzero(~self._taken)
+            if not len(left):
                 return self
-            # Within a group chunks come in order of score, so a stable sort never takes one before its predecessor.
-            order = np.argsort(np.asarray(keys), kind="stable")
-            budget, gone = _ROUND * start, 0.0
-            for place in order:
-                self._take(numbers[place])
-                gone += gains[place]
-                if gone >= budget or is_met(self.dead):
-                    break
+            saving = self._per_group(structure.savings(terms, self.dead))
+            harm = self._per_group(structure.shares(self.dead))
+            owner = self._group[left]
+            # Within a group chunks stand in order of score, so a stable sort never takes one before its predecessor.
+            key = self._mean[left] * harm[owner] / np.maximum(saving[owner], 1e-12)
+            order = left[np.argsort(key, kind="stable")]
+            gains = np.cumsum(saving[self._group[order]] * self._size[order])
+            count = int(np.searchsorted(gains, min(quota, over))) + 1
+            self._take(order[:count])
         return self
 
-    def _take(self, number: int) -> None:
-        size = self._chunks[number][self._next[number]]
-        begin = sum(self._chunks[number][: self._next[number]])
-        self.dead[self.groups.groups[number].unit_ids[self._orders[number][begin : begin + size]]] = True
-        self._next[number] += 1
+    def _per_group(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the mean of a per-unit number over the units of each group that are alive."""
+        alive = ~self.dead[self._units]
+        count = np.bincount(self._family, weights=alive, minlength=len(self.groups.groups))
+        total = np.bincount(self._family, weights=values[self._units] * alive, minlength=len(self.groups.groups))
+        return np.asarray(total / np.maximum(count, 1))
+
+    def _take(self, which: npt.NDArray[np.int64]) -> None:
+        self._taken[which] = True
+        if not len(which):
+            return
+        first = self._start[self._group[which]] + self._begin[which]
+        size = self._size[which]
+        offsets = np.arange(int(size.sum())) - np.repeat(np.cumsum(size) - size, size)
+        self.dead[self._units[np.repeat(first, size) + offsets]] = True
 
 
 def chunks(group: ChannelGroup, limits: Limits) -> list[int]:

@@ -51,8 +51,8 @@ class Problem:
         if whole <= 0:
             raise BudgetError(f"the model has no {what} that can be counted, so a budget on them means nothing; use a ratio")
 
-        def is_met(dead: Mask) -> bool:
-            return structure.total(terms, dead) + fixed <= fraction * whole * (1 + 1e-9)
+        def excess(dead: Mask) -> float:
+            return structure.total(terms, dead) + fixed - fraction * whole * (1 + 1e-9)
 
         least = (structure.total(terms, self.least_possible()) + fixed) / whole
         if least > fraction:
@@ -62,8 +62,8 @@ class Problem:
                 "pinned with: inspect --groups"
             )
         if self.scope == "uniform":
-            return bisect_share(lambda share: self.choice().share(share), is_met).dead
-        return self.choice().greedy(terms, is_met).dead
+            return bisect_share(lambda share: self.choice().share(share), lambda dead: excess(dead) <= 0).dead
+        return self.choice().greedy(terms, excess).dead
 
 
 @runtime_checkable
