@@ -58,7 +58,7 @@ def main() -> int:
     for source, reason in absent.items():
         print(f"source {source} skipped: {reason}", file=sys.stderr)
     if options.list:
-        print("\n".join(f"{spec.name:44}{spec.family:14}{spec.source}" for spec in chosen))
+        print("\n".join(f"{spec.name:44} {spec.family:14} {spec.source}" for spec in chosen))
         return 0
     # Imported before the fork, the exporter costs its two seconds once.
     importlib.import_module("torch.onnx._internal.exporter._core")

@@ -1,21 +1,29 @@
 """The decoder-only language models of transformers: heads, positions, gates, experts and recurrences vary."""
 
-from tests.corpus.transformers_rows import BASE, KEY_VALUE, LOGITS, TOKENS, WORDS, Row, causal
+from tests.corpus.transformers_rows import BASE, KEY_VALUE, LOGITS, MASK, TOKENS, WORDS, Row, causal
 
 GPT2 = {"vocab_size": WORDS, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64}
 MOE = {"num_local_experts": 4, "num_experts_per_tok": 2}
 HEAD = {"head_dim": 16}
 
 CAUSAL_ROWS = (
-    Row("gpt2", "transformer", "GPT2LMHeadModel", "GPT2Config", GPT2, (TOKENS,), LOGITS),
-    Row("gptj", "transformer", "GPTJForCausalLM", "GPTJConfig", {**GPT2, "rotary_dim": 8}, (TOKENS,), LOGITS),
+    Row("gpt2", "transformer", "GPT2LMHeadModel", "GPT2Config", GPT2, (TOKENS, MASK), LOGITS),
+    Row(
+        "gptj",
+        "transformer",
+        "GPTJForCausalLM",
+        "GPTJConfig",
+        {**GPT2, "rotary_dim": 8},
+        (TOKENS, MASK),
+        LOGITS,
+    ),
     Row(
         "codegen",
         "transformer",
         "CodeGenForCausalLM",
         "CodeGenConfig",
         {**GPT2, "rotary_dim": 8},
-        (TOKENS,),
+        (TOKENS, MASK),
         LOGITS,
     ),
     Row(
@@ -24,7 +32,7 @@ CAUSAL_ROWS = (
         "GPTBigCodeForCausalLM",
         "GPTBigCodeConfig",
         {**GPT2, "multi_query": True},
-        (TOKENS,),
+        (TOKENS, MASK),
         LOGITS,
     ),
     Row(
@@ -41,7 +49,7 @@ CAUSAL_ROWS = (
             "window_size": 4,
             "max_position_embeddings": 64,
         },
-        (TOKENS,),
+        (TOKENS, MASK),
         LOGITS,
     ),
     causal("gpt_neox", "GPTNeoX"),
@@ -51,7 +59,7 @@ CAUSAL_ROWS = (
         "OPTForCausalLM",
         "OPTConfig",
         {**BASE, "ffn_dim": 128, "word_embed_proj_dim": 32},
-        (TOKENS,),
+        (TOKENS, MASK),
         LOGITS,
     ),
     Row(
@@ -60,7 +68,7 @@ CAUSAL_ROWS = (
         "BloomForCausalLM",
         "BloomConfig",
         {"vocab_size": WORDS, "hidden_size": 64, "n_layer": 2, "n_head": 4},
-        (TOKENS,),
+        (TOKENS, MASK),
         LOGITS,
     ),
     Row(
@@ -69,7 +77,7 @@ CAUSAL_ROWS = (
         "MptForCausalLM",
         "MptConfig",
         {"vocab_size": WORDS, "d_model": 64, "n_layers": 2, "n_heads": 4, "max_seq_len": 32},
-        (TOKENS,),
+        (TOKENS, MASK),
         LOGITS,
     ),
     Row(
@@ -78,7 +86,7 @@ CAUSAL_ROWS = (
         "FalconForCausalLM",
         "FalconConfig",
         {**BASE, "multi_query": True, "new_decoder_architecture": False, "parallel_attn": True},
-        (TOKENS,),
+        (TOKENS, MASK),
         LOGITS,
     ),
     Row(
@@ -87,7 +95,7 @@ CAUSAL_ROWS = (
         "CTRLLMHeadModel",
         "CTRLConfig",
         {"vocab_size": WORDS, "n_embd": 64, "dff": 128, "n_layer": 2, "n_head": 4, "n_positions": 64},
-        (TOKENS,),
+        (TOKENS, MASK),
         LOGITS,
     ),
     causal("llama", "Llama", **KEY_VALUE),

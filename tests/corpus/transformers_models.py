@@ -4,6 +4,7 @@ A row names the model's class, its config's settings and its inputs. Needs trans
 """
 
 import importlib
+import zlib
 from functools import partial
 from types import ModuleType
 
@@ -77,8 +78,8 @@ def specs_of_source() -> list[Spec]:
     """All rows, most in both exporters."""
     importlib.import_module(_LIBRARY)
     found: list[Spec] = []
-    for i, row in enumerate((*TEXT_ROWS, *CAUSAL_ROWS, *BOTH_ROWS, *VISION_ROWS, *SENSE_ROWS)):
-        variants = VARIANTS[i % len(VARIANTS)]
+    for row in (*TEXT_ROWS, *CAUSAL_ROWS, *BOTH_ROWS, *VISION_ROWS, *SENSE_ROWS):
+        variants = VARIANTS[zlib.crc32(row.name.encode()) % len(VARIANTS)]
         found += specs(
             f"hf_{row.name}", row.family, "transformers", partial(build, row), variants, row.name in CORE
         )

@@ -91,7 +91,7 @@ def causal(name: str, prefix: str, /, **changes: object) -> Row:
     """A decoder-only language model with a head."""
     model, config = prefix + "ForCausalLM", prefix + "Config"
     family: Family = "recurrent" if prefix in ("Mamba", "RecurrentGemma") else "transformer"
-    return Row(name, family, model, config, {**BASE, **changes}, (TOKENS,), LOGITS)
+    return Row(name, family, model, config, {**BASE, **changes}, (TOKENS, MASK), LOGITS)
 
 
 def picture(
