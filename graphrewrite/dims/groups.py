@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from graphrewrite.dims.balance import balance_units
 from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.structure import Floats, Mask, Structure
 from graphrewrite.dims.sweep import Analysis, WeightUse, analyse
@@ -114,6 +115,13 @@ class Groups:
         """Return the elements of analysed weights with these units removed."""
         return self.structure.total(self.structure.params, self.none_dead() if dead is None else dead)
 
+    def balanced(self, dead: Mask, order: Floats | None = None, least: Callable[[ChannelGroup], int] | None = None) -> Mask:
+        """Return the choice nearest to `dead` in which every group of grouped operators keeps equally many.
+
+        `order` [units] says which of interchangeable units go first (lowest); `least(group)` how many a group must keep.
+        """
+        return balance_units(self.structure, [g.unit_ids for g in self.groups], dead, order, [least(g) if least else 1 for g in self.groups])
+
     def dead_labels(self, dead: Mask) -> npt.NDArray[np.bool_]:
         """Return a mask over all labels for a mask over units."""
         result = np.zeros(self.analysis.labels.count, dtype=bool)
@@ -174,7 +182,7 @@ def group_units(analysis: Analysis) -> Groups:
             table = structure.rows(number)
             reasons = analysis.labels.pin_number(table)
             stuck = ((table == 0) | (reasons > 0)).all(axis=1)
-            if stuck.any():
+            if stuck.any() and not (use.grouped is not None and axis_number == 1):
                 first = int(reasons[stuck].max(axis=1).max())
                 share = "" if stuck.all() else f" ({int(stuck.sum())} of {len(table)} positions)"
                 pinned.setdefault(f"{use.name}[{axis_number}]{share}", analysis.labels.reasons[first] or "not tied to anything that may go")

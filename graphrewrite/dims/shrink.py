@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from graphrewrite.dims.axes import Axis, Rigid
 from graphrewrite.dims.labels import Ints
-from graphrewrite.dims.sweep import Analysis, WeightUse
+from graphrewrite.dims.sweep import Analysis, Grouped, WeightUse
 from graphrewrite.errors import ShapeError, UnknownNameError
 from graphrewrite.ir import Array, Model, Namer, array_of, constant_value
 from graphrewrite.ir.edit import add_constant, redirect, remove_nodes, set_input
@@ -283,6 +283,8 @@ class Cut:
         by_tensor: dict[str, list[tuple[WeightUse, Kept]]] = {}
         for use in self.analysis.weights.values():
             kept = {i: k for i, axis in enumerate(use.axes) if (k := self.kept(axis)) is not None}
+            if use.grouped is not None and self.is_cut(use.grouped.into):
+                kept[1] = self._slots(use.grouped)
             by_tensor.setdefault(use.name, []).append((use, kept))
         for name, uses in by_tensor.items():
             if not any(kept for _, kept in uses):
@@ -295,7 +297,13 @@ class Cut:
         tensor = self._site_tensor(node, slot, name)
         values = constant_value(tensor)
         assert values is not None
-        readers = sum(sum(t is tensor for t in n.inputs) for n in _distinct(tensor.outputs))
+        askers = [n for n in _distinct(tensor.outputs) if n.op in ("Shape", "Size") and not n.domain]
+        # Who asks for the shape or the type only does not need the numbers.
+        readers = sum(
+            sum(t is tensor and not (n.op == "CastLike" and slot == 1) for slot, t in enumerate(n.inputs))
+            for n in _distinct(tensor.outputs)
+            if not any(n is asker for asker in askers)
+        )
         sites = sum(len(u.sites) for u, _ in uses)
         held = any(tensor is out for out in self.graph.outputs)
         variants: dict[bytes, list[tuple[WeightUse, Kept]]] = {}
@@ -309,9 +317,15 @@ class Cut:
             if not kept:
                 continue
             array = values
+            grouped = group[0][0].grouped
+            if grouped is not None and 1 in kept:
+                array = self._take_slots(array, grouped, kept[1])
             for axis, positions in kept.items():
-                array = np.take(array, positions, axis=axis)
+                if positions.ndim == 1:
+                    array = np.take(array, positions, axis=axis)
             if key == in_place:
+                for asker in askers:
+                    self._answer_from(asker, values)
                 self._replace(tensor, array)
                 self.kept_weights[name] = kept
                 continue
@@ -323,6 +337,25 @@ class Cut:
             self.kept_weights[copy] = kept
             self.copied_from[copy] = name
             self.model.origin[copy] = (name, "cut apart from the uses that keep other positions")
+
+    def _slots(self, grouped: Grouped) -> Ints:
+        """Return the kept slots of each group, [groups, kept per group]."""
+        alive = np.zeros(grouped.into.sizes[0], dtype=bool)
+        alive[self.kept(grouped.into)] = True
+        table = alive.reshape(grouped.groups, -1)
+        counts = table.sum(axis=1)
+        if (counts != counts[0]).any():
+            raise ShapeError(
+                f"a grouped convolution would keep {counts.min()} to {counts.max()} channels in its groups; "
+                "all must keep equally many; use Groups.balanced on the choice"
+            )
+        return np.nonzero(table)[1].reshape(grouped.groups, -1)
+
+    def _take_slots(self, weight: Array, grouped: Grouped, slots: Ints) -> Array:
+        """Let each output channel keep the slots of its group (axis 0 is still whole)."""
+        per_group = weight.shape[0] // grouped.groups
+        rows = np.repeat(slots, per_group, axis=0)  # [out, kept]
+        return weight[np.arange(weight.shape[0])[:, None], rows]
 
     def _site_tensor(self, node: int, slot: int, name: str) -> gs.Tensor:
         tensor = self.nodes[node].inputs[slot]
@@ -399,6 +432,11 @@ class Cut:
         node.inputs.clear()
         node.attrs["value"] = gs.Constant("", value)
         return False
+
+    def _answer_from(self, node: gs.Node, weight: Array) -> None:
+        """Let a Shape or Size of a weight that is about to be cut report what it was."""
+        start, end = node.attrs.get("start", 0), node.attrs.get("end", weight.ndim)
+        self._answer(node, np.asarray(weight.shape[start:end] if node.op == "Shape" else weight.size, dtype=np.int64))
 
     def _redeclare(self) -> None:
         """Let declared shapes of intermediate tensors follow the cut."""

@@ -45,6 +45,7 @@ class Structure:
         self._held: list[Axis] = []
         weights = [(use, axis) for use in analysis.weights.values() for axis in use.axes]
         mixed = [axis for mix in analysis.mixes for axis in mix.axes.values()]
+        mixed += [balance.axis for balance in analysis.balances]
         for axis in (*(axis for _, axis in weights), *(a for t in analysis.macs for a in t.axes), *analysis.windows, *mixed):
             self.axis_id(axis)
         self.macs = self._terms([(t.coefficient, t.axes, t.node) for t in analysis.macs])
@@ -54,7 +55,7 @@ class Structure:
         self._matrices = np.zeros(self.axes)
         for use in analysis.weights.values():
             if sum(a.sizes[0] > 1 for a in use.axes) > 1:
-                for axis in use.axes:
+                for axis in (*use.axes, *((use.grouped.into,) if use.grouped else ())):
                     if not axis.is_rigid:
                         self._matrices[self.axis_id(axis)] += 1
 
@@ -89,7 +90,11 @@ class Structure:
             seen.add(use.name)
             size = 1.0
             loose = []
-            for axis in use.axes:
+            axes = use.axes
+            if use.grouped is not None:  # [out, slots] is [out, in / groups]
+                axes = [use.axes[0], use.grouped.into, *use.axes[2:]]
+                size /= use.grouped.groups
+            for axis in axes:
                 for factor in axis.factors:
                     if isinstance(factor, Rigid):
                         size *= factor.sizes[0]

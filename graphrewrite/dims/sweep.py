@@ -63,6 +63,34 @@ class WeightUse:
     name: str
     axes: list[Axis]
     sites: list[tuple[int, int]] = field(default_factory=list)
+    grouped: "Grouped | None" = None
+
+
+@dataclass(frozen=True, eq=False)
+class Grouped:
+    """The weight of a balanced grouped convolution: which slots (axis 1) stay differs from group to group."""
+
+    into: Axis
+    out: Axis
+    groups: int
+
+
+@dataclass(frozen=True, eq=False)
+class Balance:
+    """A constraint: an axis seen as [groups, members] keeps equally many members in every group, at least one."""
+
+    axis: Axis
+    groups: int
+
+
+@dataclass(frozen=True, eq=False)
+class Open:
+    """A node with groups whose form is settled after the sweep: balanced if its axes stay plain, a product otherwise."""
+
+    node: int
+    balances: tuple[Balance, ...]
+    as_balance: Callable[[], None]
+    as_product: Callable[[], None]
 
 
 @dataclass(eq=False)
@@ -112,6 +140,8 @@ class Analysis:
     bypassed: set[int] = field(default_factory=set)
     positions: dict[int, int] = field(default_factory=dict)
     sequences: dict[str, list[list[Axis]]] = field(default_factory=dict)
+    open: list[Open] = field(default_factory=list)
+    balances: list[Balance] = field(default_factory=list)
 
     @cached_property
     def uses(self) -> dict[tuple[int, int], WeightUse]:
@@ -307,6 +337,10 @@ class Step:
                 loose.append(Axis((factor,)))
         self.analysis.macs.append(MacTerm(self.index, coefficient, loose))
 
+    def balance(self, balances: Sequence[Balance], as_balance: Callable[[], None], as_product: Callable[[], None]) -> None:
+        """Leave the choice between equal counts per group and a product of groups and slots until the sweep is done."""
+        self.analysis.open.append(Open(self.index, tuple(balances), as_balance, as_product))
+
     def restate(self, needs: Sequence[Axis], apply: Callable[[Cut], None]) -> None:
         """Record how the node's numbers follow a cut of any of `needs`."""
         loose = [axis for axis in needs if not axis.is_rigid]
@@ -421,13 +455,30 @@ def analyse(model: Model, info: ShapeInfo | None = None) -> Analysis:
 
 
 def _settle(analysis: Analysis) -> None:
-    """Refine the digits still open, unless a shuffle bypasses them; from here on labels do not change."""
+    """Refine the digits still open, unless a shuffle bypasses them; settle what has groups; then labels are final."""
     for index, name in analysis.loose:
         axes = analysis.env[name]
         if index not in analysis.bypassed and axes is not None:
             analysis.env[name] = [_forced(analysis.labels, axis, "split") if axis.digits else axis for axis in axes]
+    waiting = list(analysis.open)
+    while True:
+        # A product refines labels, which may take the plain axis of another node away: until nothing changes.
+        entangled = [o for o in waiting if not all(_is_plain(analysis, balance.axis) for balance in o.balances)]
+        if not entangled:
+            break
+        for choice in entangled:
+            choice.as_product()
+        waiting = [o for o in waiting if not any(o is e for e in entangled)]
+    for choice in waiting:
+        choice.as_balance()
+        analysis.balances.extend(choice.balances)
     analysis.restates = [restate for restate in analysis.restates if restate.node not in analysis.bypassed]
     analysis.labels.is_closed = True
+
+
+def _is_plain(analysis: Analysis, axis: Axis) -> bool:
+    """Whether every position has one label of its own kind, not a product."""
+    return axis.is_rigid or (axis.is_static and analysis.rows(axis).shape[1] == 1)
 
 
 def _visit(analysis: Analysis, step: Step) -> None:
@@ -475,4 +526,4 @@ def _forced(labels: Labels, axis: Axis, why: str) -> Axis:
     return Axis(tuple(Rows(digit_rows(labels, f, why)) if isinstance(f, Digit) else f for f in axis.factors))
 
 
-__all__ = ["Analysis", "MacTerm", "Mix", "Restate", "Step", "WeightUse", "analyse", "is_constant", "pairs", "rule"]
+__all__ = ["Analysis", "Balance", "Grouped", "MacTerm", "Mix", "Restate", "Step", "WeightUse", "analyse", "is_constant", "pairs", "rule"]

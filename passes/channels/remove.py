@@ -206,8 +206,9 @@ def _unchanged(before: Mapping[str, Json]) -> dict[str, Json]:
 
 def _after(found: Groups, cut: Shrunk, dead: Mask, problem: Problem, patches: Sequence[Patch]) -> dict[str, Json]:
     after = cost.of(cut.model)
+    # A balanced grouped convolution keeps other slots in each group: its axis 1 is a list per group.
     kept: dict[str, Json] = {
-        name: {str(axis): [int(p) for p in positions] for axis, positions in axes.items()} for name, axes in cut.kept.items()
+        name: {str(axis): positions.tolist() for axis, positions in axes.items()} for name, axes in cut.kept.items()
     }
     rows: list[Json] = []
     for group, score in zip(found, problem.scores, strict=True):

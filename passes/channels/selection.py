@@ -120,16 +120,16 @@ def chunks(group: ChannelGroup, limits: Limits) -> list[int]:
     return sizes
 
 
-def bisect_share(build: Callable[[float], Choice], is_met: Callable[[Mask], bool], rounds: int = 12) -> Choice:
+def bisect_share(build: Callable[[float], Choice], is_met: Callable[[Choice], bool], rounds: int = 12) -> Choice:
     """Return the choice with the largest uniform share kept that meets a budget (the smallest share if none does)."""
     low, high = 0.0, 1.0
     best = build(0.0)
-    if not is_met(best.dead):
+    if not is_met(best):
         return best
     for _ in range(rounds):
         middle = (low + high) / 2
         candidate = build(middle)
-        if is_met(candidate.dead):
+        if is_met(candidate):
             best, low = candidate, middle
         else:
             high = middle

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from graphrewrite.dims.axes import Axis, of_rows, outer, rigid
 from graphrewrite.dims.rules.linear import size
-from graphrewrite.dims.sweep import Step, rule
+from graphrewrite.dims.sweep import Balance, Grouped, Step, rule
 
 
 def feature_map(s: Step, slot: int = 0) -> list[Axis]:
@@ -42,7 +42,7 @@ def conv(s: Step) -> None:
         s.mix("zero", 0, {1: x[1]})
         s.macs(work, [x[0], w[0], w[1]])
     else:
-        grouped(s, x[1], w, groups, work, x[0])
+        grouped(s, 1, x[1], w, groups, work, x[0])
     if s.node.op == "Conv" and s.has(2):
         s.tie(w[0], s.axes(2)[0])
     if s.node.op == "ConvInteger":
@@ -52,17 +52,38 @@ def conv(s: Step) -> None:
     s.out([x[0], w[0], *space(s)])
 
 
-def grouped(s: Step, x: Axis, w: Sequence[Axis], groups: int, work: float, batch: Axis) -> None:
-    """Tie a grouped convolution: its groups die as a whole, and every group keeps the same slots."""
+# With fewer slots a group could lose too little one by one: there whole groups go instead.
+_LEAST_SLOTS = 4
+
+
+def grouped(s: Step, slot: int, x: Axis, w: Sequence[Axis], groups: int, work: float, batch: Axis) -> None:
+    """Tie a grouped convolution: every group loses equally many channels, or groups and slots form a product."""
     into, out = x.sizes[0] // groups, w[0].sizes[0] // groups
-    group_in, slots = s.digits(x, [groups, into])
-    group_out, _ = s.digits(w[0], [groups, out])
-    s.tie(group_in, group_out)
     if into > 1:
-        s.tie(w[1], slots)
         s.mix("zero", 0, {1: x})
-    s.macs(work, [batch, w[0], w[1]])
-    s.restate([group_in], lambda cut: cut.set_attr(s.index, "group", cut.count(group_in)))
+
+    def as_product() -> None:
+        group_in, slots = s.digits(x, [groups, into])
+        group_out, _ = s.digits(w[0], [groups, out])
+        s.tie(group_in, group_out)
+        if into > 1:
+            s.tie(w[1], slots)
+        s.macs(work, [batch, w[0], w[1]])
+        s.restate([group_in], lambda cut: cut.set_attr(s.index, "group", cut.count(group_in)))
+
+    def as_balance() -> None:
+        use = s.analysis.uses[(s.index, slot)]
+        if len(use.sites) > 1:
+            as_product()
+            return
+        s.pin(w[1], "slots follow the channels of each group")
+        use.grouped = Grouped(x, w[0], groups)
+        s.macs(work / groups, [batch, w[0], x])
+
+    if min(into, out) < _LEAST_SLOTS or s.constant(slot) is None:
+        as_product()
+    else:
+        s.balance([Balance(x, groups), Balance(w[0], groups)], as_balance, as_product)
 
 
 @rule("ConvTranspose")
@@ -100,7 +121,7 @@ def qlinear_conv(s: Step) -> None:
         s.tie(x[1], w[1])
         s.macs(work, [x[0], w[0], w[1]])
     else:
-        grouped(s, x[1], w, groups, work, x[0])
+        grouped(s, 3, x[1], w, groups, work, x[0])
     # Masking with zero is wrong here: the zero of a quantized tensor is its zero point.
     s.analysis.mixes = [mix for mix in s.analysis.mixes if mix.node != s.index]
     s.mix("quantized", 0, {1: x[1]})

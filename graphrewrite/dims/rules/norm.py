@@ -1,7 +1,7 @@
 """Normalisations: positionwise in some axes, statistics (mixing) over others."""
 
 from graphrewrite.dims.axes import Axis
-from graphrewrite.dims.sweep import Step, rule
+from graphrewrite.dims.sweep import Balance, Step, rule
 
 
 @rule("BatchNormalization")
@@ -66,12 +66,23 @@ def group_norm(s: Step) -> None:
     """Groups die as a whole or lose the same slots; scale and bias have a value per channel (21) or per group (18)."""
     x = s.forced(s.axes(0))
     groups = s.integer("num_groups", 1)
-    group, members = s.digits(x[1], [groups, x[1].sizes[0] // groups])
-    for slot in (1, 2):
-        vector = s.axes(slot)[0]
-        s.tie(vector, x[1] if vector.sizes == x[1].sizes else group)
+    per_channel = all(s.axes(slot)[0].sizes == x[1].sizes for slot in (1, 2))
+    if per_channel:
+        for slot in (1, 2):
+            s.tie(s.axes(slot)[0], x[1])
+
+    def as_product() -> None:
+        group, _ = s.digits(x[1], [groups, x[1].sizes[0] // groups])
+        if not per_channel:
+            for slot in (1, 2):
+                s.tie(s.axes(slot)[0], group)
+        s.restate([group], lambda cut: cut.set_attr(s.index, "num_groups", cut.count(group)))
+
     s.mix("group_moments", 0, {1: x[1], **{i + 2: axis for i, axis in enumerate(x[2:])}})
-    s.restate([group], lambda cut: cut.set_attr(s.index, "num_groups", cut.count(group)))
+    if per_channel and x[1].sizes[0] // groups >= 4:
+        s.balance([Balance(x[1], groups)], lambda: None, as_product)
+    else:
+        as_product()
     s.out(x)
 
 

@@ -10,10 +10,13 @@ import numpy.typing as npt
 from graphrewrite.dims import Groups
 from graphrewrite.dims.structure import Mask, Terms
 from graphrewrite.errors import BudgetError, InvalidConfig
-from graphrewrite.passes.channels.selection import Choice, Limits, bisect_share
+from graphrewrite.passes.channels.selection import Choice, Limits, bisect_share, chunks
 from graphrewrite.registry import Registry
 
 Scores = npt.NDArray[np.float64]
+
+# How often a budget aims lower when evening out grouped operators has put channels back.
+_AIMS = 6
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,19 @@ class Problem:
         """Return an empty choice."""
         return Choice(self.groups, self.scores, self.limits)
 
+    def fair(self, choice: Choice) -> Mask:
+        """Return the choice's mask, evened out where grouped operators must lose equally many in every group."""
+        if not self.groups.analysis.balances:
+            return choice.dead
+        order = np.zeros(len(choice.dead))
+        for group, score in zip(self.groups, self.scores, strict=True):
+            order[group.unit_ids] = score
+        floors = {g.name: g.units - sum(chunks(g, self.limits)) if g.name not in self.limits.untouched else g.units for g in self.groups}
+        return self.groups.balanced(choice.dead, order, lambda group: floors[group.name])
+
     def least_possible(self) -> Mask:
         """Return the mask with everything removed that may go."""
-        return self.choice().shortest().dead
+        return self.fair(self.choice().shortest())
 
     def below(self, terms: Terms, fixed: float, fraction: float, what: str) -> Mask:
         """Choose until a cost sum is at most `fraction` of the original.
@@ -62,8 +75,23 @@ class Problem:
                 "pinned with: inspect --groups"
             )
         if self.scope == "uniform":
-            return bisect_share(lambda share: self.choice().share(share), lambda dead: excess(dead) <= 0).dead
-        return self.choice().greedy(terms, excess).dead
+            return self.fair(bisect_share(lambda share: self.choice().share(share), lambda choice: excess(self.fair(choice)) <= 0))
+        def chosen(aim: float) -> Mask:
+            return self.fair(self.choice().greedy(terms, lambda dead: excess(dead) + (fraction - aim) * whole))
+
+        best = chosen(fraction)
+        if excess(best) <= 0:
+            return best
+        # Evening out grouped operators put channels back: aim lower, as little as needed.
+        best, low, high = self.least_possible(), least, fraction
+        for _ in range(_AIMS):
+            middle = (low + high) / 2
+            dead = chosen(middle)
+            if excess(dead) <= 0:
+                best, low = dead, middle
+            else:
+                high = middle
+        return best
 
 
 @runtime_checkable
@@ -126,7 +154,7 @@ class Ratio:
 
     def choose(self, problem: Problem) -> Mask:
         """Return the mask of removed units."""
-        return problem.choice().share(self.fraction).dead
+        return problem.fair(problem.choice().share(self.fraction))
 
 
 @budgets.register("latency_below")

@@ -1,0 +1,148 @@
+"""Equal counts per group: a small integer programme over units that are alike.
+
+A balanced axis, seen as [groups, members], must keep equally many members in every group. Units that belong to the
+same channel group and occur equally often in every row of every constraint have one *colour*: they are interchangeable,
+so only how many of a colour go has to be decided. Near the wished counts, and solved exactly enough by HiGHS.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import coo_matrix
+
+from graphrewrite.dims.labels import Ints
+from graphrewrite.dims.structure import Floats, Mask, Structure
+from graphrewrite.errors import BudgetError
+
+_GAP = 0.02
+_SECONDS = 10.0
+
+
+def balance_units(
+    structure: Structure, families: Sequence[Ints], dead: Mask, order: Floats | None, least: Sequence[int]
+) -> Mask:
+    """Return a mask near `dead` that obeys every balance of the analysis; families keep at least `least` units.
+
+    Raises:
+        BudgetError: no choice obeys all constraints (keeping everything always does, so this is a time limit).
+    """
+    tables = [table for table in _tables(structure) if (table >= 0).any()]
+    if not tables:
+        return dead
+    family_of = np.full(len(structure.units), -1, dtype=np.int64)
+    for number, ids in enumerate(families):
+        family_of[ids] = number
+    colour_of, colours = _colours(tables, family_of)
+    sizes = np.bincount(colour_of[colour_of >= 0], minlength=colours)
+    wanted = np.bincount(colour_of[(colour_of >= 0) & dead], minlength=colours)
+    gone = _solve(tables, colour_of, colours, sizes, wanted, family_of, families, dead, least)
+    result = dead.copy()
+    rank = order if order is not None else np.zeros(len(dead))
+    members = np.flatnonzero(colour_of >= 0)
+    # Within a colour the wished ones go first, then the lowest in order.
+    ordered = members[np.lexsort((rank[members], ~dead[members], colour_of[members]))]
+    start = np.concatenate([[0], np.cumsum(sizes)])[:-1]
+    place = np.arange(len(ordered)) - start[colour_of[ordered]]
+    result[ordered] = place < gone[colour_of[ordered]]
+    return result
+
+
+def _tables(structure: Structure) -> list[Ints]:
+    """Return each balance as unit ids [groups, members], -1 where a position is pinned."""
+    result = []
+    known: set[bytes] = set()
+    for balance in structure.analysis.balances:
+        number = structure.axis_id(balance.axis)
+        if number < 0:
+            continue
+        labels = structure.rows(number)[:, 0]
+        ids = np.minimum(np.searchsorted(structure.units, labels), max(len(structure.units) - 1, 0))
+        units = np.where(structure.units[ids] == labels, ids, -1) if len(structure.units) else np.full(len(labels), -1)
+        table = units.reshape(balance.groups, -1)
+        key = table.shape[0].to_bytes(4, "little") + table.tobytes()
+        if key not in known:
+            known.add(key)
+            result.append(table)
+    return result
+
+
+def _colours(tables: Sequence[Ints], family_of: Ints) -> tuple[Ints, int]:
+    """Number the colours of all units that some balance mentions (-1 for the others)."""
+    rng = np.random.default_rng(7)
+    mark = np.zeros(len(family_of), dtype=np.uint64)
+    mentioned = np.zeros(len(family_of), dtype=bool)
+    for table in tables:
+        rows = np.repeat(rng.integers(1, 2**63, size=len(table), dtype=np.uint64), table.shape[1])
+        units = table.ravel()
+        np.add.at(mark, units[units >= 0], rows[units >= 0])
+        mentioned[units[units >= 0]] = True
+    # All units of a mentioned family take part, so that its least count can be kept.
+    families = np.unique(family_of[mentioned])
+    taking_part = np.isin(family_of, families)
+    keys = np.stack([family_of[taking_part].astype(np.uint64), mark[taking_part]], axis=1)
+    _, inverse = np.unique(keys, axis=0, return_inverse=True)
+    colour_of = np.full(len(family_of), -1, dtype=np.int64)
+    colour_of[taking_part] = inverse.ravel()
+    return colour_of, int(inverse.max()) + 1 if len(inverse) else 0
+
+
+def _solve(
+    tables: Sequence[Ints],
+    colour_of: Ints,
+    colours: int,
+    sizes: Ints,
+    wanted: Ints,
+    family_of: Ints,
+    families: Sequence[Ints],
+    dead: Mask,
+    least: Sequence[int],
+) -> Ints:
+    """Return how many units of each colour go: variables are counts gone, kept per row of each balance, deviations."""
+    count = colours + len(tables) + colours
+    rows: list[int] = []
+    columns: list[int] = []
+    values: list[float] = []
+    low: list[float] = []
+    high: list[float] = []
+
+    def add(entries: dict[int, float], lower: float, upper: float) -> None:
+        rows.extend([len(low)] * len(entries))
+        columns.extend(entries)
+        values.extend(entries.values())
+        low.append(lower)
+        high.append(upper)
+
+    for number, table in enumerate(tables):
+        for row in table:
+            there = np.bincount(colour_of[row[row >= 0]], minlength=colours)
+            entries = {int(c): float(there[c]) / float(sizes[c]) for c in np.flatnonzero(there)}
+            # A row keeps members - (what goes): `there` counts every unit of a colour equally often.
+            entries[colours + number] = 1.0
+            add(entries, len(row), len(row))
+    for colour in range(colours):
+        deviation = colours + len(tables) + colour
+        add({colour: 1.0, deviation: -1.0}, -np.inf, float(wanted[colour]))
+        add({colour: 1.0, deviation: 1.0}, float(wanted[colour]), np.inf)
+    for number in np.unique(family_of[colour_of >= 0]):
+        ids = families[number]
+        members = np.unique(colour_of[ids])
+        add({int(c): 1.0 for c in members}, 0, max(len(ids) - max(least[number], 1), 0))
+    matrix = coo_matrix((values, (rows, columns)), shape=(len(low), count)).tocsr()
+    cost = np.concatenate([np.zeros(colours + len(tables)), np.ones(colours)])
+    upper = np.concatenate([sizes, [table.shape[1] for table in tables], np.full(colours, np.inf)])
+    lower = np.concatenate([np.zeros(colours), np.ones(len(tables)), np.zeros(colours)])
+    whole = np.concatenate([np.ones(colours + len(tables)), np.zeros(colours)])
+    answer = milp(
+        cost,
+        constraints=LinearConstraint(matrix, np.array(low), np.array(high)),
+        bounds=Bounds(lower, upper),
+        integrality=whole,
+        options={"mip_rel_gap": _GAP, "time_limit": _SECONDS},
+    )
+    if answer.x is None:
+        raise BudgetError(
+            f"no choice of channels keeps all groups of the grouped operators equal ({answer.message}); "
+            "ask for a budget nearer to 1, or leave those operators whole with skip"
+        )
+    return np.round(answer.x[:colours]).astype(np.int64)
