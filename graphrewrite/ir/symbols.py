@@ -197,6 +197,8 @@ class Symbols:
 
     def add(self, a: Dim, b: Dim) -> Dim:
         """Return a + b in normal form."""
+        if isinstance(b, int) and not b:
+            return a
         key = (a, b)
         found = self._sums.get(key)
         if found is None:

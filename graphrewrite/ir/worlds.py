@@ -95,7 +95,8 @@ def other_sizes(symbols: Symbols, tried: list[Sizes], improved: bool) -> Sizes |
     `tried` lists what was swept already; the last of it is what `symbols` tells about, and `improved` whether it was
     the best so far. If not, mending goes astray and sizes that networks are often made for are tried instead.
     """
-    if improved:
+    contradicted = bool(symbols.conflicts or symbols.remainders)
+    if improved or not contradicted:
         changed = dict(tried[-1])
         for a, b in symbols.conflicts:
             _make_equal(a, b, tried[-1], changed)
@@ -107,6 +108,8 @@ def other_sizes(symbols: Symbols, tried: list[Sizes], improved: bool) -> Sizes |
                     changed[name] = (pair[0] * _GROWTH, pair[1] * _GROWTH)
         if changed not in tried:
             return changed
+    if not contradicted:
+        return None
     for common in _COMMON:
         changed = {name: pair if pair == _BATCH else (common, common) for name, pair in tried[0].items()}
         if changed not in tried:

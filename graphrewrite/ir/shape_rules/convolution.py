@@ -20,11 +20,13 @@ def window(call: Call, space: Shape, kernel: Shape | list[int], *, ceil: bool = 
             out.append(ceil_div(size, stride))
             continue
         before, after = (0, 0) if auto == "VALID" else (pads[axis], pads[rank + axis])
-        room = size + (before + after) - reach
-        if not ceil:
-            steps = floor_div(room, stride) + 1
+        slack = before + after - reach
+        if stride == 1:
+            steps = size + (slack + 1)
+        elif not ceil:
+            steps = floor_div(size + slack, stride) + 1
         else:
-            steps = ceil_div(room, stride) + 1
+            steps = ceil_div(size + slack, stride) + 1
             if isinstance(reach, Sym) or after + stride > reach:
                 # The last window has to start on the image or its left padding.
                 steps = minimum(steps, floor_div(size + (before - 1), stride) + 1)
@@ -34,8 +36,10 @@ def window(call: Call, space: Shape, kernel: Shape | list[int], *, ceil: bool = 
 
 def fitting(call: Call, size: Dim) -> Dim:
     """Note a size that is not positive in a sample world: the input sizes tried are too small for the graph."""
-    if isinstance(size, Sym) and any(number is not None and number < 1 for number in size.sample):
-        call.sweep.symbols.too_small = True
+    if isinstance(size, Sym):
+        first, second = size.sample
+        if (first is not None and first < 1) or (second is not None and second < 1):
+            call.sweep.symbols.too_small = True
     return size
 
 
