@@ -4,6 +4,7 @@ A file is opened when the model is loaded and stays open: should the path be rep
 model does that), the open file still holds the old bytes, so no tensor ever reads numbers of another model.
 """
 
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,6 +74,15 @@ class DataFile:
             target.write(chunk)
             offset += len(chunk)
             length -= len(chunk)
+
+    def release(self) -> None:
+        """Take the pages read so far out of this process's memory; arrays stay valid and read them in again.
+
+        For the moment before something else (onnxruntime) maps the same file: its pages would count twice.
+        """
+        mapped = getattr(self._map, "base", None)
+        if isinstance(mapped, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
     def is_current(self) -> bool:
         """Tell whether `path` still leads to this very file."""

@@ -63,6 +63,8 @@ def staged(
             places[id(constant)] = source
         else:
             in_memory.append(constant)
+    for file in {id(place.file): place.file for place in places.values() if place.file is not None}.values():
+        file.release()
     with tempfile.TemporaryDirectory(prefix="graphrewrite-", ignore_cleanup_errors=True) as scratch:
         total = sum(map(weight_bytes, in_memory))
         if total > above:
