@@ -5,4 +5,15 @@ from graphrewrite.dims.reference import reference
 from graphrewrite.dims.shrink import Shrunk, shrink
 from graphrewrite.dims.sweep import Analysis, analyse
 
-__all__ = ["Analysis", "ChannelGroup", "Groups", "Member", "Shrunk", "analyse", "group_units", "groups", "reference", "shrink"]
+__all__ = [
+    "Analysis",
+    "ChannelGroup",
+    "Groups",
+    "Member",
+    "Shrunk",
+    "analyse",
+    "group_units",
+    "groups",
+    "reference",
+    "shrink",
+]

@@ -213,11 +213,15 @@ def reshape(labels: Labels, axes: Sequence[Axis], target: Sequence[Pair], why: s
                 have = (have[0] * sources[i].sizes[0], have[1] * sources[i].sizes[1])
                 i += 1
             else:
-                return _give_up(labels, axes, target, f"{why}: the sizes before and after do not multiply to the same")
+                return _give_up(
+                    labels, axes, target, f"{why}: the sizes before and after do not multiply to the same"
+                )
         for index, axis in zip(outs, _regroup(labels, group, [target[o] for o in outs], why), strict=True):
             result[index] = axis
     if i < len(sources) or j < len(wanted):
-        return _give_up(labels, axes, target, f"{why}: the sizes before and after do not multiply to the same")
+        return _give_up(
+            labels, axes, target, f"{why}: the sizes before and after do not multiply to the same"
+        )
     return result
 
 
@@ -285,7 +289,12 @@ def merge_digits(factors: Sequence[Factor]) -> tuple[Factor, ...]:
         if factor.sizes == (1, 1) and len(factors) > 1:
             continue
         last = merged[-1] if merged else None
-        if isinstance(factor, Digit) and isinstance(last, Digit) and last.joint is factor.joint and last.low == factor.high:
+        if (
+            isinstance(factor, Digit)
+            and isinstance(last, Digit)
+            and last.joint is factor.joint
+            and last.low == factor.high
+        ):
             merged[-1] = Digit(factor.joint, factor.low, last.high)
         else:
             merged.append(factor)
@@ -295,7 +304,9 @@ def merge_digits(factors: Sequence[Factor]) -> tuple[Factor, ...]:
         factor = merged[index]
         if isinstance(factor, Digit):
             stop = index
-            while stop < len(merged) and isinstance(merged[stop], Digit) and merged[stop].joint is factor.joint:  # type: ignore[union-attr]
+            while (
+                stop < len(merged) and isinstance(merged[stop], Digit) and merged[stop].joint is factor.joint
+            ):  # type: ignore[union-attr]
                 stop += 1
             whole = _whole([f for f in merged[index:stop] if isinstance(f, Digit)])
             result.extend([whole] if whole is not None else merged[index:stop])
@@ -345,7 +356,7 @@ def pin_axis(labels: Labels, axis: Axis, why: str) -> None:
         if isinstance(factor, Rows):
             labels.pin(factor.labels, why)
         elif isinstance(factor, Digit):
-            labels.pin(factor.joint.labels, why)
+            labels.pin(digit_rows(labels, factor, why), why)
 
 
 def tie_axes(labels: Labels, a: Axis, b: Axis, why: str) -> None:
@@ -354,9 +365,17 @@ def tie_axes(labels: Labels, a: Axis, b: Axis, why: str) -> None:
         return
     if a.is_rigid or b.is_rigid:
         stiff, loose = (a, b) if a.is_rigid else (b, a)
-        pin_axis(labels, loose, f"{why} joins it with an axis that cannot shrink" + (f" ({stiff.cause})" if stiff.cause else ""))
+        pin_axis(
+            labels,
+            loose,
+            f"{why} joins it with an axis that cannot shrink" + (f" ({stiff.cause})" if stiff.cause else ""),
+        )
         return
-    if len(a.factors) == 1 and len(b.factors) == 1:
+    if [f.sizes for f in a.factors] == [f.sizes for f in b.factors] and len(a.factors) > 1:
+        for f, g in zip(a.factors, b.factors, strict=True):
+            tie_axes(labels, Axis((f,)), Axis((g,)), why)
+        return
+    if a.is_static and b.is_static and a.sizes == b.sizes:
         labels.unify(rows_of(labels, a, why), rows_of(labels, b, why), why)
         return
     for x, y in ((a, b), (b, a)):
@@ -367,8 +386,5 @@ def tie_axes(labels: Labels, a: Axis, b: Axis, why: str) -> None:
             for part, factor in zip(cut, y.factors, strict=True):
                 tie_axes(labels, Axis((part[0],)), Axis((factor,)), why)
             return
-    if a.is_static and b.is_static and a.sizes == b.sizes:
-        labels.unify(rows_of(labels, a, why), rows_of(labels, b, why), why)
-        return
     pin_axis(labels, a, f"{why}: a dynamic axis meets another split of itself")
     pin_axis(labels, b, f"{why}: a dynamic axis meets another split of itself")

@@ -58,7 +58,11 @@ def _tables(structure: Structure) -> list[Ints]:
             continue
         labels = structure.rows(number)[:, 0]
         ids = np.minimum(np.searchsorted(structure.units, labels), max(len(structure.units) - 1, 0))
-        units = np.where(structure.units[ids] == labels, ids, -1) if len(structure.units) else np.full(len(labels), -1)
+        units = (
+            np.where(structure.units[ids] == labels, ids, -1)
+            if len(structure.units)
+            else np.full(len(labels), -1)
+        )
         table = units.reshape(balance.groups, -1)
         key = table.shape[0].to_bytes(4, "little") + table.tobytes()
         if key not in known:

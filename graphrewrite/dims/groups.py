@@ -83,8 +83,13 @@ class ChannelGroup:
 
     def explain(self) -> str:
         """Return a readable account: members, units, saving."""
-        lines = [f"{self.name}: {self.units} units, {self.macs_per_unit:,.0f} MACs and {self.params_per_unit:,.0f} parameters each"]
-        lines.extend(f"  {m.tensor} axis {m.axis} ({m.role}, {m.index.shape[1]} positions a unit)" for m in self.members)
+        lines = [
+            f"{self.name}: {self.units} units, {self.macs_per_unit:,.0f} MACs and {self.params_per_unit:,.0f} parameters each"
+        ]
+        lines.extend(
+            f"  {m.tensor} axis {m.axis} ({m.role}, {m.index.shape[1]} positions a unit)"
+            for m in self.members
+        )
         return "\n".join(lines)
 
 
@@ -115,12 +120,20 @@ class Groups:
         """Return the elements of analysed weights with these units removed."""
         return self.structure.total(self.structure.params, self.none_dead() if dead is None else dead)
 
-    def balanced(self, dead: Mask, order: Floats | None = None, least: Callable[[ChannelGroup], int] | None = None) -> Mask:
+    def balanced(
+        self, dead: Mask, order: Floats | None = None, least: Callable[[ChannelGroup], int] | None = None
+    ) -> Mask:
         """Return the choice nearest to `dead` in which every group of grouped operators keeps equally many.
 
         `order` [units] says which of interchangeable units go first (lowest); `least(group)` how many a group must keep.
         """
-        return balance_units(self.structure, [g.unit_ids for g in self.groups], dead, order, [least(g) if least else 1 for g in self.groups])
+        return balance_units(
+            self.structure,
+            [g.unit_ids for g in self.groups],
+            dead,
+            order,
+            [least(g) if least else 1 for g in self.groups],
+        )
 
     def dead_labels(self, dead: Mask) -> npt.NDArray[np.bool_]:
         """Return a mask over all labels for a mask over units."""
@@ -144,7 +157,10 @@ class Groups:
                     "units": g.units,
                     "macs_per_unit": g.macs_per_unit,
                     "params_per_unit": g.params_per_unit,
-                    "members": [{"tensor": m.tensor, "axis": m.axis, "role": m.role, "positions": m.index.shape[1]} for m in g.members],
+                    "members": [
+                        {"tensor": m.tensor, "axis": m.axis, "role": m.role, "positions": m.index.shape[1]}
+                        for m in g.members
+                    ],
                 }
                 for g in self.groups
             ],
@@ -185,9 +201,14 @@ def group_units(analysis: Analysis) -> Groups:
             if stuck.any() and not (use.grouped is not None and axis_number == 1):
                 first = int(reasons[stuck].max(axis=1).max())
                 share = "" if stuck.all() else f" ({int(stuck.sum())} of {len(table)} positions)"
-                pinned.setdefault(f"{use.name}[{axis_number}]{share}", analysis.labels.reasons[first] or "not tied to anything that may go")
+                pinned.setdefault(
+                    f"{use.name}[{axis_number}]{share}",
+                    analysis.labels.reasons[first] or "not tied to anything that may go",
+                )
             for family, index in positions(number):
-                members[family].append(Member(use.name, axis_number, index, _role(analysis, use, axis_number), use))
+                members[family].append(
+                    Member(use.name, axis_number, index, _role(analysis, use, axis_number), use)
+                )
     taps: list[list[Tap]] = [[] for _ in families]
     for mix in analysis.mixes:
         tensor = analysis.model.graph.nodes[mix.node].inputs[mix.slot].name
@@ -205,7 +226,11 @@ def group_units(analysis: Analysis) -> Groups:
         name = _name(mine, taken)
         counts = [m.index.shape[1] for m in mine]
         multiplicity = int(np.gcd.reduce(counts)) if counts else 1
-        result.append(ChannelGroup(name, ids, tuple(mine), tuple(read), float(macs[ids[0]]), float(params[ids[0]]), multiplicity))
+        result.append(
+            ChannelGroup(
+                name, ids, tuple(mine), tuple(read), float(macs[ids[0]]), float(params[ids[0]]), multiplicity
+            )
+        )
     return Groups(analysis, structure, result, pinned)
 
 
@@ -279,4 +304,3 @@ def _name(members: list[Member], taken: dict[str, int]) -> str:
     name = f"{lead.tensor}[{lead.axis}]" if lead else "activations"
     taken[name] = taken.get(name, 0) + 1
     return name if taken[name] == 1 else f"{name}#{taken[name]}"
-

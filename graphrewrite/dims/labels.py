@@ -43,7 +43,9 @@ class Labels:
     def fresh(self, n: int) -> Ints:
         """Return rows [n, 1] of new labels."""
         if self.is_closed:
-            raise ShapeError("a label was asked for after the analysis was closed; this is a defect of a dimension rule")
+            raise ShapeError(
+                "a label was asked for after the analysis was closed; this is a defect of a dimension rule"
+            )
         start, stop = self._count, self._count + n
         if stop > len(self._parent):
             size = max(2 * len(self._parent), stop)
@@ -196,7 +198,9 @@ class Labels:
         What cannot be expressed is pinned (`why` names the op), which is always sound.
         """
         if len(x) != len(y):
-            raise ShapeError(f"axes of length {len(x)} and {len(y)} cannot be one axis ({why}); this is a defect of a rule")
+            raise ShapeError(
+                f"axes of length {len(x)} and {len(y)} cannot be one axis ({why}); this is a defect of a rule"
+            )
         for _ in range(8):
             a, b = self.resolve(x), self.resolve(y)
             if a.shape == b.shape and (a == b).all():
@@ -312,7 +316,9 @@ class Labels:
         """
         sizes = [int(d) for d in dims]
         if prod(sizes) != len(rows):
-            raise ShapeError(f"an axis of length {len(rows)} cannot be split into {sizes} ({why}); this is a defect of a rule")
+            raise ShapeError(
+                f"an axis of length {len(rows)} cannot be split into {sizes} ({why}); this is a defect of a rule"
+            )
         if len(sizes) == 1:
             return [rows]
         for _ in range(64):
@@ -342,12 +348,21 @@ class Labels:
         return result
 
     def _varies(self, cube: Ints) -> list[int]:
-        return [axis for axis in range(cube.ndim) if cube.shape[axis] > 1 and (cube != cube.take([0], axis=axis)).any()]
+        return [
+            axis
+            for axis in range(cube.ndim)
+            if cube.shape[axis] > 1 and (cube != cube.take([0], axis=axis)).any()
+        ]
 
     def _expand_column(self, cube: Ints, along: list[int], why: str) -> None:
         corner = tuple(slice(None) if axis in along else 0 for axis in range(cube.ndim))
         plane = cube[corner]
-        if (np.broadcast_to(np.expand_dims(plane, [a for a in range(cube.ndim) if a not in along]), cube.shape) != cube).any():
+        if (
+            np.broadcast_to(
+                np.expand_dims(plane, [a for a in range(cube.ndim) if a not in along]), cube.shape
+            )
+            != cube
+        ).any():
             self.pin(cube.reshape(-1, 1), f"{why}: split too entangled to express")
             return
         factors = [self.fresh(plane.shape[axis])[:, 0] for axis in range(plane.ndim)]
@@ -356,7 +371,11 @@ class Labels:
         fixed = (cells == 0) | (self._pin[cells] > 0)
         if fixed.any():
             marks = self._pin[cells[fixed]]
-            number = int(marks[marks > 0][0]) if (marks > 0).any() else self.reason(f"{why}: rectangle holds a pinned cell")
+            number = (
+                int(marks[marks > 0][0])
+                if (marks > 0).any()
+                else self.reason(f"{why}: rectangle holds a pinned cell")
+            )
             self.pin(grid[fixed], number)
         keys, first, inverse = np.unique(cells, return_index=True, return_inverse=True)
         leaders = grid[first][inverse]

@@ -67,7 +67,9 @@ class _Reference:
         elif mix.kind in _WRITTEN_OUT:
             _WRITTEN_OUT[mix.kind](self, node, alive)
         else:
-            raise UnsupportedOp(f"the proof has no reference for mixing of kind {mix.kind!r} at {node.name}; this is a defect; please report it")
+            raise UnsupportedOp(
+                f"the proof has no reference for mixing of kind {mix.kind!r} at {node.name}; this is a defect; please report it"
+            )
 
     # --- pieces ---------------------------------------------------------------------------------------------------
 
@@ -101,15 +103,33 @@ class _Reference:
         return np.dtype(self.analysis.info.dtype(tensor.name) or np.float32)
 
     def _fill(
-        self, node: gs.Node, slot: int, alive: dict[int, Mask], value: float | None, filler: gs.Tensor | None = None
+        self,
+        node: gs.Node,
+        slot: int,
+        alive: dict[int, Mask],
+        value: float | None,
+        filler: gs.Tensor | None = None,
     ) -> None:
         x = node.inputs[slot]
         if node.op in ("MatMulInteger", "ConvInteger") and len(node.inputs) > 2 and node.inputs[2].name:
             filler = node.inputs[2]
         # The analysis knows the tensor under its first name: a second mask of the same input sees another tensor.
         rank = self.rank(self.analysis.model.graph.nodes[self._index(node)].inputs[slot])
-        other = filler if filler is not None else self.const(np.asarray(value, dtype=self._dtype(self._original(node, slot))))
-        set_input(node, slot, self.emit(node, "Where", self.mask(rank, alive), x, other))
+        other = (
+            filler
+            if filler is not None
+            else self.const(np.asarray(value, dtype=self._dtype(self._original(node, slot))))
+        )
+        keep = self.mask(rank, alive)
+        if self.opset >= 9:
+            set_input(node, slot, self.emit(node, "Where", keep, x, other))
+            return
+        # Before opset 9 there is no Where: the same by arithmetic (an infinity at a dead position would survive it).
+        dtype = self._dtype(self._original(node, slot))
+        share = np.asarray(keep.values).astype(dtype)
+        masked = self.emit(node, "Mul", x, self.const(share))
+        filled = self.emit(node, "Add", masked, self.const((1 - share) * np.asarray(value or 0, dtype=dtype)))
+        set_input(node, slot, filled)
 
     def _index(self, node: gs.Node) -> int:
         if not hasattr(self, "_indices"):
@@ -125,7 +145,9 @@ class _Reference:
         dtype = self._dtype(out)
         node.outputs = [raw]
         scale = self.const(np.asarray(ratio, dtype=dtype))
-        self._after.setdefault(id(node), []).append(gs.Node("Mul", self.namer.fresh("reference.scale"), {}, [raw, scale], [out]))
+        self._after.setdefault(id(node), []).append(
+            gs.Node("Mul", self.namer.fresh("reference.scale"), {}, [raw, scale], [out])
+        )
 
     def _recurrent(self, node: gs.Node, alive: dict[int, Mask]) -> None:
         if 2 in alive and not alive[2].all():
@@ -154,28 +176,43 @@ class _Reference:
 
     # --- statistics written out -----------------------------------------------------------------------------------
 
-    def mean(self, node: gs.Node, x: gs.Tensor, axes: Sequence[int], keep: gs.Tensor, ratio: float, dtype: np.dtype) -> gs.Variable:  # type: ignore[type-arg]
+    def mean(
+        self, node: gs.Node, x: gs.Tensor, axes: Sequence[int], keep: gs.Tensor, ratio: float, dtype: np.dtype
+    ) -> gs.Variable:  # type: ignore[type-arg]
         """Return the mean over the kept positions of `axes`, axes kept."""
         masked = self.emit(node, "Where", keep, x, self.const(np.asarray(0, dtype=dtype)))
         if self.opset >= 18:
-            total = self.emit(node, "ReduceMean", masked, self.const(np.asarray(axes, dtype=np.int64)), keepdims=1)
+            total = self.emit(
+                node, "ReduceMean", masked, self.const(np.asarray(axes, dtype=np.int64)), keepdims=1
+            )
         else:
             total = self.emit(node, "ReduceMean", masked, axes=list(axes), keepdims=1)
         return self.emit(node, "Mul", total, self.const(np.asarray(ratio, dtype=dtype)))
 
     def centred(
-        self, node: gs.Node, x: gs.Tensor, axes: Sequence[int], alive: dict[int, Mask], rank: int, dtype: np.dtype, epsilon: float  # type: ignore[type-arg]
+        self,
+        node: gs.Node,
+        x: gs.Tensor,
+        axes: Sequence[int],
+        alive: dict[int, Mask],
+        rank: int,
+        dtype: np.dtype,
+        epsilon: float,  # type: ignore[type-arg]
     ) -> tuple[gs.Variable, gs.Variable, gs.Variable]:
         """Return (x - mean) / sqrt(variance + epsilon), the mean, and 1 / sqrt(...), over kept positions."""
         keep, ratio = self.mask(rank, alive), _ratio(alive)
         mean = self.mean(node, x, axes, keep, ratio, dtype)
         moved = self.emit(node, "Sub", x, mean)
         variance = self.mean(node, self.emit(node, "Mul", moved, moved), axes, keep, ratio, dtype)
-        deviation = self.emit(node, "Sqrt", self.emit(node, "Add", variance, self.const(np.asarray(epsilon, dtype=dtype))))
+        deviation = self.emit(
+            node, "Sqrt", self.emit(node, "Add", variance, self.const(np.asarray(epsilon, dtype=dtype)))
+        )
         inverse = self.emit(node, "Reciprocal", deviation)
         return self.emit(node, "Mul", moved, inverse), mean, inverse
 
-    def affine(self, node: gs.Node, x: gs.Tensor, rank: int, trailing: bool, slots: Sequence[int]) -> gs.Tensor:
+    def affine(
+        self, node: gs.Node, x: gs.Tensor, rank: int, trailing: bool, slots: Sequence[int]
+    ) -> gs.Tensor:
         """Multiply by input slots[0] and add slots[1], per channel (axis 1) or over trailing axes."""
         for op, slot in zip(("Mul", "Add"), slots, strict=False):
             if slot < len(node.inputs) and node.inputs[slot].name:
@@ -207,7 +244,9 @@ class _Reference:
         source = self.emit(node, "Cast", x, to=1) if wide != dtype else x
         axes = list(range(int(node.attrs.get("axis", -1)) % rank, rank))
         epsilon = self.const(np.asarray(node.attrs.get("epsilon", 1e-5), dtype=wide))
-        square = self.mean(node, self.emit(node, "Mul", source, source), axes, self.mask(rank, alive), _ratio(alive), wide)
+        square = self.mean(
+            node, self.emit(node, "Mul", source, source), axes, self.mask(rank, alive), _ratio(alive), wide
+        )
         y = self.emit(node, "Div", source, self.emit(node, "Sqrt", self.emit(node, "Add", square, epsilon)))
         y = self.emit(node, "Cast", y, to=_number(dtype)) if wide != dtype else y
         self.replace(node, [self.affine(node, y, rank, True, (1,))])
@@ -223,7 +262,9 @@ class _Reference:
         split = self.const(np.asarray([0, groups, channels.shape[1], *([0] * 0), -1], dtype=np.int64))
         flat = self.emit(node, "Reshape", x, split)  # [N, groups, members, space]
         kept = channels.copy()
-        kept[~kept.any(axis=1)] = True  # a dead group's numbers are garbage either way; avoid dividing by zero
+        kept[~kept.any(axis=1)] = (
+            True  # a dead group's numbers are garbage either way; avoid dividing by zero
+        )
         keep = self.const(kept[None, :, :, None])
         ratio = self.const((kept.shape[1] / kept.sum(axis=1)).astype(dtype).reshape(1, groups, 1, 1))
         zero = self.const(np.asarray(0, dtype=dtype))
@@ -241,7 +282,9 @@ class _Reference:
         vector_length = (self.analysis.info.sizes(node.inputs[1].name) or (0,))[0]
         if vector_length == groups and groups != sizes[1]:
             for op, slot in (("Mul", 1), ("Add", 2)):
-                column = self.emit(node, "Reshape", node.inputs[slot], self.const(np.asarray([-1, 1, 1], dtype=np.int64)))
+                column = self.emit(
+                    node, "Reshape", node.inputs[slot], self.const(np.asarray([-1, 1, 1], dtype=np.int64))
+                )
                 y = self.emit(node, op, y, column)
             self.replace(node, [self.emit(node, "Reshape", y, shape)])
             return
@@ -262,8 +305,12 @@ _FILL: dict[str, Callable[[np.dtype[np.generic]], float]] = {
     "one": lambda dtype: 1,
     "attention": lambda dtype: 0,
     "softmax": lambda dtype: -6e4 if dtype.itemsize < 4 else -1e30,
-    "lowest": lambda dtype: np.iinfo(dtype).min if dtype.kind in "iu" else -6e4 if dtype.itemsize < 4 else -3e38,
-    "highest": lambda dtype: np.iinfo(dtype).max if dtype.kind in "iu" else 6e4 if dtype.itemsize < 4 else 3e38,
+    "lowest": lambda dtype: (
+        np.iinfo(dtype).min if dtype.kind in "iu" else -6e4 if dtype.itemsize < 4 else -3e38
+    ),
+    "highest": lambda dtype: (
+        np.iinfo(dtype).max if dtype.kind in "iu" else 6e4 if dtype.itemsize < 4 else 3e38
+    ),
 }
 
 _WRITTEN_OUT: dict[str, Callable[[_Reference, gs.Node, dict[int, Mask]], None]] = {

@@ -87,6 +87,10 @@ class Cut:
         """Return the kept length of an axis that is static."""
         return prod(self._factor_count(Axis((f,))) for f in axis.factors)
 
+    def remaining(self, axis: Axis) -> int:
+        """Return the kept length of one end of a padded axis, which may vanish."""
+        return axis.sizes[0] if axis.is_rigid else int((~self.dead[self.analysis.rows(axis)].any(axis=1)).sum())
+
     def _factor_count(self, axis: Axis) -> int:
         positions = self.kept(axis)
         return axis.sizes[0] if positions is None else len(positions)
@@ -159,7 +163,9 @@ class Cut:
                 gathers.append((axis_number, new))
         if self.model.opset < 10:
             for name, side in (("starts", 0), ("ends", 1)):
-                target.attrs[name] = [bounds[i][side] if i in bounds else v for i, v in enumerate(target.attrs[name])]
+                target.attrs[name] = [
+                    bounds[i][side] if i in bounds else v for i, v in enumerate(target.attrs[name])
+                ]
         else:
             for slot, side in ((1, 0), (2, 1)):
                 self.set_elements(node, slot, {i: pair[side] for i, pair in bounds.items()})
@@ -175,7 +181,9 @@ class Cut:
         new = self._renumbered(axis, picked)
         dtype = self.analysis.info.dtype(old.name) or np.dtype(np.int64)
         array = new.astype(dtype)
-        self._feed(node, slot, array.reshape(-1, 1) if column else array if len(shape) == 1 else array.reshape(shape))
+        self._feed(
+            node, slot, array.reshape(-1, 1) if column else array if len(shape) == 1 else array.reshape(shape)
+        )
 
     def set_shuffle(self, node: int, source: str, axis_number: int, axis: Axis, order: Ints) -> None:
         """Replace the end of a shuffle by one Gather from its beginning; what lay between falls out."""
@@ -226,7 +234,10 @@ class Cut:
         known = constant_value(old)
         if known is not None:
             shift = len(elements) - len(known)
-            elements = [int(known[i - shift]) if e is None and i >= shift else 1 if e is None else e for i, e in enumerate(elements)]
+            elements = [
+                int(known[i - shift]) if e is None and i >= shift else 1 if e is None else e
+                for i, e in enumerate(elements)
+            ]
         if all(e is not None for e in elements):
             dtype = self.analysis.info.dtype(old.name) or np.dtype(np.int64)
             self._feed(node, slot, np.asarray(elements, dtype=dtype))
@@ -236,14 +247,20 @@ class Cut:
         pieces: list[gs.Tensor] = []
         for i, element in enumerate(elements):
             if element is None and i >= shift:
-                index = add_constant(self.graph, self.namer.fresh(f"{target.name}.at{i}"), np.asarray([i - shift], dtype=np.int64))
+                index = add_constant(
+                    self.graph,
+                    self.namer.fresh(f"{target.name}.at{i}"),
+                    np.asarray([i - shift], dtype=np.int64),
+                )
                 pieces.append(self._insert(node, "Gather", [old, index], {"axis": 0}))
             else:
                 value = np.asarray([1 if element is None else element], dtype=np.int64)
                 pieces.append(add_constant(self.graph, self.namer.fresh(f"{target.name}.size{i}"), value))
         set_input(target, slot, self._insert(node, "Concat", pieces, {"axis": 0}))
 
-    def _insert(self, node: int, op: str, inputs: Sequence[gs.Tensor], attrs: dict[str, object]) -> gs.Variable:
+    def _insert(
+        self, node: int, op: str, inputs: Sequence[gs.Tensor], attrs: dict[str, object]
+    ) -> gs.Variable:
         """Add a node just before node `node` and return its output."""
         target = self.nodes[node]
         name = self.namer.fresh(f"{target.name or target.op}.{op.lower()}")
@@ -311,7 +328,11 @@ class Cut:
             key = b"|".join(i.to_bytes(2, "little") + k.tobytes() for i, k in sorted(kept.items()))
             variants.setdefault(key, []).append((u, kept))
         whole_needed = readers > sites or held or b"" in variants
-        in_place = None if whole_needed else max(variants, key=lambda key: sum(len(u.sites) for u, _ in variants[key]))
+        in_place = (
+            None
+            if whole_needed
+            else max(variants, key=lambda key: sum(len(u.sites) for u, _ in variants[key]))
+        )
         for key, group in variants.items():
             kept = group[0][1]
             if not kept:
@@ -360,7 +381,9 @@ class Cut:
     def _site_tensor(self, node: int, slot: int, name: str) -> gs.Tensor:
         tensor = self.nodes[node].inputs[slot]
         if tensor.name != name:
-            raise ShapeError(f"{self.nodes[node].name}: input {slot} is {tensor.name!r}, expected the weight {name!r}; a rule restated it twice")
+            raise ShapeError(
+                f"{self.nodes[node].name}: input {slot} is {tensor.name!r}, expected the weight {name!r}; a rule restated it twice"
+            )
         return tensor
 
     def _replace(self, tensor: gs.Tensor, array: Array) -> None:
@@ -393,7 +416,9 @@ class Cut:
         node.outputs = [raw]
         if node.op == "Size":
             before = prod(f.sizes[0] for axis in axes for f in axis.factors if not isinstance(f, Rigid))
-            after = prod(self.count(Axis((f,))) for axis in axes for f in axis.factors if not isinstance(f, Rigid))
+            after = prod(
+                self.count(Axis((f,))) for axis in axes for f in axis.factors if not isinstance(f, Rigid)
+            )
             steps = [("Mul", np.asarray(before, dtype=np.int64)), ("Div", np.asarray(after, dtype=np.int64))]
         else:
             scale, shift, ratio = [], [], []
@@ -413,12 +438,22 @@ class Cut:
             constant = add_constant(self.graph, self.namer.fresh(f"{out.name}.{op.lower()}"), value)
             last = (op, value) is steps[-1] or op == steps[-1][0] and value is steps[-1][1]
             result = out if last else gs.Variable(self.namer.fresh(f"{out.name}.step"))
-            made.append(gs.Node(op, self.namer.fresh(f"{node.name or node.op}.{op.lower()}"), {}, [current, constant], [result]))
+            made.append(
+                gs.Node(
+                    op,
+                    self.namer.fresh(f"{node.name or node.op}.{op.lower()}"),
+                    {},
+                    [current, constant],
+                    [result],
+                )
+            )
             current = result
         self.graph.nodes[position + 1 : position + 1] = made
         return False
 
-    def _rescale(self, steps: list[tuple[str, Array]], axis: Axis, place: int, rank: int) -> list[tuple[str, Array]]:
+    def _rescale(
+        self, steps: list[tuple[str, Array]], axis: Axis, place: int, rank: int
+    ) -> list[tuple[str, Array]]:
         """A dynamic axis with a cut factor (batch x heads) reports its old length: times old over new count."""
         loose = [f for f in axis.factors if not isinstance(f, Rigid)]
         up, down = np.ones(rank, dtype=np.int64), np.ones(rank, dtype=np.int64)
@@ -436,7 +471,9 @@ class Cut:
     def _answer_from(self, node: gs.Node, weight: Array) -> None:
         """Let a Shape or Size of a weight that is about to be cut report what it was."""
         start, end = node.attrs.get("start", 0), node.attrs.get("end", weight.ndim)
-        self._answer(node, np.asarray(weight.shape[start:end] if node.op == "Shape" else weight.size, dtype=np.int64))
+        self._answer(
+            node, np.asarray(weight.shape[start:end] if node.op == "Shape" else weight.size, dtype=np.int64)
+        )
 
     def _redeclare(self) -> None:
         """Let declared shapes of intermediate tensors follow the cut."""
@@ -453,7 +490,11 @@ class Cut:
                     continue
                 if any(self.is_cut(axis) for axis in axes if not axis.is_rigid):
                     tensor.shape = [
-                        self.count(axis) if axis.is_static and self.is_cut(axis) else None if self.is_cut(axis) else old
+                        self.count(axis)
+                        if axis.is_static and self.is_cut(axis)
+                        else None
+                        if self.is_cut(axis)
+                        else old
                         for axis, old in zip(axes, tensor.shape, strict=True)
                     ]
 

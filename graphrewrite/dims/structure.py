@@ -46,7 +46,12 @@ class Structure:
         weights = [(use, axis) for use in analysis.weights.values() for axis in use.axes]
         mixed = [axis for mix in analysis.mixes for axis in mix.axes.values()]
         mixed += [balance.axis for balance in analysis.balances]
-        for axis in (*(axis for _, axis in weights), *(a for t in analysis.macs for a in t.axes), *analysis.windows, *mixed):
+        for axis in (
+            *(axis for _, axis in weights),
+            *(a for t in analysis.macs for a in t.axes),
+            *analysis.windows,
+            *mixed,
+        ):
             self.axis_id(axis)
         self.macs = self._terms([(t.coefficient, t.axes, t.node) for t in analysis.macs])
         self.params = self._terms(self._weight_terms())
@@ -85,7 +90,12 @@ class Structure:
         seen: set[str] = set()
         for use in self.analysis.weights.values():
             dtype = self.analysis.info.dtype(use.name)
-            if use.name in seen or dtype is None or np.dtype(dtype).kind in "iubO" and np.dtype(dtype).itemsize > 2:
+            if (
+                use.name in seen
+                or dtype is None
+                or np.dtype(dtype).kind in "iubO"
+                and np.dtype(dtype).itemsize > 2
+            ):
                 continue
             seen.add(use.name)
             size = 1.0
@@ -110,7 +120,9 @@ class Structure:
             for column, axis in enumerate(axes):
                 table[row, column] = self.axis_id(axis)
         return Terms(
-            np.array([c for c, _, _ in parts], dtype=np.float64), table, np.array([n for _, _, n in parts], dtype=np.int64)
+            np.array([c for c, _, _ in parts], dtype=np.float64),
+            table,
+            np.array([n for _, _, n in parts], dtype=np.int64),
         )
 
     def _finish(self) -> None:
@@ -156,7 +168,11 @@ class Structure:
         weight = np.zeros(self.axes + 1)
         for column in range(terms.axes.shape[1]):
             axis = terms.axes[:, column]
-            weight += np.bincount(np.where(axis < 0, self.axes, axis), weights=values / np.maximum(counts[axis], 1), minlength=self.axes + 1)
+            weight += np.bincount(
+                np.where(axis < 0, self.axes, axis),
+                weights=values / np.maximum(counts[axis], 1),
+                minlength=self.axes + 1,
+            )
         return np.asarray(self.incidence @ (weight[self.row_axis] * alive))
 
     def shares(self, dead: Mask) -> Floats:

@@ -63,7 +63,7 @@ class WeightUse:
     name: str
     axes: list[Axis]
     sites: list[tuple[int, int]] = field(default_factory=list)
-    grouped: "Grouped | None" = None
+    grouped: Grouped | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +162,11 @@ class Step:
         self.index = index
         self.node = node
         self.opset = analysis.model.opset
-        self.why = f"{node.op} {node.name}" if node.name else f"{node.op} -> {node.outputs[0].name if node.outputs else ''}"
+        self.why = (
+            f"{node.op} {node.name}"
+            if node.name
+            else f"{node.op} -> {node.outputs[0].name if node.outputs else ''}"
+        )
         self._read: set[int] = set()
 
     # --- the node -------------------------------------------------------------------------------------------------
@@ -179,7 +183,9 @@ class Step:
         """Return an integer attribute."""
         value = self.node.attrs.get(name, default)
         if not isinstance(value, int):
-            raise ShapeError(f"{self.why}: the attribute {name} is {value!r}, expected a whole number; the model is malformed")
+            raise ShapeError(
+                f"{self.why}: the attribute {name} is {value!r}, expected a whole number; the model is malformed"
+            )
         return value
 
     def integers(self, name: str) -> list[int] | None:
@@ -235,7 +241,7 @@ class Step:
         return [rigid(pair, "its shape is not known") for pair in self.sizes(slot)]
 
     def ignore(self, *slots: int) -> None:
-        """Declare inputs that hold numbers, not positions: they are neither labelled nor pinned."""
+        """Declare inputs of which nothing but the element type matters: they may be cut as others see fit."""
         self._read.update(slots)
 
     def weight(self, slot: int, free: Sequence[int]) -> list[Axis]:
@@ -275,7 +281,9 @@ class Step:
             return [axis]
         if axis.is_rigid:
             return [rigid(d, axis.cause) for d in dims]
-        made = iter(self.labels.digits(self.rows(axis), [d for d in dims if d > 1], self.why) if max(dims) > 1 else [])
+        made = iter(
+            self.labels.digits(self.rows(axis), [d for d in dims if d > 1], self.why) if max(dims) > 1 else []
+        )
         return [of_rows(next(made)) if d > 1 else ONE for d in dims]
 
     def reshaped(self, axes: Sequence[Axis], target: Sequence[Pair]) -> list[Axis]:
@@ -337,7 +345,9 @@ class Step:
                 loose.append(Axis((factor,)))
         self.analysis.macs.append(MacTerm(self.index, coefficient, loose))
 
-    def balance(self, balances: Sequence[Balance], as_balance: Callable[[], None], as_product: Callable[[], None]) -> None:
+    def balance(
+        self, balances: Sequence[Balance], as_balance: Callable[[], None], as_product: Callable[[], None]
+    ) -> None:
         """Leave the choice between equal counts per group and a product of groups and slots until the sweep is done."""
         self.analysis.open.append(Open(self.index, tuple(balances), as_balance, as_product))
 
@@ -356,7 +366,10 @@ class Step:
         key = (tensor.name, self.index, slot) if alone else (tensor.name, -1, -1)
         use = self.analysis.weights.get(key)
         if use is None:
-            axes = [self.fresh(p) if free is None or i in free else rigid(p, "a kernel axis") for i, p in enumerate(sizes)]
+            axes = [
+                self.fresh(p) if free is None or i in free else rigid(p, "a kernel axis")
+                for i, p in enumerate(sizes)
+            ]
             use = self.analysis.weights[key] = WeightUse(tensor.name, axes)
         use.sites.append((self.index, slot))
         return use
@@ -370,14 +383,18 @@ class Step:
         for output, tensor in enumerate(self.node.outputs):
             if tensor.name and tensor.name not in self.analysis.env:
                 sizes = pairs(self.analysis.info, tensor.name)
-                self.analysis.env[tensor.name] = None if sizes is None else [rigid(p, f"made by {self.why}") for p in sizes]
+                self.analysis.env[tensor.name] = (
+                    None if sizes is None else [rigid(p, f"made by {self.why}") for p in sizes]
+                )
             axes = self.analysis.env.get(tensor.name)
             if axes is None:
                 continue
             known = pairs(self.analysis.info, tensor.name)
             if known is not None and [axis.sizes for axis in axes] != known:
                 sizes = [axis.sizes for axis in axes]
-                if any(UNKNOWN not in (a, b) and a != b for a, b in zip(sizes, known, strict=False)) or len(sizes) != len(known):
+                if any(UNKNOWN not in (a, b) and a != b for a, b in zip(sizes, known, strict=False)) or len(
+                    sizes
+                ) != len(known):
                     raise ShapeError(
                         f"{self.why}: the dimension rule gives output {output} the sizes {sizes}, inference {known}; "
                         "this is a defect of the rule; please report the model"
@@ -401,7 +418,9 @@ class Step:
         self._read.update(range(len(self.node.inputs)))
         for tensor in self.node.outputs:
             sizes = pairs(self.analysis.info, tensor.name)
-            self.analysis.env[tensor.name] = None if sizes is None else [rigid(pair, f"made by {self.why}") for pair in sizes]
+            self.analysis.env[tensor.name] = (
+                None if sizes is None else [rigid(pair, f"made by {self.why}") for pair in sizes]
+            )
 
 
 class _UnknownRank(Exception):
@@ -435,11 +454,15 @@ def analyse(model: Model, info: ShapeInfo | None = None) -> Analysis:
     from graphrewrite.dims import rules as _  # noqa: F401  (fills the rule table)
 
     info = info or infer(model)
-    result = Analysis(model, info, Labels(), positions={id(node): i for i, node in enumerate(model.graph.nodes)})
+    result = Analysis(
+        model, info, Labels(), positions={id(node): i for i, node in enumerate(model.graph.nodes)}
+    )
     for tensor in model.graph.inputs:
         sizes = pairs(info, tensor.name)
         if isinstance(tensor, gs.Variable):
-            result.env[tensor.name] = None if sizes is None else [rigid(p, f"graph input {tensor.name}") for p in sizes]
+            result.env[tensor.name] = (
+                None if sizes is None else [rigid(p, f"graph input {tensor.name}") for p in sizes]
+            )
     for index, node in enumerate(model.graph.nodes):
         if node.op == "Constant" and not node.domain:
             continue
@@ -459,11 +482,15 @@ def _settle(analysis: Analysis) -> None:
     for index, name in analysis.loose:
         axes = analysis.env[name]
         if index not in analysis.bypassed and axes is not None:
-            analysis.env[name] = [_forced(analysis.labels, axis, "split") if axis.digits else axis for axis in axes]
+            analysis.env[name] = [
+                _forced(analysis.labels, axis, "split") if axis.digits else axis for axis in axes
+            ]
     waiting = list(analysis.open)
     while True:
         # A product refines labels, which may take the plain axis of another node away: until nothing changes.
-        entangled = [o for o in waiting if not all(_is_plain(analysis, balance.axis) for balance in o.balances)]
+        entangled = [
+            o for o in waiting if not all(_is_plain(analysis, balance.axis) for balance in o.balances)
+        ]
         if not entangled:
             break
         for choice in entangled:
@@ -497,7 +524,9 @@ def _visit(analysis: Analysis, step: Step) -> None:
     if _is_shape_arithmetic(analysis, node):
         for tensor in node.outputs:
             sizes = pairs(analysis.info, tensor.name)
-            analysis.env[tensor.name] = None if sizes is None else [rigid(pair, "shape arithmetic") for pair in sizes]
+            analysis.env[tensor.name] = (
+                None if sizes is None else [rigid(pair, "shape arithmetic") for pair in sizes]
+            )
         return
     try:
         function(step)
@@ -526,4 +555,17 @@ def _forced(labels: Labels, axis: Axis, why: str) -> Axis:
     return Axis(tuple(Rows(digit_rows(labels, f, why)) if isinstance(f, Digit) else f for f in axis.factors))
 
 
-__all__ = ["Analysis", "Balance", "Grouped", "MacTerm", "Mix", "Restate", "Step", "WeightUse", "analyse", "is_constant", "pairs", "rule"]
+__all__ = [
+    "Analysis",
+    "Balance",
+    "Grouped",
+    "MacTerm",
+    "Mix",
+    "Restate",
+    "Step",
+    "WeightUse",
+    "analyse",
+    "is_constant",
+    "pairs",
+    "rule",
+]

@@ -100,7 +100,9 @@ def _consumer(analysis: Analysis, node: gs.Node, mix: Mix, lost: list[int]) -> C
     use = analysis.uses.get((mix.node, 1))
     if use is None or np.dtype(weight.dtype).kind not in "fV":
         return "its weight is not a floating one of its own"
-    return Consumer(mix.node, node.inputs[0].name, lost[0], weight.name, into, out, mix.axes[lost[0]], use.axes[out])
+    return Consumer(
+        mix.node, node.inputs[0].name, lost[0], weight.name, into, out, mix.axes[lost[0]], use.axes[out]
+    )
 
 
 Estimate = Callable[[Consumer, Mask], tuple[Floats | None, Floats]]
@@ -116,7 +118,9 @@ def adjust(analysis: Analysis, dead: Mask, estimate: Estimate) -> Adjusted:
         if transfer is None and not constant.any():
             continue
         weight = array_of(analysis.model.graph.initializers[consumer.weight])
-        table = np.moveaxis(weight, (consumer.out, consumer.into), (0, 1)).astype(np.float64)  # [out, in, kernel...]
+        table = np.moveaxis(weight, (consumer.out, consumer.into), (0, 1)).astype(
+            np.float64
+        )  # [out, in, kernel...]
         lost = table[:, ~alive]
         bias = np.tensordot(lost.reshape(*lost.shape[:2], -1).sum(axis=2), constant, axes=(1, 0))
         changed = None
@@ -138,7 +142,9 @@ def with_weights(analysis: Analysis, patches: list[Patch]) -> Analysis:
     return replace(analysis, model=model)
 
 
-def add_biases(model: Model, nodes: Mapping[int, gs.Node], patches: list[Patch], kept: Callable[[Axis], Ints | None]) -> None:
+def add_biases(
+    model: Model, nodes: Mapping[int, gs.Node], patches: list[Patch], kept: Callable[[Axis], Ints | None]
+) -> None:
     """Add each patch's constant to its consumer's output; `kept` gives the kept outputs (None = all)."""
     namer = Namer(model.graph)
     replaced: list[str] = []
@@ -152,20 +158,36 @@ def add_biases(model: Model, nodes: Mapping[int, gs.Node], patches: list[Patch],
         dtype = np.dtype(array_of(model.graph.initializers[node.inputs[1].name]).dtype)
         if node.op != "MatMul" and len(node.inputs) > 2 and isinstance(node.inputs[2], gs.Constant):
             old = array_of(node.inputs[2])
-            new = (np.broadcast_to(old.astype(np.float64), (len(delta),)) if old.ndim < 2 else old.astype(np.float64)) + delta
+            new = (
+                np.broadcast_to(old.astype(np.float64), (len(delta),))
+                if old.ndim < 2
+                else old.astype(np.float64)
+            ) + delta
             replaced.append(node.inputs[2].name)
-            set_input(node, 2, add_constant(model.graph, namer.fresh(f"{node.inputs[2].name}.absorbed"), new.astype(dtype)))
+            set_input(
+                node,
+                2,
+                add_constant(model.graph, namer.fresh(f"{node.inputs[2].name}.absorbed"), new.astype(dtype)),
+            )
         elif node.op != "MatMul" and (len(node.inputs) < 3 or not node.inputs[2].name):
-            constant = add_constant(model.graph, namer.fresh(f"{node.name or node.op}.absorbed"), delta.astype(dtype))
+            constant = add_constant(
+                model.graph, namer.fresh(f"{node.name or node.op}.absorbed"), delta.astype(dtype)
+            )
             if len(node.inputs) < 3:
                 node.inputs.append(constant)
             else:
                 set_input(node, 2, constant)
         else:
-            constant = add_constant(model.graph, namer.fresh(f"{node.name or node.op}.absorbed"), _shaped(node, delta).astype(dtype))
+            constant = add_constant(
+                model.graph,
+                namer.fresh(f"{node.name or node.op}.absorbed"),
+                _shaped(node, delta).astype(dtype),
+            )
             _add_after(later, node, constant, namer)
     if later:
-        model.graph.nodes = [each for node in model.graph.nodes for each in (node, later.get(id(node))) if each is not None]
+        model.graph.nodes = [
+            each for node in model.graph.nodes for each in (node, later.get(id(node))) if each is not None
+        ]
     for name in replaced:
         if name in model.graph.initializers and not len(model.graph.initializers[name].outputs):
             del model.graph.initializers[name]
@@ -182,5 +204,6 @@ def _add_after(later: dict[int, gs.Node], node: gs.Node, constant: gs.Constant, 
     out = node.outputs[0]
     raw = gs.Variable(namer.fresh(f"{out.name}.raw"))
     node.outputs = [raw]
-    later[id(node)] = gs.Node("Add", namer.fresh(f"{node.name or node.op}.absorb"), {}, [raw, constant], [out])
-
+    later[id(node)] = gs.Node(
+        "Add", namer.fresh(f"{node.name or node.op}.absorb"), {}, [raw, constant], [out]
+    )

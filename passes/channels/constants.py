@@ -15,7 +15,9 @@ from graphrewrite.pipeline import Context
 _TRIALS = 2
 
 
-def exact_constants(found: Groups, dead: Mask, evidence: Evidence, context: Context) -> Callable[[Consumer, Mask], Floats]:
+def exact_constants(
+    found: Groups, dead: Mask, evidence: Evidence, context: Context
+) -> Callable[[Consumer, Mask], Floats]:
     """Return a function giving the value of each removed channel of a consumer, 0 where it is not a constant.
 
     A channel whose filters are all zero is its bias, sent through whatever follows. Only when such channels are removed
@@ -35,7 +37,10 @@ def exact_constants(found: Groups, dead: Mask, evidence: Evidence, context: Cont
             low.setdefault(name, []).append(values)
 
     def constants(consumer: Consumer, alive: Mask) -> Floats:
-        tables = [np.moveaxis(v, consumer.axis, 0).reshape(v.shape[consumer.axis], -1)[~alive] for v in low[consumer.tensor]]
+        tables = [
+            np.moveaxis(v, consumer.axis, 0).reshape(v.shape[consumer.axis], -1)[~alive]
+            for v in low[consumer.tensor]
+        ]
         first = tables[0][:, :1]
         steady = np.all([(table == first).all(axis=1) for table in tables], axis=0)
         return np.asarray(np.where(steady, first[:, 0], 0.0), dtype=np.float64)

@@ -15,7 +15,16 @@ from graphrewrite.dims.structure import Mask
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Model
 from graphrewrite.ir.inline import inlined
-from graphrewrite.passes.channels.adjust import Adjusted, Consumer, Floats, Patch, add_biases, adjust, consumers, with_weights
+from graphrewrite.passes.channels.adjust import (
+    Adjusted,
+    Consumer,
+    Floats,
+    Patch,
+    add_biases,
+    adjust,
+    consumers,
+    with_weights,
+)
 from graphrewrite.passes.channels.budgets import Budget, MacsBelow, Problem
 from graphrewrite.passes.channels.constants import exact_constants
 from graphrewrite.passes.channels.criteria.l2 import L2
@@ -63,13 +72,17 @@ class RemoveChannels:
 
     def __post_init__(self) -> None:
         if not isinstance(self.multiple, int) or self.multiple < 1:
-            raise InvalidConfig(f"RemoveChannels.multiple is {self.multiple!r}; expected a whole number of at least 1")
+            raise InvalidConfig(
+                f"RemoveChannels.multiple is {self.multiple!r}; expected a whole number of at least 1"
+            )
         if self.scope not in ("global", "uniform"):
             raise InvalidConfig(f"RemoveChannels.scope is {self.scope!r}; expected 'global' or 'uniform'")
         if not 0 <= self.floor < 1:
             raise InvalidConfig(f"RemoveChannels.floor is {self.floor!r}; expected a share in [0, 1)")
         if isinstance(self.skip, str):
-            raise InvalidConfig(f"RemoveChannels.skip is the text {self.skip!r}; expected a tuple of patterns")
+            raise InvalidConfig(
+                f"RemoveChannels.skip is the text {self.skip!r}; expected a tuple of patterns"
+            )
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Choose, compensate and cut."""
@@ -111,8 +124,16 @@ class RemoveChannels:
             add_biases(model, dict(enumerate(nodes)), adjusted.patches, lambda axis: None)
             return model
 
-        notes.append(Note("done", "channels", f"removed {int(dead.sum())} of {len(dead)} units in {len(found)} groups"))
-        return Outcome(cut.model, True, tuple(notes), slow, {**before, **_after(found, cut, dead, problem, adjusted.patches)})
+        notes.append(
+            Note("done", "channels", f"removed {int(dead.sum())} of {len(dead)} units in {len(found)} groups")
+        )
+        return Outcome(
+            cut.model,
+            True,
+            tuple(notes),
+            slow,
+            {**before, **_after(found, cut, dead, problem, adjusted.patches)},
+        )
 
     def _skipped(self, found: Groups) -> dict[str, str]:
         """Return the groups a pattern names, directly or through a tensor or node."""
@@ -151,7 +172,14 @@ class RemoveChannels:
         by_tensor: dict[str, list] = {}  # type: ignore[type-arg]
         for (tensor, _), accumulator in made.items():
             by_tensor.setdefault(tensor, []).append(accumulator)
-        collect(model, context.data, by_tensor, seed=context.seed, progress=context.progress, threads=context.threads)
+        collect(
+            model,
+            context.data,
+            by_tensor,
+            seed=context.seed,
+            progress=context.progress,
+            threads=context.threads,
+        )
         return Evidence(model, context.seed, {key: accumulator.result() for key, accumulator in made.items()})
 
     def _compensate(self, found: Groups, labels: Mask, evidence: Evidence, context: Context) -> Adjusted:
@@ -169,12 +197,19 @@ class RemoveChannels:
         readers, _ = consumers(found.analysis, labels)
         made = {(c.tensor, c.axis): way.statistic(c.axis)() for c in readers}
         if not made:
-            return adjust(found.analysis, labels, lambda consumer, alive: (None, np.zeros(int((~alive).sum()))))
+            return adjust(
+                found.analysis, labels, lambda consumer, alive: (None, np.zeros(int((~alive).sum())))
+            )
         by_tensor: dict[str, list] = {}  # type: ignore[type-arg]
         for (tensor, _), accumulator in made.items():
             by_tensor.setdefault(tensor, []).append(accumulator)
         collect(
-            found.analysis.model, context.data, by_tensor, seed=context.seed, progress=context.progress, threads=context.threads
+            found.analysis.model,
+            context.data,
+            by_tensor,
+            seed=context.seed,
+            progress=context.progress,
+            threads=context.threads,
         )
 
         def estimate(consumer: Consumer, alive: Mask) -> tuple[Floats | None, Floats]:
@@ -201,26 +236,37 @@ def _details(found: Groups, table: cost.CostTable, problem: Problem) -> dict[str
 
 
 def _unchanged(before: Mapping[str, Json]) -> dict[str, Json]:
-    return {"macs_after": before["macs_before"], "params_after": before["params_before"], "kept": {}, "copied_from": {}, "groups": []}
+    return {
+        "macs_after": before["macs_before"],
+        "params_after": before["params_before"],
+        "kept": {},
+        "copied_from": {},
+        "groups": [],
+    }
 
 
-def _after(found: Groups, cut: Shrunk, dead: Mask, problem: Problem, patches: Sequence[Patch]) -> dict[str, Json]:
+def _after(
+    found: Groups, cut: Shrunk, dead: Mask, problem: Problem, patches: Sequence[Patch]
+) -> dict[str, Json]:
     after = cost.of(cut.model)
     # A balanced grouped convolution keeps other slots in each group: its axis 1 is a list per group.
     kept: dict[str, Json] = {
-        name: {str(axis): positions.tolist() for axis, positions in axes.items()} for name, axes in cut.kept.items()
+        name: {str(axis): positions.tolist() for axis, positions in axes.items()}
+        for name, axes in cut.kept.items()
     }
     rows: list[Json] = []
     for group, score in zip(found, problem.scores, strict=True):
         gone = dead[group.unit_ids]
-        rows.append({
-            "name": group.name,
-            "units": group.units,
-            "kept": int((~gone).sum()),
-            "macs_per_unit": group.macs_per_unit,
-            "lowest_kept_score": float(score[~gone].min()),
-            "highest_removed_score": float(score[gone].max()) if gone.any() else None,
-        })
+        rows.append(
+            {
+                "name": group.name,
+                "units": group.units,
+                "kept": int((~gone).sum()),
+                "macs_per_unit": group.macs_per_unit,
+                "lowest_kept_score": float(score[~gone].min()),
+                "highest_removed_score": float(score[gone].max()) if gone.any() else None,
+            }
+        )
     return {
         "macs_after": after.per_sample("macs"),
         "params_after": after.total("params"),

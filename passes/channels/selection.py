@@ -43,7 +43,9 @@ class Choice:
         orders = [np.argsort(score, kind="stable") for score in scores]
         unit_counts = np.array([g.units for g in groups.groups], dtype=np.int64)
         self._start = np.concatenate([[0], np.cumsum(unit_counts)]).astype(np.int64)
-        self._units = np.concatenate([g.unit_ids[o] for g, o in zip(groups.groups, orders, strict=True)] or [np.zeros(0, np.int64)])
+        self._units = np.concatenate(
+            [g.unit_ids[o] for g, o in zip(groups.groups, orders, strict=True)] or [np.zeros(0, np.int64)]
+        )
         self._family = np.repeat(np.arange(len(sizes)), unit_counts)
         relative = [s[o] / (float(s.mean()) or 1.0) for s, o in zip(scores, orders, strict=True)]
         running = np.concatenate([[0.0], np.cumsum(np.concatenate(relative or [np.zeros(0)]))])
@@ -59,7 +61,11 @@ class Choice:
         """Let every group keep the share `kept` of its units, rounded up to its granularity."""
         units = np.array([g.units for g in self.groups.groups])
         # The slack keeps rounding noise from deciding: 0.5 of 4 units is 2, not 3.
-        fits = self._begin + self._size <= units[self._group] * (1 - kept) + 1e-9 if len(self._size) else np.zeros(0, bool)
+        fits = (
+            self._begin + self._size <= units[self._group] * (1 - kept) + 1e-9
+            if len(self._size)
+            else np.zeros(0, bool)
+        )
         self._take(np.flatnonzero(fits))
         return self
 
@@ -90,7 +96,9 @@ class Choice:
         """Return the mean of a per-unit number over the units of each group that are alive."""
         alive = ~self.dead[self._units]
         count = np.bincount(self._family, weights=alive, minlength=len(self.groups.groups))
-        total = np.bincount(self._family, weights=values[self._units] * alive, minlength=len(self.groups.groups))
+        total = np.bincount(
+            self._family, weights=values[self._units] * alive, minlength=len(self.groups.groups)
+        )
         return np.asarray(total / np.maximum(count, 1))
 
     def _take(self, which: npt.NDArray[np.int64]) -> None:
@@ -120,7 +128,9 @@ def chunks(group: ChannelGroup, limits: Limits) -> list[int]:
     return sizes
 
 
-def bisect_share(build: Callable[[float], Choice], is_met: Callable[[Choice], bool], rounds: int = 12) -> Choice:
+def bisect_share(
+    build: Callable[[float], Choice], is_met: Callable[[Choice], bool], rounds: int = 12
+) -> Choice:
     """Return the choice with the largest uniform share kept that meets a budget (the smallest share if none does)."""
     low, high = 0.0, 1.0
     best = build(0.0)

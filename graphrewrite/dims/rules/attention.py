@@ -57,7 +57,11 @@ def attention(s: Step) -> None:
         s.out([q[0], q_head, q[2], v_dim])
         return
     rigid_out = q_head.is_rigid and v_dim.is_rigid
-    last = rigid(q_head.sizes[0] * v_dim.sizes[0]) if rigid_out else of_rows(outer([s.rows(q_head), s.rows(v_dim)]))
+    last = (
+        rigid(q_head.sizes[0] * v_dim.sizes[0])
+        if rigid_out
+        else of_rows(outer([s.rows(q_head), s.rows(v_dim)]))
+    )
     s.out([q[0], q[1], last])
 
 

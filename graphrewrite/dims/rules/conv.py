@@ -45,10 +45,8 @@ def conv(s: Step) -> None:
         grouped(s, 1, x[1], w, groups, work, x[0])
     if s.node.op == "Conv" and s.has(2):
         s.tie(w[0], s.axes(2)[0])
-    if s.node.op == "ConvInteger":
-        s.ignore(2)
-        if s.has(3) and s.sizes(3) and s.sizes(3)[0] != (1, 1):
-            s.tie(w[0], s.axes(3)[0])
+    if s.node.op == "ConvInteger" and s.has(3) and s.sizes(3) and s.sizes(3)[0] != (1, 1):
+        s.tie(w[0], s.axes(3)[0])
     s.out([x[0], w[0], *space(s)])
 
 
@@ -109,13 +107,28 @@ def conv_transpose(s: Step) -> None:
     s.out([x[0], out, *space(s)])
 
 
+@rule("DeformConv")
+def deform_conv(s: Step) -> None:
+    """A convolution whose sampling places come from another input, the same places for all channels."""
+    if s.integer("group", 1) != 1 or s.integer("offset_group", 1) != 1:
+        s.refuse("a deformable convolution in groups is not followed")
+        return
+    x, w = feature_map(s), kernel(s, 1)
+    s.contracts(1, 1)
+    s.tie(x[1], w[1])
+    s.mix("zero", 0, {1: x[1]})
+    s.macs(float(size(s.out_sizes()[2:]) * size(s.sizes(1)[2:])), [x[0], w[0], w[1]])
+    if s.has(3):
+        s.tie(w[0], s.axes(3)[0])
+    s.out([x[0], w[0], *space(s)])
+
+
 @rule("QLinearConv")
 def qlinear_conv(s: Step) -> None:
     """A quantized convolution: weight scale and zero point may follow the output channels."""
     x, w = feature_map(s), kernel(s, 3)
     groups = s.integer("group", 1)
     work = float(size(s.out_sizes()[2:]) * size(s.sizes(3)[2:]))
-    s.ignore(1, 2, 6, 7)
     s.contracts(3, 1)
     if groups == 1:
         s.tie(x[1], w[1])
@@ -146,7 +159,6 @@ def pool(s: Step) -> None:
 def resize(s: Step) -> None:
     """Axes of unchanged length pass; a target given as sizes is restated."""
     x = s.forced(s.axes(0))
-    s.ignore(1, 2, 3)
     result = []
     for axis, pair in zip(x, s.out_sizes(), strict=True):
         if axis.sizes == pair:
@@ -198,4 +210,3 @@ def space_to_depth(s: Step) -> None:
     block = s.integer("blocksize", 1)
     tiled = x[1] if x[1].is_rigid else of_rows(outer([s.rows(rigid(block * block)), s.rows(x[1])]))
     s.out([x[0], rigid(s.out_sizes()[1]) if x[1].is_rigid else tiled, *space(s)])
-

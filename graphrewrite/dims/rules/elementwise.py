@@ -3,15 +3,80 @@
 from graphrewrite.dims.axes import ONE, Axis
 from graphrewrite.dims.sweep import Step, rule
 
-UNARY = (
-    "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid "
-    "HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh "
-    "Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu BitCast"
-).split()
-BROADCAST = (
-    "Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod "
-    "Mul Or PRelu Pow Sub Sum Where Xor"
-).split()
+UNARY = [
+    "Abs",
+    "Acos",
+    "Acosh",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "BitwiseNot",
+    "Cast",
+    "Ceil",
+    "Celu",
+    "Clip",
+    "Cos",
+    "Cosh",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Floor",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "IsInf",
+    "IsNaN",
+    "LeakyRelu",
+    "Log",
+    "Mish",
+    "Neg",
+    "Not",
+    "Reciprocal",
+    "Relu",
+    "Round",
+    "Selu",
+    "Shrink",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Sinh",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Swish",
+    "Tan",
+    "Tanh",
+    "ThresholdedRelu",
+    "BitCast",
+]
+BROADCAST = [
+    "Add",
+    "And",
+    "BitShift",
+    "BitwiseAnd",
+    "BitwiseOr",
+    "BitwiseXor",
+    "Div",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Max",
+    "Mean",
+    "Min",
+    "Mod",
+    "Mul",
+    "Or",
+    "PRelu",
+    "Pow",
+    "Sub",
+    "Sum",
+    "Where",
+    "Xor",
+]
 
 
 @rule(*UNARY)
@@ -41,7 +106,6 @@ def cast_like(s: Step) -> None:
 def dropout(s: Step) -> None:
     """The mask has the axes of the data."""
     axes = s.axes(0)
-    s.ignore(1, 2)
     s.out(axes)
     if len(s.node.outputs) > 1:
         s.out(axes, 1)
@@ -59,7 +123,9 @@ def broadcast_axes(s: Step, operands: list[list[Axis]]) -> list[Axis]:
     rank = max(len(axes) for axes in operands)
     result = []
     for position in range(-rank, 0):
-        present = [axes[position] for axes in operands if len(axes) >= -position and axes[position].sizes != (1, 1)]
+        present = [
+            axes[position] for axes in operands if len(axes) >= -position and axes[position].sizes != (1, 1)
+        ]
         if not present:
             result.append(ONE)
             continue

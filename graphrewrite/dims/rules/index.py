@@ -10,7 +10,6 @@ from graphrewrite.dims.sweep import Step, is_constant, rule
 def slice_(s: Step) -> None:
     """A window, any step; where an axis is cut the bounds follow."""
     x = s.forced(s.axes(0))
-    s.ignore(1, 2, 3, 4)
     old = s.opset < 10
     starts = s.integers("starts") if old else s.numbers(1)
     ends = s.integers("ends") if old else s.numbers(2)
@@ -64,7 +63,6 @@ def gather(s: Step) -> None:
         s.pin(table, "positions are looked up by values of the input")
         middle = _indices(s)
     else:
-        s.ignore(1)
         picked = np.asarray(index, dtype=np.int64) % table.sizes[0]
         if len(shape) == 1:
             middle = [s.window(of_rows(s.rows(table)[picked]))] if len(picked) else [rigid(0)]
@@ -78,7 +76,6 @@ def gather(s: Step) -> None:
 def _indices(s: Step) -> list[Axis]:
     """Return the axes of an index operand; its values are positions of a whole axis, so it may itself be cut."""
     if is_constant(s.node.inputs[1]):
-        s.ignore(1)
         return [rigid(pair, "an index") for pair in s.sizes(1)]
     return s.forced(s.axes(1))
 
@@ -104,7 +101,6 @@ def gather_nd(s: Step) -> None:
     """Trailing axes pass; indexed and batch axes stay whole."""
     x = s.forced(s.axes(0))
     index = s.forced(s.axes(1)) if not is_constant(s.node.inputs[1]) else [rigid(p) for p in s.sizes(1)]
-    s.ignore(1)
     depth = s.integer("batch_dims", 0) + s.sizes(1)[-1][0]
     for axis in x[:depth]:
         s.pin(axis, "positions are looked up by number")
@@ -125,7 +121,6 @@ def scatter_nd(s: Step) -> None:
     for i in range(1, tail + 1):
         s.tie(x[-i], updates[-i])
     if depth == 1 and index is not None and len(s.sizes(1)) == 2 and not x[0].is_rigid:
-        s.ignore(1)
         rows = np.asarray(index, dtype=np.int64) % x[0].sizes[0]
         s.tie(updates[0], s.window(of_rows(s.rows(x[0])[rows])))
         s.restate([x[0]], lambda cut: cut.set_indices(s.index, 1, x[0], rows, column=True))
@@ -133,7 +128,6 @@ def scatter_nd(s: Step) -> None:
         if not is_constant(s.node.inputs[1]):
             for axis in s.axes(1):
                 s.pin(axis, "an index")
-        s.ignore(1)
         for axis in (*x[:depth], *updates[: len(updates) - tail]):
             s.pin(axis, "positions are written by number")
     s.out(x)
@@ -164,10 +158,6 @@ def quantize_linear(s: Step) -> None:
 
 def _scales(s: Step, x: list[Axis]) -> None:
     if s.integer("block_size", 0):
-        for slot in (1, 2):
-            if s.has(slot):
-                s.ignore(slot)
-        s.pin(x[s.integer("axis", 1) % len(x)], "scales are shared by blocks of it")
         for axis in x:
             s.pin(axis, "block-wise scales")
         return

@@ -94,7 +94,11 @@ def einsum(s: Step) -> None:
                 letters[letter] = axis
     for slot, term in enumerate(terms):
         # Masking the first operand that carries a summed letter is enough: the product is zero there.
-        summed = {i: letters[c] for i, c in enumerate(term) if c not in right and not any(c in t for t in terms[:slot])}
+        summed = {
+            i: letters[c]
+            for i, c in enumerate(term)
+            if c not in right and not any(c in t for t in terms[:slot])
+        }
         for i in (i for i, c in enumerate(term) if c not in right):
             s.contracts(slot, i)
         if summed:

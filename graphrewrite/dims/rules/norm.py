@@ -12,7 +12,9 @@ def batch_norm(s: Step) -> None:
     for slot in range(1, 5):
         s.tie(channel, s.axes(slot)[0])
     s.out(x)
-    trains = s.integer("training_mode", 0) == 1 or (s.opset < 14 and len([t for t in s.node.outputs if t.name]) > 1)
+    trains = s.integer("training_mode", 0) == 1 or (
+        s.opset < 14 and len([t for t in s.node.outputs if t.name]) > 1
+    )
     if trains:
         # Below opset 14 extra outputs mean batch statistics in onnxruntime: exporters write weight standardisation so.
         if any(len(tensor.outputs) for tensor in s.node.outputs[1:]):
@@ -38,7 +40,9 @@ def layer_norm(s: Step) -> None:
     normalise(s, x, s.integer("axis", -1) % len(x), (1, 2))
     s.out(x)
     for output in range(1, len(s.node.outputs)):
-        s.out([*x[: s.integer("axis", -1) % len(x)], *s.ones(len(x) - s.integer("axis", -1) % len(x))], output)
+        s.out(
+            [*x[: s.integer("axis", -1) % len(x)], *s.ones(len(x) - s.integer("axis", -1) % len(x))], output
+        )
 
 
 @rule("SimplifiedLayerNormalization")

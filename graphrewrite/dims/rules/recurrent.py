@@ -13,7 +13,6 @@ def recurrent(s: Step) -> None:
     x = s.forced(s.axes(0))
     w, r = s.forced(s.axes(1)), s.forced(s.axes(2))
     hidden = r[2]
-    s.ignore(4)
     s.tie(x[2], w[2])
     s.contracts(1, 2)
     s.contracts(2, 2)
@@ -23,6 +22,9 @@ def recurrent(s: Step) -> None:
         gate, units = s.digits(block, [gates, hidden.sizes[0]])
         s.pin(gate, "a gate")
         s.tie(units, hidden)
+    for slot in (3, 7):
+        if s.has(slot):
+            s.pin(s.axes(slot)[0], "directions stay")
     if s.has(3):
         gate, units = s.digits(s.forced(s.axes(3))[1], [2 * gates, hidden.sizes[0]])
         s.pin(gate, "a gate")
@@ -46,4 +48,3 @@ def recurrent(s: Step) -> None:
     for output in range(len(s.node.outputs)):
         if s.node.outputs[output].name:
             s.out([*(rigid(pair, "time and batch") for pair in sizes(output)[:-1]), hidden], output)
-

@@ -24,7 +24,6 @@ def reduction(s: Step) -> None:
     axes = s.integers("axes")
     if axes is None and s.has(1):
         axes = s.numbers(1)
-        s.ignore(1)
         if axes is None:
             s.refuse("the reduced axes depend on the input")
             return
@@ -49,7 +48,6 @@ def arg(s: Step) -> None:
 def top_k(s: Step) -> None:
     """The values are positions of the axis: it stays whole."""
     x = s.forced(s.axes(0))
-    s.ignore(1)
     axis = s.integer("axis", -1) % len(x)
     s.pin(x[axis], "the result names positions of this axis")
     for output in range(len(s.node.outputs)):
@@ -61,7 +59,6 @@ def cumulative(s: Step) -> None:
     """Order along the axis matters."""
     x = s.forced(s.axes(0))
     axis = s.numbers(1)
-    s.ignore(1)
     if axis is None:
         s.refuse("the axis depends on the input")
         return
@@ -73,8 +70,6 @@ def cumulative(s: Step) -> None:
 def trilu(s: Step) -> None:
     """The last two axes are compared by position."""
     x = s.forced(s.axes(0))
-    s.ignore(1)
     for axis in x[-2:]:
         s.pin(axis, "positions are compared with each other")
     s.out(x)
-

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 def reshape(s: Step) -> None:
     """Row-major regrouping; the target is restated where a cut axis is written into it."""
     x = s.axes(0)
-    s.ignore(1)
     out = s.reshaped(x, s.out_sizes())
     s.out(out)
     shuffle = _shuffle(s, out)
@@ -33,7 +32,11 @@ def _shuffle(s: Step, out: list[Axis]) -> tuple[str, int, Ints] | None:
     Returns (tensor that is permuted, axis, where each position comes from) when everything between that tensor and here
     only moves data and is read by nobody else: a cut can then be one Gather, and no tie is needed.
     """
-    shuffled = [(i, axis.factors[0]) for i, axis in enumerate(out) if len(axis.factors) == 1 and _is_shuffled(axis.factors[0])]
+    shuffled = [
+        (i, axis.factors[0])
+        for i, axis in enumerate(out)
+        if len(axis.factors) == 1 and _is_shuffled(axis.factors[0])
+    ]
     if len(shuffled) != 1:
         return None
     number, rows = shuffled[0]
@@ -42,10 +45,17 @@ def _shuffle(s: Step, out: list[Axis]) -> tuple[str, int, Ints] | None:
     passed: list[int] = []
     tensor = s.node.inputs[0]
     for _ in range(8):
-        if len(tensor.outputs) != 1 or len(tensor.inputs) != 1 or any(tensor is t for t in s.analysis.model.graph.outputs):
+        if (
+            len(tensor.outputs) != 1
+            or len(tensor.inputs) != 1
+            or any(tensor is t for t in s.analysis.model.graph.outputs)
+        ):
             return None
         node = tensor.inputs[0]
-        if node.op not in ("Reshape", "Transpose", "Identity", "Squeeze", "Unsqueeze") or id(node) not in nodes:
+        if (
+            node.op not in ("Reshape", "Transpose", "Identity", "Squeeze", "Unsqueeze")
+            or id(node) not in nodes
+        ):
             return None
         passed.append(nodes[id(node)])
         tensor = node.inputs[0]
@@ -53,7 +63,8 @@ def _shuffle(s: Step, out: list[Axis]) -> tuple[str, int, Ints] | None:
         if axes is None:
             return None
         if len(axes) == len(out) and all(
-            (i == number and len(a.factors) == 1 and _is_block(a.factors[0], rows)) or (i != number and same(a, b))
+            (i == number and len(a.factors) == 1 and _is_block(a.factors[0], rows))
+            or (i != number and same(a, b))
             for i, (a, b) in enumerate(zip(axes, out, strict=True))
         ):
             s.analysis.bypassed.update(passed)
@@ -89,7 +100,6 @@ def squeeze(s: Step) -> None:
     """Axes of length one go."""
     x = s.axes(0)
     axes = s.integers("axes") or (s.numbers(1) if s.has(1) else None)
-    s.ignore(1)
     gone = {a % len(x) for a in axes} if axes else {i for i, axis in enumerate(x) if axis.sizes == (1, 1)}
     for i in gone:
         s.pin(x[i], "an axis of length one")
@@ -101,7 +111,6 @@ def unsqueeze(s: Step) -> None:
     """Axes of length one come in."""
     x = s.axes(0)
     axes = s.integers("axes") or s.numbers(1) or []
-    s.ignore(1)
     rank = len(s.out_sizes())
     new = {a % rank for a in axes}
     rest = iter(x)
@@ -154,7 +163,6 @@ def stack(blocks: list[Ints]) -> Ints:
 def split(s: Step) -> None:
     """Windows of one axis; none of them may become empty."""
     x = s.forced(s.axes(0))
-    s.ignore(1)
     axis = s.integer("axis", 0) % len(x)
     sizes = [s.out_sizes(output)[axis] for output in range(len(s.node.outputs))]
     if x[axis].is_rigid:
@@ -172,7 +180,6 @@ def split(s: Step) -> None:
 def split_to_sequence(s: Step) -> None:
     """Windows of one axis, as a list; the sizes are written out when the axis is cut."""
     x = s.forced(s.axes(0))
-    s.ignore(1)
     axis = s.integer("axis", 0) % len(x)
     length = x[axis].sizes[0]
     given = s.numbers(1) if s.has(1) else [1]
@@ -187,8 +194,13 @@ def split_to_sequence(s: Step) -> None:
     else:
         rows = s.rows(x[axis])
         windows = [s.window(of_rows(rows[a:b])) for a, b in zip(edges[:-1], edges[1:], strict=True)]
-        s.restate([x[axis]], lambda cut: cut.set_numbers(s.index, 1, None, [cut.count(window) for window in windows]))
-    s.analysis.sequences[s.node.outputs[0].name] = [[w if i == axis else a for i, a in enumerate(x)] for w in windows]
+        s.restate(
+            [x[axis]],
+            lambda cut: cut.set_numbers(s.index, 1, None, [cut.count(window) for window in windows]),
+        )
+    s.analysis.sequences[s.node.outputs[0].name] = [
+        [w if i == axis else a for i, a in enumerate(x)] for w in windows
+    ]
 
 
 @rule("SequenceAt")
@@ -206,7 +218,9 @@ def sequence_at(s: Step) -> None:
 @rule("SequenceConstruct")
 def sequence_construct(s: Step) -> None:
     """A list of tensors, each with its own axes."""
-    s.analysis.sequences[s.node.outputs[0].name] = [s.forced(s.axes(slot)) for slot in range(len(s.node.inputs))]
+    s.analysis.sequences[s.node.outputs[0].name] = [
+        s.forced(s.axes(slot)) for slot in range(len(s.node.inputs))
+    ]
 
 
 @rule("ConcatFromSequence")
@@ -224,14 +238,16 @@ def concat_from_sequence(s: Step) -> None:
 def expand(s: Step) -> None:
     """Axes of length one grow into new ones."""
     x = s.axes(0)
-    s.ignore(1)
     _grow(s, x, 1)
 
 
 def _grow(s: Step, x: list[Axis], slot: int) -> None:
     sizes = s.out_sizes()
     old = [ONE] * (len(sizes) - len(x)) + list(x)
-    out = [axis if axis.sizes == pair or axis.sizes != (1, 1) else s.fresh(pair) for axis, pair in zip(old, sizes, strict=True)]
+    out = [
+        axis if axis.sizes == pair or axis.sizes != (1, 1) else s.fresh(pair)
+        for axis, pair in zip(old, sizes, strict=True)
+    ]
     s.restate(out, lambda cut: cut.set_sizes(s.index, slot, out))
     s.out(out)
 
@@ -239,7 +255,6 @@ def _grow(s: Step, x: list[Axis], slot: int) -> None:
 @rule("ConstantOfShape")
 def constant_of_shape(s: Step) -> None:
     """Every static axis is new."""
-    s.ignore(0)
     out = [s.fresh(pair) for pair in s.out_sizes()]
     s.restate(out, lambda cut: cut.set_sizes(s.index, 0, out))
     s.out(out)
@@ -256,7 +271,6 @@ def made_like(s: Step) -> None:
 def tile(s: Step) -> None:
     """A repeated axis repeats its labels; an axis of length one grows into a new one."""
     x = s.forced(s.axes(0))
-    s.ignore(1)
     out, grown = [], []
     for axis, pair in zip(x, s.out_sizes(), strict=True):
         if axis.sizes == pair:
@@ -269,7 +283,10 @@ def tile(s: Step) -> None:
             out.append(rigid(pair, "tiled"))
         else:
             out.append(of_rows(np.tile(s.rows(axis), (pair[0] // axis.sizes[0], 1))))
-    s.restate([axis for _, axis in grown], lambda cut: cut.set_elements(s.index, 1, {i: cut.count(a) for i, a in grown}))
+    s.restate(
+        [axis for _, axis in grown],
+        lambda cut: cut.set_elements(s.index, 1, {i: cut.count(a) for i, a in grown}),
+    )
     s.out(out)
 
 
@@ -277,7 +294,6 @@ def tile(s: Step) -> None:
 def pad(s: Step) -> None:
     """Constant padding makes new positions at both ends."""
     x = s.forced(s.axes(0))
-    s.ignore(1, 2, 3)
     attribute = s.integers("pads") or s.integers("paddings")
     pads = attribute or s.numbers(1)
     axes = s.numbers(3) if s.has(3) else list(range(len(x)))
@@ -298,7 +314,9 @@ def pad(s: Step) -> None:
             continue
         ends = [s.fresh((n, n)) if n != 1 else of_rows(s.labels.fresh(1)) for n in (low, high)]
         blocks = [s.rows(end) for end in ends]
-        out[raw % len(x)] = of_rows(stack([block for block in (blocks[0], s.rows(axis), blocks[1]) if len(block)]))
+        out[raw % len(x)] = of_rows(
+            stack([block for block in (blocks[0], s.rows(axis), blocks[1]) if len(block)])
+        )
         cuts[position] = (ends[0], ends[1])
     if cuts:
         numbers = list(pads)

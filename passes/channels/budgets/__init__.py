@@ -46,7 +46,10 @@ class Problem:
         order = np.zeros(len(choice.dead))
         for group, score in zip(self.groups, self.scores, strict=True):
             order[group.unit_ids] = score
-        floors = {g.name: g.units - sum(chunks(g, self.limits)) if g.name not in self.limits.untouched else g.units for g in self.groups}
+        floors = {
+            g.name: g.units - sum(chunks(g, self.limits)) if g.name not in self.limits.untouched else g.units
+            for g in self.groups
+        }
         return self.groups.balanced(choice.dead, order, lambda group: floors[group.name])
 
     def least_possible(self) -> Mask:
@@ -62,7 +65,9 @@ class Problem:
         structure = self.groups.structure
         whole = structure.total(terms, self.groups.none_dead()) + fixed
         if whole <= 0:
-            raise BudgetError(f"the model has no {what} that can be counted, so a budget on them means nothing; use a ratio")
+            raise BudgetError(
+                f"the model has no {what} that can be counted, so a budget on them means nothing; use a ratio"
+            )
 
         def excess(dead: Mask) -> float:
             return structure.total(terms, dead) + fixed - fraction * whole * (1 + 1e-9)
@@ -75,9 +80,16 @@ class Problem:
                 "pinned with: inspect --groups"
             )
         if self.scope == "uniform":
-            return self.fair(bisect_share(lambda share: self.choice().share(share), lambda choice: excess(self.fair(choice)) <= 0))
+            return self.fair(
+                bisect_share(
+                    lambda share: self.choice().share(share), lambda choice: excess(self.fair(choice)) <= 0
+                )
+            )
+
         def chosen(aim: float) -> Mask:
-            return self.fair(self.choice().greedy(terms, lambda dead: excess(dead) + (fraction - aim) * whole))
+            return self.fair(
+                self.choice().greedy(terms, lambda dead: excess(dead) + (fraction - aim) * whole)
+            )
 
         best = chosen(fraction)
         if excess(best) <= 0:
@@ -109,7 +121,9 @@ budgets: Registry[Budget] = Registry("budget", package=__name__, of=Budget)
 def check_fraction(name: str, value: float) -> None:
     """Raise InvalidConfig unless a fraction lies in (0, 1]."""
     if not isinstance(value, (int, float)) or not 0 < value <= 1:
-        raise InvalidConfig(f"{name} is {value!r}; expected the fraction of the original to keep, above 0 and at most 1, such as 0.5")
+        raise InvalidConfig(
+            f"{name} is {value!r}; expected the fraction of the original to keep, above 0 and at most 1, such as 0.5"
+        )
 
 
 @budgets.register("macs_below")
@@ -139,7 +153,9 @@ class ParamsBelow:
 
     def choose(self, problem: Problem) -> Mask:
         """Return the mask of removed units."""
-        return problem.below(problem.groups.structure.params, problem.fixed_params, self.fraction, "parameters")
+        return problem.below(
+            problem.groups.structure.params, problem.fixed_params, self.fraction, "parameters"
+        )
 
 
 @budgets.register("ratio")
@@ -182,7 +198,9 @@ class LatencyBelow:
                 f"{reached:.3g}; ask for {_up(reached)} or more, or see which groups are pinned with: inspect --groups"
             )
         structure = problem.groups.structure
-        floor = structure.total(structure.macs, least) / max(structure.total(structure.macs, problem.groups.none_dead()), 1.0)
+        floor = structure.total(structure.macs, least) / max(
+            structure.total(structure.macs, problem.groups.none_dead()), 1.0
+        )
         low, high, best = floor, 1.0, least
         for _ in range(self.steps):
             middle = (low + high) / 2

@@ -10,7 +10,15 @@ from graphrewrite.passes.channels.criteria.l1 import L1
 from graphrewrite.passes.channels.evidence import Scores
 
 # Operators whose second input is a gain per channel.
-_NORMS = frozenset({"BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization"})
+_NORMS = frozenset(
+    {
+        "BatchNormalization",
+        "InstanceNormalization",
+        "GroupNormalization",
+        "LayerNormalization",
+        "RMSNormalization",
+    }
+)
 
 
 @criteria.register("bn_scale")

@@ -27,7 +27,9 @@ class LeastSquares:
 
     def __post_init__(self) -> None:
         if not self.ridge > 0:
-            raise InvalidConfig(f"LeastSquares.ridge is {self.ridge}; expected a positive number such as 1e-3")
+            raise InvalidConfig(
+                f"LeastSquares.ridge is {self.ridge}; expected a positive number such as 1e-3"
+            )
 
     def statistic(self, axis: int) -> Callable[[], Accumulator]:
         """Ask for the sums of products of channels."""
