@@ -2,7 +2,7 @@
 
 import numpy as np
 import onnx
-from onnx import TypeProto, numpy_helper, shape_inference
+from onnx import TypeProto, checker, numpy_helper, shape_inference
 
 from graphrewrite.ir.codec import write_attribute
 from graphrewrite.ir.shape_rules.call import Call, Unknown, bound_attributes
@@ -39,7 +39,7 @@ def ask_onnx(call: Call) -> None:
     imports = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in call.sweep.opsets.items()]
     try:
         found = shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=imports)
-    except (shape_inference.InferenceError, RuntimeError, ValueError):
+    except (shape_inference.InferenceError, checker.ValidationError, RuntimeError, ValueError, TypeError):
         raise Unknown from None
     for index, name in enumerate(call.outputs):
         if name in found:

@@ -26,6 +26,9 @@ from graphrewrite.ir.shape_rules.fallback import ask_onnx
 from graphrewrite.ir.symbols import Dim, Sym, Symbols
 from graphrewrite.ir.values import Array
 
+# Two values of at most this many elements broadcast to one that may still be followed.
+_PLAINLY_SHORT = 64
+
 # What a rule may raise over a graph that is wrong or that it does not understand.
 _TROUBLE = (ValueError, TypeError, IndexError, KeyError, ZeroDivisionError, AttributeError, OverflowError)
 
@@ -170,7 +173,7 @@ class Sweep:
             if not (self._flowing(call) and self._evaluate(call, key)):
                 if entry is not None:
                     self._guarded(call, entry.rule)
-                if not known or call.outputs[0] not in self.shapes:
+                if call.outputs and (not known or call.outputs[0] not in self.shapes):
                     self._guarded(call, ask_onnx)
         for tensor in node.outputs:
             self.settle(tensor)
@@ -232,9 +235,13 @@ class Sweep:
 
     def _evaluate(self, call: Call, key: str) -> bool:
         rule = VALUE_RULES.get(key)
-        if rule is None and key not in COMPUTED:
+        if not call.outputs or (rule is None and key not in COMPUTED):
             return False
         arrays = [self.value(name) if name else None for name in call.names]
+        # Values broadcast against each other can be long though each of them is short.
+        long = sum(array is not None and array.size > _PLAINLY_SHORT for array in arrays)
+        if long > 1 and not self._is_short(call, key):
+            return False
         try:
             results = None
             symbolic = any(array is not None and array.dtype == object for array in arrays)
@@ -245,7 +252,7 @@ class Sweep:
                     if not symbolic:
                         raise
             if results is None:
-                results = in_worlds(call, arrays)
+                results = in_worlds(call, arrays) if self._is_short(call, key) else None
             if results is None:
                 return False
         except Unknown:
@@ -260,6 +267,21 @@ class Sweep:
                 dtype = None if result.dtype == object else result.dtype
                 call.put_value(index, result, dtype)
         return bool(listed)
+
+    def _is_short(self, call: Call, key: str) -> bool:
+        """Tell whether a node's first output has a static shape of at most `VALUE_LIMIT` elements."""
+        if call.node.op in ("NonZero", "Unique", "Compress"):
+            return True  # no longer than the input
+        entry = RULES.get(key)
+        if entry is not None:
+            self._guarded(call, entry.rule)
+        shape = self.shapes.get(call.outputs[0])
+        count = 1
+        for size in shape if shape is not None else (VALUE_LIMIT + 1,):
+            if isinstance(size, Sym):
+                return False
+            count *= size
+        return count <= VALUE_LIMIT
 
     def _call_function(self, call: Call) -> None:
         """Sweep the body of a model-local function with the shapes of this call."""

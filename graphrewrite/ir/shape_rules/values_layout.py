@@ -129,6 +129,8 @@ def gather(call: Call, arrays: list[Array | None]) -> Array | None:
     data, indices = arrays[0], arrays[1]
     if data is None or indices is None or indices.dtype == object:
         return None
+    if indices.size * (data.size // max(data.shape[call.integer("axis", 0)], 1)) > VALUE_LIMIT:
+        raise Unknown
     return _boxed(np.take(data, indices.astype(np.int64), axis=call.integer("axis", 0)))
 
 

@@ -38,8 +38,9 @@ def cases(form: Form, pattern: str = "") -> Iterator[Case]:
     for case in found:
         if not re.search(pattern, case.name) or not case.data_sets:
             continue
-        values = [np.asarray(v) if isinstance(v, np.generic) else v for v in case.data_sets[0][0]]
-        if not all(isinstance(value, np.ndarray) and value.dtype != object for value in values):
+        given: list[object] = list(case.data_sets[0][0])
+        values = [np.asarray(value) for value in given if isinstance(value, (np.ndarray, np.generic))]
+        if case.model is None or len(values) < len(given) or any(value.dtype == object for value in values):
             continue  # sequences, optionals and strings have no sizes to compare
         yield _in_form(case.name, case.model, values, form)
 
