@@ -75,7 +75,7 @@ def quality(
 
 
 def timed(
-    models: Sequence[tuple[str, Model]], feeds: Feeds, threads: int = 0, budget: float = 3.0
+    models: Sequence[tuple[str, Model]], feeds: Feeds, threads: int = 0, budget: float = 2.0
 ) -> tuple[list[Latency], str]:
     """Time models in turns for about `budget` seconds; return their latencies, and how they were measured in words."""
     found = latency(models, feeds, threads=threads, budget=budget)

@@ -35,7 +35,8 @@ def test_the_interval_stays_inside_zero_and_one() -> None:
 def test_agreement_is_worked_out_by_hand() -> None:
     found = agreement([np.array([3.0, 4.0])], [np.array([3.0, 3.0])], "y")
     assert found is not None
-    assert (found.gap, found.error) == (1.0, pytest.approx(1 / 4))
+    assert found.gap == 1.0
+    assert found.error == pytest.approx(1 / 4)
     assert found.snr == pytest.approx(10 * math.log10(25 / 1))
     assert found.cosine == pytest.approx((9 + 12) / (5 * math.sqrt(18)))
     assert found.same_top is None
