@@ -241,7 +241,7 @@ def _regroup(labels: Labels, group: Sequence[Axis], sizes: Sequence[Pair], why: 
 
 
 def cut_factors(factors: Iterable[Factor], sizes: Sequence[Pair]) -> list[list[Factor]] | None:
-    """Deal factors out to axes of these sizes, splitting a factor where a boundary falls inside it; None if impossible."""
+    """Deal factors out to axes of these sizes, splitting one where a boundary falls inside; None if impossible."""
     queue = list(factors)[::-1]
     result = []
     for size in sizes:
@@ -283,7 +283,7 @@ def _split(factor: Factor, lead: Pair) -> tuple[Factor, Factor] | None:
 
 
 def merge_digits(factors: Sequence[Factor]) -> tuple[Factor, ...]:
-    """Join neighbouring digits of one block; a complete set of them, in whatever order, is the block's (permuted) rows."""
+    """Join neighbouring digits of one block; a complete set, in whatever order, is the block's (permuted) rows."""
     merged: list[Factor] = []
     for factor in factors:
         if factor.sizes == (1, 1) and len(factors) > 1:
@@ -303,14 +303,14 @@ def merge_digits(factors: Sequence[Factor]) -> tuple[Factor, ...]:
     while index < len(merged):
         factor = merged[index]
         if isinstance(factor, Digit):
-            stop = index
-            while (
-                stop < len(merged) and isinstance(merged[stop], Digit) and merged[stop].joint is factor.joint
-            ):  # type: ignore[union-attr]
-                stop += 1
-            whole = _whole([f for f in merged[index:stop] if isinstance(f, Digit)])
-            result.extend([whole] if whole is not None else merged[index:stop])
-            index = stop
+            run: list[Digit] = []
+            for each in merged[index:]:
+                if not isinstance(each, Digit) or each.joint is not factor.joint:
+                    break
+                run.append(each)
+            whole = _whole(run)
+            result.extend([whole] if whole is not None else run)
+            index += len(run)
         else:
             result.append(factor)
             index += 1

@@ -149,4 +149,4 @@ def _solve(
             f"no choice of channels keeps all groups of the grouped operators equal ({answer.message}); "
             "ask for a budget nearer to 1, or leave those operators whole with skip"
         )
-    return np.round(answer.x[:colours]).astype(np.int64)
+    return np.asarray(np.round(answer.x[:colours]), dtype=np.int64)

@@ -10,7 +10,7 @@ from graphrewrite.dims.balance import balance_units
 from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.structure import Floats, Mask, Structure
 from graphrewrite.dims.sweep import Analysis, WeightUse, analyse
-from graphrewrite.ir import Array, Model
+from graphrewrite.ir import Model
 from graphrewrite.ir.shapes import ShapeInfo
 
 
@@ -59,16 +59,16 @@ class ChannelGroup:
 
     def reduce(
         self,
-        weights: Callable[[Member], Array],
-        measure: Callable[[Array], Floats],
+        weights: Callable[[Member], Floats],
+        measure: Callable[[Floats], Floats],
         into: Callable[[Floats, Floats], Floats] | None = None,
         roles: tuple[str, ...] = ("producer",),
     ) -> Floats:
         """Return one number per unit, [units], from the weights of the members of these roles.
 
-        `weights(member)` is [units, numbers of the unit]; `measure` turns it into [units]. Members are combined by `into`,
-        or else by the mean after each was divided by its own mean, so that layers of different scale count alike. When
-        no member has one of the roles, all do.
+        `weights(member)` is [units, numbers of the unit]; `measure` makes [units] of it. Members are combined by
+        `into`, or else by the mean after each was divided by its own mean, so that layers of different scale
+        count alike. When no member has one of the roles, all do.
         """
         chosen = [m for m in self.members if m.role in roles] or list(self.members)
         parts = [np.asarray(measure(weights(member)), dtype=np.float64) for member in chosen]
@@ -79,12 +79,12 @@ class ChannelGroup:
             for part in parts[1:]:
                 result = into(result, part)
             return result
-        return np.mean([part / (part.mean() or 1.0) for part in parts], axis=0)
+        return np.asarray(np.mean([part / (part.mean() or 1.0) for part in parts], axis=0))
 
     def explain(self) -> str:
         """Return a readable account: members, units, saving."""
         lines = [
-            f"{self.name}: {self.units} units, {self.macs_per_unit:,.0f} MACs and {self.params_per_unit:,.0f} parameters each"
+            f"{self.name}: {self.units} units of {self.macs_per_unit:,.0f} MACs, {self.params_per_unit:,.0f} parameters"
         ]
         lines.extend(
             f"  {m.tensor} axis {m.axis} ({m.role}, {m.index.shape[1]} positions a unit)"
@@ -125,7 +125,7 @@ class Groups:
     ) -> Mask:
         """Return the choice nearest to `dead` in which every group of grouped operators keeps equally many.
 
-        `order` [units] says which of interchangeable units go first (lowest); `least(group)` how many a group must keep.
+        `order` [units] says which of equal units go first (lowest); `least(group)` how many a group must keep.
         """
         return balance_units(
             self.structure,

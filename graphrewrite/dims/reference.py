@@ -12,16 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
+from graphrewrite.dims.axes import Axis
 from graphrewrite.dims.sweep import Analysis, Mix
 from graphrewrite.errors import UnsupportedOp
 from graphrewrite.ir import Array, Model, Namer
 from graphrewrite.ir.edit import add_constant, set_input
 
 Mask = npt.NDArray[np.bool_]
+DType = np.dtype[np.generic]
 
 
 def reference(analysis: Analysis, dead: Mask) -> tuple[Model, list[gs.Node]]:
-    """Build the reference for a cut; `dead` is a mask over all labels. Also returns the original's nodes in it, by index."""
+    """Build the reference for a cut (`dead` is a mask over all labels), and the original's nodes in it by index."""
     build = _Reference(analysis, dead)
     for mix in analysis.mixes:
         alive = {number: build.alive(axis) for number, axis in mix.axes.items()}
@@ -44,11 +46,12 @@ class _Reference:
         self._after: dict[int, list[gs.Node]] = {}
         self._alive: dict[int, Mask] = {}
 
-    def alive(self, axis) -> Mask:  # type: ignore[no-untyped-def]
+    def alive(self, axis: Axis) -> Mask:
         """Return which positions of an axis stay."""
         found = self._alive.get(id(axis))
         if found is None:
-            found = self._alive[id(axis)] = ~self.dead[self.analysis.rows(axis)].any(axis=1)
+            found = np.asarray(~self.dead[self.analysis.rows(axis)].any(axis=1))
+            self._alive[id(axis)] = found
         return found
 
     def restrict(self, mix: Mix, alive: dict[int, Mask]) -> None:
@@ -68,7 +71,7 @@ class _Reference:
             _WRITTEN_OUT[mix.kind](self, node, alive)
         else:
             raise UnsupportedOp(
-                f"the proof has no reference for mixing of kind {mix.kind!r} at {node.name}; this is a defect; please report it"
+                f"the proof has no reference for mixing of kind {mix.kind!r} at {node.name}; please report it"
             )
 
     # --- pieces ---------------------------------------------------------------------------------------------------
@@ -177,8 +180,8 @@ class _Reference:
     # --- statistics written out -----------------------------------------------------------------------------------
 
     def mean(
-        self, node: gs.Node, x: gs.Tensor, axes: Sequence[int], keep: gs.Tensor, ratio: float, dtype: np.dtype
-    ) -> gs.Variable:  # type: ignore[type-arg]
+        self, node: gs.Node, x: gs.Tensor, axes: Sequence[int], keep: gs.Tensor, ratio: float, dtype: DType
+    ) -> gs.Variable:
         """Return the mean over the kept positions of `axes`, axes kept."""
         masked = self.emit(node, "Where", keep, x, self.const(np.asarray(0, dtype=dtype)))
         if self.opset >= 18:
@@ -196,8 +199,8 @@ class _Reference:
         axes: Sequence[int],
         alive: dict[int, Mask],
         rank: int,
-        dtype: np.dtype,
-        epsilon: float,  # type: ignore[type-arg]
+        dtype: DType,
+        epsilon: float,
     ) -> tuple[gs.Variable, gs.Variable, gs.Variable]:
         """Return (x - mean) / sqrt(variance + epsilon), the mean, and 1 / sqrt(...), over kept positions."""
         keep, ratio = self.mask(rank, alive), _ratio(alive)
@@ -305,12 +308,8 @@ _FILL: dict[str, Callable[[np.dtype[np.generic]], float]] = {
     "one": lambda dtype: 1,
     "attention": lambda dtype: 0,
     "softmax": lambda dtype: -6e4 if dtype.itemsize < 4 else -1e30,
-    "lowest": lambda dtype: (
-        np.iinfo(dtype).min if dtype.kind in "iu" else -6e4 if dtype.itemsize < 4 else -3e38
-    ),
-    "highest": lambda dtype: (
-        np.iinfo(dtype).max if dtype.kind in "iu" else 6e4 if dtype.itemsize < 4 else 3e38
-    ),
+    "lowest": lambda dtype: _extreme(dtype, -1),
+    "highest": lambda dtype: _extreme(dtype, 1),
 }
 
 _WRITTEN_OUT: dict[str, Callable[[_Reference, gs.Node, dict[int, Mask]], None]] = {
@@ -319,6 +318,15 @@ _WRITTEN_OUT: dict[str, Callable[[_Reference, gs.Node, dict[int, Mask]], None]] 
     "group_moments": _Reference.group_moments,
     "batch_statistics": _Reference.batch_statistics,
 }
+
+
+def _extreme(dtype: DType, side: int) -> float:
+    """Return a value beyond what a tensor of this type usually holds."""
+    if dtype.kind in "iu":
+        bits = 8 * dtype.itemsize
+        low, high = (0, 2**bits - 1) if dtype.kind == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        return high if side > 0 else low
+    return side * (6e4 if dtype.itemsize < 4 else 3e38)
 
 
 def _ratio(alive: dict[int, Mask]) -> float:

@@ -9,13 +9,13 @@ import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from graphrewrite.dims.axes import Axis, Rigid
+from graphrewrite.dims.cut_weights import Kept, cut_weights
+from graphrewrite.dims.freeze import freeze
 from graphrewrite.dims.labels import Ints
-from graphrewrite.dims.sweep import Analysis, Grouped, WeightUse
+from graphrewrite.dims.sweep import Analysis
 from graphrewrite.errors import ShapeError, UnknownNameError
 from graphrewrite.ir import Array, Model, Namer, array_of, constant_value
-from graphrewrite.ir.edit import add_constant, redirect, remove_nodes, set_input
-
-Kept = dict[int, Ints]  # axis -> kept positions
+from graphrewrite.ir.edit import add_constant, remove_nodes, set_input
 
 
 @dataclass(eq=False)
@@ -60,6 +60,7 @@ class Cut:
         self.namer = Namer(self.graph)
         self._kept: dict[int, tuple[Axis, Ints | None]] = {}
         self._before: dict[int, list[gs.Node]] = {}
+        self._after: dict[int, list[gs.Node]] = {}
         self._frozen: list[tuple[gs.Node, list[Axis]]] = []
         self._dropped: list[gs.Node] = []
 
@@ -89,7 +90,9 @@ class Cut:
 
     def remaining(self, axis: Axis) -> int:
         """Return the kept length of one end of a padded axis, which may vanish."""
-        return axis.sizes[0] if axis.is_rigid else int((~self.dead[self.analysis.rows(axis)].any(axis=1)).sum())
+        return (
+            axis.sizes[0] if axis.is_rigid else int((~self.dead[self.analysis.rows(axis)].any(axis=1)).sum())
+        )
 
     def _factor_count(self, axis: Axis) -> int:
         positions = self.kept(axis)
@@ -109,7 +112,7 @@ class Cut:
         self._feed(node, slot, np.asarray(numbers, dtype=np.int64))
 
     def set_target(self, node: int, slot: int, out: Sequence[Axis]) -> None:
-        """Restate a Reshape: static axes get their new lengths, one dynamic axis becomes -1, further ones are looked up."""
+        """Restate a Reshape: static axes get their new lengths, one dynamic axis becomes -1, others are looked up."""
         if "shape" in self.nodes[node].attrs and len(self.nodes[node].inputs) < 2:
             self.nodes[node].attrs["shape"] = [self.count(axis) if axis.is_static else -1 for axis in out]
             return
@@ -132,8 +135,8 @@ class Cut:
 
     def set_elements(self, node: int, slot: int, values: Mapping[int, int]) -> None:
         """Replace some elements of a vector of integers, leaving the others as they come."""
-        old = self.analysis.info.shape(self.nodes[node].inputs[slot].name)
-        length = int(old[0]) if old else 0  # type: ignore[call-overload]
+        old = self.analysis.info.sizes(self.nodes[node].inputs[slot].name)
+        length = old[0] if old else 0
         self._write(node, slot, [values.get(i) for i in range(length)])
 
     def set_split(self, node: int, windows: Sequence[Axis]) -> None:
@@ -268,6 +271,15 @@ class Cut:
         self._before.setdefault(id(target), []).append(gs.Node(op, name, attrs, list(inputs), [out]))
         return out
 
+    def append(self, node: gs.Node, op: str, inputs: Sequence[gs.Tensor], out: gs.Tensor) -> None:
+        """Add a node just after another (and after those added there before)."""
+        name = self.namer.fresh(f"{node.name or node.op}.{op.lower()}")
+        self._after.setdefault(id(node), []).append(gs.Node(op, name, {}, list(inputs), [out]))
+
+    def file(self, stem: str, values: Array) -> gs.Constant:
+        """File a constant under a fresh name."""
+        return add_constant(self.graph, self.namer.fresh(stem), values)
+
     def _gather_before(self, node: int, axis: int, index: Ints) -> None:
         target = self.nodes[node]
         constant = add_constant(self.graph, self.namer.fresh(f"{target.name}.kept"), index.astype(np.int64))
@@ -276,15 +288,16 @@ class Cut:
     # --- finishing ------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Cut the weights, freeze the shapes, restate declared shapes, put inserted nodes in place, drop what fell out."""
-        self._cut_weights()
-        removed = [node for node, axes in self._frozen if self._freeze(node, axes)] + self._dropped
+        """Cut weights, freeze shapes, restate declared shapes, put inserted nodes in place, drop what fell out."""
+        cut_weights(self)
+        removed = [node for node, axes in self._frozen if freeze(self, node, axes)] + self._dropped
         self._redeclare()
         gone = {id(node) for node in removed}
         ordered: list[gs.Node] = []
         for node in self.graph.nodes:
             ordered.extend(self._before.get(id(node), ()))
             ordered.append(node)
+            ordered.extend(self._after.get(id(node), ()))
         self.graph.nodes = ordered
         remove_nodes(self.graph, [node for node in ordered if id(node) in gone])
         used_before = {name for name, c in self.analysis.model.graph.initializers.items() if len(c.outputs)}
@@ -295,185 +308,6 @@ class Cut:
             ):
                 del self.graph.initializers[name]
                 self.graph.inputs = [tensor for tensor in self.graph.inputs if tensor is not constant]
-
-    def _cut_weights(self) -> None:
-        by_tensor: dict[str, list[tuple[WeightUse, Kept]]] = {}
-        for use in self.analysis.weights.values():
-            kept = {i: k for i, axis in enumerate(use.axes) if (k := self.kept(axis)) is not None}
-            if use.grouped is not None and self.is_cut(use.grouped.into):
-                kept[1] = self._slots(use.grouped)
-            by_tensor.setdefault(use.name, []).append((use, kept))
-        for name, uses in by_tensor.items():
-            if not any(kept for _, kept in uses):
-                continue
-            self._cut_tensor(name, uses)
-
-    def _cut_tensor(self, name: str, uses: Sequence[tuple[WeightUse, Kept]]) -> None:
-        use, _ = uses[0]
-        node, slot = use.sites[0]
-        tensor = self._site_tensor(node, slot, name)
-        values = constant_value(tensor)
-        assert values is not None
-        askers = [n for n in _distinct(tensor.outputs) if n.op in ("Shape", "Size") and not n.domain]
-        # Who asks for the shape or the type only does not need the numbers.
-        readers = sum(
-            sum(t is tensor and not (n.op == "CastLike" and slot == 1) for slot, t in enumerate(n.inputs))
-            for n in _distinct(tensor.outputs)
-            if not any(n is asker for asker in askers)
-        )
-        sites = sum(len(u.sites) for u, _ in uses)
-        held = any(tensor is out for out in self.graph.outputs)
-        variants: dict[bytes, list[tuple[WeightUse, Kept]]] = {}
-        for u, kept in uses:
-            key = b"|".join(i.to_bytes(2, "little") + k.tobytes() for i, k in sorted(kept.items()))
-            variants.setdefault(key, []).append((u, kept))
-        whole_needed = readers > sites or held or b"" in variants
-        in_place = (
-            None
-            if whole_needed
-            else max(variants, key=lambda key: sum(len(u.sites) for u, _ in variants[key]))
-        )
-        for key, group in variants.items():
-            kept = group[0][1]
-            if not kept:
-                continue
-            array = values
-            grouped = group[0][0].grouped
-            if grouped is not None and 1 in kept:
-                array = self._take_slots(array, grouped, kept[1])
-            for axis, positions in kept.items():
-                if positions.ndim == 1:
-                    array = np.take(array, positions, axis=axis)
-            if key == in_place:
-                for asker in askers:
-                    self._answer_from(asker, values)
-                self._replace(tensor, array)
-                self.kept_weights[name] = kept
-                continue
-            copy = self.namer.fresh(f"{name}.cut")
-            constant = add_constant(self.graph, copy, array)
-            for u, _ in group:
-                for node, slot in u.sites:
-                    set_input(self.nodes[node], slot, constant)
-            self.kept_weights[copy] = kept
-            self.copied_from[copy] = name
-            self.model.origin[copy] = (name, "cut apart from the uses that keep other positions")
-
-    def _slots(self, grouped: Grouped) -> Ints:
-        """Return the kept slots of each group, [groups, kept per group]."""
-        alive = np.zeros(grouped.into.sizes[0], dtype=bool)
-        alive[self.kept(grouped.into)] = True
-        table = alive.reshape(grouped.groups, -1)
-        counts = table.sum(axis=1)
-        if (counts != counts[0]).any():
-            raise ShapeError(
-                f"a grouped convolution would keep {counts.min()} to {counts.max()} channels in its groups; "
-                "all must keep equally many; use Groups.balanced on the choice"
-            )
-        return np.nonzero(table)[1].reshape(grouped.groups, -1)
-
-    def _take_slots(self, weight: Array, grouped: Grouped, slots: Ints) -> Array:
-        """Let each output channel keep the slots of its group (axis 0 is still whole)."""
-        per_group = weight.shape[0] // grouped.groups
-        rows = np.repeat(slots, per_group, axis=0)  # [out, kept]
-        return weight[np.arange(weight.shape[0])[:, None], rows]
-
-    def _site_tensor(self, node: int, slot: int, name: str) -> gs.Tensor:
-        tensor = self.nodes[node].inputs[slot]
-        if tensor.name != name:
-            raise ShapeError(
-                f"{self.nodes[node].name}: input {slot} is {tensor.name!r}, expected the weight {name!r}; a rule restated it twice"
-            )
-        return tensor
-
-    def _replace(self, tensor: gs.Tensor, array: Array) -> None:
-        array.flags.writeable = False
-        if isinstance(tensor, gs.Constant):
-            tensor.values = array
-            self.graph.inputs = [t for t in self.graph.inputs if t is not tensor]
-            return
-        node = tensor.inputs[0]
-        node.attrs.clear()
-        node.attrs["value"] = gs.Constant("", array)
-
-    def _freeze(self, node: gs.Node, axes: Sequence[Axis]) -> bool:
-        """Make a Shape or Size node report old sizes; True when it became a constant and may go."""
-        out = node.outputs[0]
-        sizes = [axis.sizes for axis in axes]
-        if node.op == "Shape":
-            start, end = node.attrs.get("start", 0), node.attrs.get("end", len(axes))
-            axes, sizes = list(axes)[start:end], sizes[start:end]
-        if not any(self.is_cut(axis) for axis in axes):
-            return False
-        if all(axis.is_static for axis in axes):
-            old = [a for a, _ in sizes]
-            value = np.asarray(old if node.op == "Shape" else prod(old), dtype=np.int64)
-            if any(out is tensor for tensor in self.graph.outputs):
-                return self._answer(node, value)
-            redirect(self.graph, out, add_constant(self.graph, self.namer.fresh(f"{out.name}.frozen"), value))
-            return True
-        raw = gs.Variable(self.namer.fresh(f"{out.name}.new"))
-        node.outputs = [raw]
-        if node.op == "Size":
-            before = prod(f.sizes[0] for axis in axes for f in axis.factors if not isinstance(f, Rigid))
-            after = prod(
-                self.count(Axis((f,))) for axis in axes for f in axis.factors if not isinstance(f, Rigid)
-            )
-            steps = [("Mul", np.asarray(before, dtype=np.int64)), ("Div", np.asarray(after, dtype=np.int64))]
-        else:
-            scale, shift, ratio = [], [], []
-            for axis in axes:
-                cut = self.is_cut(axis)
-                scale.append(0 if cut and axis.is_static else 1)
-                shift.append(axis.sizes[0] if cut and axis.is_static else 0)
-                ratio.append(axis)
-            steps = [("Mul", np.asarray(scale, dtype=np.int64)), ("Add", np.asarray(shift, dtype=np.int64))]
-            for place, axis in enumerate(ratio):
-                if self.is_cut(axis) and not axis.is_static:
-                    steps = self._rescale(steps, axis, place, len(ratio))
-        position = next(i for i, each in enumerate(self.graph.nodes) if each is node)
-        current = raw
-        made = []
-        for op, value in steps:
-            constant = add_constant(self.graph, self.namer.fresh(f"{out.name}.{op.lower()}"), value)
-            last = (op, value) is steps[-1] or op == steps[-1][0] and value is steps[-1][1]
-            result = out if last else gs.Variable(self.namer.fresh(f"{out.name}.step"))
-            made.append(
-                gs.Node(
-                    op,
-                    self.namer.fresh(f"{node.name or node.op}.{op.lower()}"),
-                    {},
-                    [current, constant],
-                    [result],
-                )
-            )
-            current = result
-        self.graph.nodes[position + 1 : position + 1] = made
-        return False
-
-    def _rescale(
-        self, steps: list[tuple[str, Array]], axis: Axis, place: int, rank: int
-    ) -> list[tuple[str, Array]]:
-        """A dynamic axis with a cut factor (batch x heads) reports its old length: times old over new count."""
-        loose = [f for f in axis.factors if not isinstance(f, Rigid)]
-        up, down = np.ones(rank, dtype=np.int64), np.ones(rank, dtype=np.int64)
-        up[place] = prod(f.sizes[0] for f in loose)
-        down[place] = prod(self.count(Axis((f,))) for f in loose)
-        return [*steps, ("Mul", up), ("Div", down)]
-
-    def _answer(self, node: gs.Node, value: Array) -> bool:
-        node.op = "Constant"
-        node.attrs.clear()
-        node.inputs.clear()
-        node.attrs["value"] = gs.Constant("", value)
-        return False
-
-    def _answer_from(self, node: gs.Node, weight: Array) -> None:
-        """Let a Shape or Size of a weight that is about to be cut report what it was."""
-        start, end = node.attrs.get("start", 0), node.attrs.get("end", weight.ndim)
-        self._answer(
-            node, np.asarray(weight.shape[start:end] if node.op == "Shape" else weight.size, dtype=np.int64)
-        )
 
     def _redeclare(self) -> None:
         """Let declared shapes of intermediate tensors follow the cut."""
@@ -497,10 +331,6 @@ class Cut:
                         else old
                         for axis, old in zip(axes, tensor.shape, strict=True)
                     ]
-
-
-def _distinct(nodes: Sequence[gs.Node]) -> list[gs.Node]:
-    return list({id(node): node for node in nodes}.values())
 
 
 def weight_array(model: Model, name: str) -> Array:

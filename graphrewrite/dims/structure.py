@@ -178,7 +178,7 @@ class Structure:
     def shares(self, dead: Mask) -> Floats:
         """Return, for each unit, the sum over weight matrices of its share of what is alive on their axes, [units].
 
-        The reading of a layer loses about this fraction of its terms when the unit goes; a unit of a narrow layer, or of
+        A layer loses about this fraction of its terms when the unit goes; a unit of a narrow layer, or of
         one that many layers read, weighs more.
         """
         alive = self.alive_rows(dead)

@@ -4,17 +4,18 @@ A cut of a float16 model cannot be compared with its reference at 1e-5: sums in 
 widened by this one function and compared in float32, where a real difference shows.
 """
 
-import ml_dtypes
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir.edit import all_graphs
 from graphrewrite.ir.model import Model
-from graphrewrite.ir.values import array_of
+from graphrewrite.ir.values import Array, array_of, onnx_dtype_to_numpy
 
-_NARROW = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 _NARROW_NUMBERS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+_NARROW = tuple(onnx_dtype_to_numpy(number) for number in _NARROW_NUMBERS)
 # Integer attributes that name an element type.
 _TYPE_ATTRIBUTES = frozenset({"to", "dtype", "stash_type", "output_dtype", "softmax_precision"})
 
@@ -22,7 +23,11 @@ _TYPE_ATTRIBUTES = frozenset({"to", "dtype", "stash_type", "output_dtype", "soft
 def is_narrow(model: Model) -> bool:
     """Whether a model computes in float16 or bfloat16 anywhere its constants, inputs or casts show it."""
     for graph in all_graphs(model.graph):
-        if any(_narrow(tensor.dtype) for tensor in (*graph.initializers.values(), *graph.inputs) if tensor.dtype is not None):
+        if any(
+            _narrow(tensor.dtype)
+            for tensor in (*graph.initializers.values(), *graph.inputs)
+            if tensor.dtype is not None
+        ):
             return True
         for node in graph.nodes:
             if any(_narrow_attribute(name, value) for name, value in node.attrs.items()):
@@ -49,9 +54,11 @@ def widened(model: Model) -> Model:
     return copy
 
 
-def widen_feeds(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+def widen_feeds(feeds: Mapping[str, Array]) -> dict[str, Array]:
     """Return feeds in float32 where they were narrower."""
-    return {name: array.astype(np.float32) if array.dtype in _NARROW else array for name, array in feeds.items()}
+    return {
+        name: array.astype(np.float32) if array.dtype in _NARROW else array for name, array in feeds.items()
+    }
 
 
 def _narrow(dtype: object) -> bool:

@@ -113,7 +113,7 @@ def adjust(analysis: Analysis, dead: Mask, estimate: Estimate) -> Adjusted:
     chosen, skipped = consumers(analysis, dead)
     result = Adjusted(skipped=skipped)
     for consumer in chosen:
-        alive = ~dead[analysis.rows(consumer.labels)].any(axis=1)
+        alive = np.asarray(~dead[analysis.rows(consumer.labels)].any(axis=1))
         transfer, constant = estimate(consumer, alive)
         if transfer is None and not constant.any():
             continue
@@ -132,7 +132,7 @@ def adjust(analysis: Analysis, dead: Mask, estimate: Estimate) -> Adjusted:
 
 
 def with_weights(analysis: Analysis, patches: list[Patch]) -> Analysis:
-    """Return the analysis over a clone of its model whose consumer weights are the patched ones (nothing is cut yet)."""
+    """Return the analysis over a clone of its model with the patched weights (nothing is cut yet)."""
     if not any(patch.weight is not None for patch in patches):
         return analysis
     model = analysis.model.clone()

@@ -21,7 +21,7 @@ def exact_constants(
     """Return a function giving the value of each removed channel of a consumer, 0 where it is not a constant.
 
     A channel whose filters are all zero is its bias, sent through whatever follows. Only when such channels are removed
-    is the model run (on random inputs of two shapes); a channel is taken for constant when every value of it is the same.
+    is the model run (on random inputs of two shapes); a channel is constant when every value of it is the same.
     """
     if not _has_silent_units(found, dead, evidence):
         return lambda consumer, alive: np.zeros(int((~alive).sum()))

@@ -54,7 +54,7 @@ class Evidence:
     statistics: Mapping[tuple[str, str], object] = field(default_factory=dict)
     _moved: dict[tuple[str, int], Array] = field(default_factory=dict)
 
-    def producer_weights(self, member: Member) -> Array:
+    def producer_weights(self, member: Member) -> Scores:
         """Return a member's weights by unit, float64 [units, numbers of the unit]."""
         key = (member.tensor, member.axis)
         if key not in self._moved:

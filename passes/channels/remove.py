@@ -71,7 +71,7 @@ class RemoveChannels:
     claim: ClassVar[Claim] = SameAs(rtol=1e-4)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.multiple, int) or self.multiple < 1:
+        if isinstance(self.multiple, bool) or self.multiple < 1:
             raise InvalidConfig(
                 f"RemoveChannels.multiple is {self.multiple!r}; expected a whole number of at least 1"
             )
@@ -79,10 +79,7 @@ class RemoveChannels:
             raise InvalidConfig(f"RemoveChannels.scope is {self.scope!r}; expected 'global' or 'uniform'")
         if not 0 <= self.floor < 1:
             raise InvalidConfig(f"RemoveChannels.floor is {self.floor!r}; expected a share in [0, 1)")
-        if isinstance(self.skip, str):
-            raise InvalidConfig(
-                f"RemoveChannels.skip is the text {self.skip!r}; expected a tuple of patterns"
-            )
+        object.__setattr__(self, "skip", tuple(self.skip))
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Choose, compensate and cut."""
@@ -221,7 +218,7 @@ class RemoveChannels:
 def _check_scores(criterion: Criterion, group: ChannelGroup, score: npt.NDArray[np.float64]) -> None:
     if score.shape != (group.units,) or not np.isfinite(score).all():
         raise InvalidConfig(
-            f"the criterion {type(criterion).__name__} gave {score.shape} scores for the {group.units} units of {group.name}"
+            f"the criterion {type(criterion).__name__} gave {score.shape} scores for the {group.units} of {group.name}"
             f"{'' if np.isfinite(score).all() else ', some of them not finite'}; expected one finite number per unit"
         )
 

@@ -33,7 +33,9 @@ def slice_(s: Step) -> None:
             out[axis] = rigid(sizes, f"sliced by {s.why}")
             continue
         step = steps[position] if steps else 1
-        picked = np.arange(x[axis].sizes[0])[slice(*_bounds(starts[position], ends[position], step, x[axis].sizes[0]))]
+        picked = np.arange(x[axis].sizes[0])[
+            slice(*_bounds(starts[position], ends[position], step, x[axis].sizes[0]))
+        ]
         out[axis] = s.window(of_rows(s.rows(x[axis])[picked])) if len(picked) else rigid(0)
         picks[position] = (axis, x[axis], picked)
     if picks:
@@ -42,7 +44,11 @@ def slice_(s: Step) -> None:
 
 
 def _bounds(start: int, end: int, step: int, length: int) -> tuple[int, int | None, int]:
-    start = max(start + length, 0 if step > 0 else -1) if start < 0 else min(start, length if step > 0 else length - 1)
+    start = (
+        max(start + length, 0 if step > 0 else -1)
+        if start < 0
+        else min(start, length if step > 0 else length - 1)
+    )
     if end < 0:
         end = end + length
         return start, (None if end < 0 and step < 0 else max(end, 0)), step
@@ -166,4 +172,3 @@ def _scales(s: Step, x: list[Axis]) -> None:
             vector = s.axes(slot)
             if vector and vector[0].sizes != (1, 1):
                 s.tie(x[s.integer("axis", 1) % len(x)], vector[0])
-

@@ -323,10 +323,10 @@ def pad(s: Step) -> None:
 
         def follow(cut: "Cut") -> None:
             for position, (low, high) in cuts.items():
-                numbers[position], numbers[position + len(axes)] = cut.count(low), cut.count(high)
+                numbers[position], numbers[position + len(axes)] = cut.remaining(low), cut.remaining(high)
             cut.set_numbers(s.index, 1, "pads" if attribute else None, numbers)
 
-        s.restate([axis for pair in cuts.values() for axis in pair], follow)
+        s.restate([out[axes[position] % len(x)] for position in cuts], follow)
     s.out(out)
 
 

@@ -75,9 +75,9 @@ class Problem:
         least = (structure.total(terms, self.least_possible()) + fixed) / whole
         if least > fraction:
             raise BudgetError(
-                f"the budget asks for {fraction:.3g} of the {what}, but at most {100 * (1 - least):.1f} % can be removed here "
-                f"({least:.3g} stays); ask for {_up(least)} or more, lower the floor or the multiple, or see which groups are "
-                "pinned with: inspect --groups"
+                f"the budget asks for {fraction:.3g} of the {what}, but at most {100 * (1 - least):.1f} % can be "
+                f"removed here ({least:.3g} stays); ask for {_up(least)} or more, lower the floor or the multiple, "
+                "or see which groups are pinned with: inspect --groups"
             )
         if self.scope == "uniform":
             return self.fair(
@@ -120,7 +120,7 @@ budgets: Registry[Budget] = Registry("budget", package=__name__, of=Budget)
 
 def check_fraction(name: str, value: float) -> None:
     """Raise InvalidConfig unless a fraction lies in (0, 1]."""
-    if not isinstance(value, (int, float)) or not 0 < value <= 1:
+    if isinstance(value, bool) or not 0 < value <= 1:
         raise InvalidConfig(
             f"{name} is {value!r}; expected the fraction of the original to keep, above 0 and at most 1, such as 0.5"
         )
@@ -194,7 +194,7 @@ class LatencyBelow:
         reached = problem.measure(least)
         if reached > self.fraction:
             raise BudgetError(
-                f"the budget asks for {self.fraction:.3g} of the latency, but the smallest model this one can become takes "
+                f"the budget asks for {self.fraction:.3g} of the latency, but the smallest this can become takes "
                 f"{reached:.3g}; ask for {_up(reached)} or more, or see which groups are pinned with: inspect --groups"
             )
         structure = problem.groups.structure

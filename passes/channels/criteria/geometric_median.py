@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphrewrite.dims import ChannelGroup
-from graphrewrite.ir import Array
 from graphrewrite.passes.channels.criteria import Evidence, criteria
 from graphrewrite.passes.channels.evidence import Scores
 
@@ -20,7 +19,7 @@ class GeometricMedian:
         return group.reduce(evidence.producer_weights, total_distance)
 
 
-def total_distance(filters: Array) -> Scores:
+def total_distance(filters: Scores) -> Scores:
     """Return, for each row of [units, numbers], the sum of Euclidean distances to all rows."""
     square = (filters * filters).sum(axis=1)
     inner = filters @ filters.T

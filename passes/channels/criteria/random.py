@@ -13,7 +13,7 @@ from graphrewrite.passes.channels.evidence import Scores
 @criteria.register("random")
 @dataclass(frozen=True)
 class Random:
-    """Uniform numbers in [0.5, 1.5) from the context's seed and the group's name, so that other groups do not matter."""
+    """Uniform numbers in [0.5, 1.5) from the context's seed and the group's name: other groups do not matter."""
 
     def score(self, group: ChannelGroup, evidence: Evidence) -> Scores:
         """Return [units]."""

@@ -42,5 +42,6 @@ class LeastSquares:
         covariance = statistic.gram / statistic.rows - np.outer(mean, mean)
         kept = covariance[np.ix_(alive, alive)]
         strength = self.ridge * max(float(np.trace(kept)) / max(len(kept), 1), 1e-12)
-        transfer = np.linalg.solve(kept + strength * np.eye(len(kept)), covariance[np.ix_(alive, ~alive)]).T
+        solved = np.linalg.solve(kept + strength * np.eye(len(kept)), covariance[np.ix_(alive, ~alive)]).T
+        transfer = np.asarray(solved, dtype=np.float64)
         return transfer, mean[~alive] - transfer @ mean[alive]

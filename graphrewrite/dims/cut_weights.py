@@ -1,0 +1,131 @@
+"""Cutting the constants: in place where all their readers agree, as private copies where they do not."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from graphrewrite.dims.freeze import answer_from
+from graphrewrite.dims.labels import Ints
+from graphrewrite.dims.record import Grouped, WeightUse
+from graphrewrite.errors import ShapeError
+from graphrewrite.ir import Array, constant_value
+from graphrewrite.ir.edit import set_input
+
+if TYPE_CHECKING:
+    from graphrewrite.dims.shrink import Cut
+
+Kept: TypeAlias = dict[int, Ints]  # axis -> kept positions
+
+
+def cut_weights(cut: "Cut") -> None:
+    """Cut every weight of the analysis along its axes."""
+    by_tensor: dict[str, list[tuple[WeightUse, Kept]]] = {}
+    for use in cut.analysis.weights.values():
+        kept = {i: k for i, axis in enumerate(use.axes) if (k := cut.kept(axis)) is not None}
+        if use.grouped is not None and cut.is_cut(use.grouped.into):
+            kept[1] = _slots(cut, use.grouped)
+        by_tensor.setdefault(use.name, []).append((use, kept))
+    replaced: set[int] = set()
+    for name, uses in by_tensor.items():
+        if any(kept for _, kept in uses):
+            _cut_tensor(cut, name, uses, replaced)
+    # A cut initializer is no longer the default of an input: the input's shape was the old one.
+    cut.graph.inputs = [tensor for tensor in cut.graph.inputs if id(tensor) not in replaced]
+
+
+def _cut_tensor(cut: "Cut", name: str, uses: Sequence[tuple[WeightUse, Kept]], replaced: set[int]) -> None:
+    use, _ = uses[0]
+    node, slot = use.sites[0]
+    tensor = _site_tensor(cut, node, slot, name)
+    values = constant_value(tensor)
+    assert values is not None
+    askers = [n for n in _distinct(tensor.outputs) if n.op in ("Shape", "Size") and not n.domain]
+    # Who asks for the shape or the type only does not need the numbers.
+    asking = {id(n) for n in askers}
+    readers = sum(
+        sum(t is tensor and not (n.op == "CastLike" and slot == 1) for slot, t in enumerate(n.inputs))
+        for n in _distinct(tensor.outputs)
+        if id(n) not in asking
+    )
+    sites = sum(len(u.sites) for u, _ in uses)
+    held = any(tensor is out for out in cut.graph.outputs)
+    variants: dict[bytes, list[tuple[WeightUse, Kept]]] = {}
+    for u, kept in uses:
+        key = b"|".join(i.to_bytes(2, "little") + k.tobytes() for i, k in sorted(kept.items()))
+        variants.setdefault(key, []).append((u, kept))
+    whole_needed = readers > sites or held or b"" in variants
+    in_place = (
+        None if whole_needed else max(variants, key=lambda key: sum(len(u.sites) for u, _ in variants[key]))
+    )
+    for key, group in variants.items():
+        kept = group[0][1]
+        if not kept:
+            continue
+        array = values
+        grouped = group[0][0].grouped
+        if grouped is not None and 1 in kept:
+            array = _take_slots(array, grouped, kept[1])
+        for axis, positions in kept.items():
+            if positions.ndim == 1:
+                array = np.take(array, positions, axis=axis)
+        if key == in_place:
+            for asker in askers:
+                answer_from(asker, values)
+            _replace(tensor, array)
+            replaced.add(id(tensor))
+            cut.kept_weights[name] = kept
+            continue
+        constant = cut.file(f"{name}.cut", array)
+        for u, _ in group:
+            for node, slot in u.sites:
+                set_input(cut.nodes[node], slot, constant)
+        cut.kept_weights[constant.name] = kept
+        cut.copied_from[constant.name] = name
+        cut.model.origin[constant.name] = (name, "cut apart from the uses that keep other positions")
+
+
+def _slots(cut: "Cut", grouped: Grouped) -> Ints:
+    """Return the kept slots of each group, [groups, kept per group]."""
+    alive = np.zeros(grouped.into.sizes[0], dtype=bool)
+    alive[cut.kept(grouped.into)] = True
+    table = alive.reshape(grouped.groups, -1)
+    counts = table.sum(axis=1)
+    if (counts != counts[0]).any():
+        raise ShapeError(
+            f"a grouped convolution would keep {counts.min()} to {counts.max()} channels in its groups; "
+            "all must keep equally many; use Groups.balanced on the choice"
+        )
+    return np.nonzero(table)[1].reshape(grouped.groups, -1)
+
+
+def _take_slots(weight: Array, grouped: Grouped, slots: Ints) -> Array:
+    """Let each output channel keep the slots of its group (axis 0 is still whole)."""
+    per_group = weight.shape[0] // grouped.groups
+    rows = np.repeat(slots, per_group, axis=0)  # [out, kept]
+    return np.asarray(weight[np.arange(weight.shape[0])[:, None], rows])
+
+
+def _site_tensor(cut: "Cut", node: int, slot: int, name: str) -> gs.Tensor:
+    tensor = cut.nodes[node].inputs[slot]
+    if tensor.name != name:
+        raise ShapeError(
+            f"{cut.nodes[node].name}: input {slot} is {tensor.name!r}, expected the weight {name!r}; "
+            "a rule restated it twice; please report the model"
+        )
+    return tensor
+
+
+def _replace(tensor: gs.Tensor, array: Array) -> None:
+    array.flags.writeable = False
+    if isinstance(tensor, gs.Constant):
+        tensor.values = array
+        return
+    node = tensor.inputs[0]
+    node.attrs.clear()
+    node.attrs["value"] = gs.Constant("", array)
+
+
+def _distinct(nodes: Sequence[gs.Node]) -> list[gs.Node]:
+    return list({id(node): node for node in nodes}.values())

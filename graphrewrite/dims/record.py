@@ -1,0 +1,152 @@
+"""What a sweep learns about a model, and the table of rules it learns it with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import onnx_graphsurgeon as gs
+
+from graphrewrite.dims.axes import UNKNOWN, Axis, Pair, rows_of
+from graphrewrite.dims.labels import Ints, Labels
+from graphrewrite.ir import Model
+from graphrewrite.ir.shapes import ShapeInfo
+
+if TYPE_CHECKING:
+    from graphrewrite.dims.shrink import Cut
+    from graphrewrite.dims.step import Step
+
+Rule = Callable[["Step"], None]
+rules: dict[tuple[str, str], Rule] = {}
+
+
+def rule(*ops: str, domain: str = "") -> Callable[[Rule], Rule]:
+    """File a function as the dimension rule of some operators."""
+
+    def add(function: Rule) -> Rule:
+        for op in ops:
+            rules[(domain, op)] = function
+        return function
+
+    return add
+
+
+@dataclass(eq=False)
+class WeightUse:
+    """A constant as the nodes in `sites` (node index, input slot) read it; one use is cut in one way."""
+
+    name: str
+    axes: list[Axis]
+    sites: list[tuple[int, int]] = field(default_factory=list)
+    grouped: Grouped | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Grouped:
+    """The weight of a balanced grouped convolution: which slots (axis 1) stay differs from group to group."""
+
+    into: Axis
+    out: Axis
+    groups: int
+
+
+@dataclass(frozen=True, eq=False)
+class Balance:
+    """A constraint: an axis seen as [groups, members] keeps equally many members in every group, at least one."""
+
+    axis: Axis
+    groups: int
+
+
+@dataclass(frozen=True, eq=False)
+class Open:
+    """A node with groups, settled after the sweep: balanced if its axes stay plain, a product otherwise."""
+
+    node: int
+    balances: tuple[Balance, ...]
+    as_balance: Callable[[], None]
+    as_product: Callable[[], None]
+
+
+@dataclass(eq=False)
+class Mix:
+    """A place where positions of cut axes influence each other: `kind` says how the proof masks input `slot`."""
+
+    kind: str
+    node: int
+    slot: int
+    axes: dict[int, Axis]
+
+
+@dataclass(eq=False)
+class MacTerm:
+    """`coefficient` times the product of the alive counts of `axes` multiply-accumulates (in world A)."""
+
+    node: int
+    coefficient: float
+    axes: list[Axis]
+
+
+@dataclass(eq=False)
+class Restate:
+    """How a node's numbers follow a cut; `needs` are the axes whose cut triggers it."""
+
+    node: int
+    needs: list[Axis]
+    apply: Callable[[Cut], None]
+
+
+@dataclass(eq=False)
+class Analysis:
+    """Everything the sweep learnt about one model."""
+
+    model: Model
+    info: ShapeInfo
+    labels: Labels
+    env: dict[str, list[Axis] | None] = field(default_factory=dict)
+    weights: dict[tuple[str, int, int], WeightUse] = field(default_factory=dict)
+    mixes: list[Mix] = field(default_factory=list)
+    macs: list[MacTerm] = field(default_factory=list)
+    restates: list[Restate] = field(default_factory=list)
+    windows: list[Axis] = field(default_factory=list)
+    loose: list[tuple[int, str]] = field(default_factory=list)
+    refused: dict[str, list[str]] = field(default_factory=dict)
+    contracted: set[tuple[int, int, int]] = field(default_factory=set)
+    bypassed: set[int] = field(default_factory=set)
+    positions: dict[int, int] = field(default_factory=dict)
+    sequences: dict[str, list[list[Axis]]] = field(default_factory=dict)
+    open: list[Open] = field(default_factory=list)
+    balances: list[Balance] = field(default_factory=list)
+
+    @cached_property
+    def uses(self) -> dict[tuple[int, int], WeightUse]:
+        """Weight uses by (node index, input slot)."""
+        return {site: use for use in self.weights.values() for site in use.sites}
+
+    def rows(self, axis: Axis, why: str = "") -> Ints:
+        """Return an axis's rows, resolved."""
+        return self.labels.resolve(rows_of(self.labels, axis, why))
+
+
+def pairs(info: ShapeInfo, name: str) -> list[Pair] | None:
+    """Return a tensor's axis lengths in both worlds (-1, -1 where unknown), None when even the rank is unknown."""
+    shape = info.shape(name)
+    if shape is None:
+        return None
+    result: list[Pair] = []
+    for dim in shape:
+        if isinstance(dim, int):
+            result.append((dim, dim))
+        else:
+            a, b = dim.sample
+            result.append(UNKNOWN if a is None or b is None else (a, b))
+    return result
+
+
+def is_constant(tensor: gs.Tensor) -> bool:
+    """Whether a tensor is an initializer or the output of a `Constant` node."""
+    if isinstance(tensor, gs.Constant):
+        return True
+    return len(tensor.inputs) == 1 and tensor.inputs[0].op == "Constant" and not tensor.inputs[0].domain
