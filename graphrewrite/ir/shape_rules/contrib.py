@@ -65,6 +65,15 @@ def fused_gemm(call: Call) -> None:
     call.put(0, (a[1 if call.integer("transA", 0) else 0], b[0 if call.integer("transB", 0) else 1]))
 
 
+@shape_rule("QGemm", domain=_MS)
+def quantized_gemm(call: Call) -> None:
+    """A Gemm whose operands come with scales and zero points; float unless the output has a zero point."""
+    quantized = call.has(8)
+    call.put(0, None, call.dtype(8) if quantized else FLOAT32)
+    a, b = call.known(0), call.known(3)
+    call.put(0, (a[1 if call.integer("transA", 0) else 0], b[0 if call.integer("transB", 0) else 1]))
+
+
 @shape_rule("DynamicQuantizeMatMul", "MatMulIntegerToFloat", domain=_MS, dtype=FLOAT32)
 def float_matmul(call: Call) -> None:
     """A matrix product with quantised operands and float result."""

@@ -5,6 +5,7 @@ from graphrewrite.ir.symbols import Dim
 
 
 @shape_rule("RNN", "GRU", "LSTM")
+@shape_rule("DynamicQuantizeLSTM", domain="com.microsoft")
 def recurrent(call: Call) -> None:
     """Input [time, batch, size] (layout 1: batch first); outputs all states and the last ones."""
     x, r = call.shape(0), call.shape(2)

@@ -191,13 +191,6 @@ def one_hot(call: Call) -> None:
     call.put(0, (*indices[:axis], size, *indices[axis:]))
 
 
-@shape_rule("ArrayFeatureExtractor", domain="ai.onnx.ml")
-def array_feature_extractor(call: Call) -> None:
-    """Pick positions of the last axis."""
-    x, picks = call.known(0), call.known(1)
-    call.put(0, (*(x[:-1] or (1,)), picks[-1]))
-
-
 @shape_rule("OptionalHasElement", dtype=BOOL)
 def has_element(call: Call) -> None:
     """A scalar."""
