@@ -131,15 +131,19 @@ class Prover:
             ) from error
         found: list[Outputs] = []
         info = infer(before)
-        for world in (0, 1) if _has_symbols(before) else (0,):
+        worlds = (0, 1) if _has_symbols(before) else (0,)
+        for world in worlds:
             accepted = self._one_world(before, started, world, info)
-            if accepted is not None:
+            if accepted is not None and _sizes_text(accepted[0]) not in map(_sizes_text, self.feeds):
                 self.feeds.append(accepted[0])
                 found.append(accepted[1])
         if not self.feeds:
             text = "not verified by running: no sample input works; pass data that fits the model"
             self.notes.append(Note("warning", "model", text))
             return []
+        if len(self.feeds) < len(worlds):
+            text = f"checked with one size only, {_sizes_text(self.feeds[0])}: it runs with no other that was tried"
+            self.notes.append(Note("warning", "model", text))
         if is_random(before):
             again = [run_session(started, feeds) for feeds in self.feeds]
             self._unstable = {
@@ -222,6 +226,9 @@ class Prover:
                 expected, after, reference, rtol, "the pass's own reference", any_shape=False
             )
             verified = Verified("reference", max(errors.values(), default=0.0), rtol, errors, moved, worlds)
+            if moved == 0.0:
+                text = "the step moved no output at all, so equality with its reference says little"
+                self.notes.append(Note("warning", case.step, text))
         elif isinstance(claim, Bounded):
             verified = Verified("bounded", movement=moved, worlds=worlds, metric=case.measured(claim))
         else:

@@ -158,6 +158,28 @@ def test_a_symbolic_batch_is_checked_at_two_sizes_and_a_fixed_one_at_one() -> No
     assert Pipeline([Scale()]).run(fixed).report.steps[0].verified.worlds == ("x [1, 3, 8, 8]",)
 
 
+def test_a_model_that_runs_with_one_batch_only_is_checked_there_and_the_report_says_so() -> None:
+    b = Builder()
+    y = b.conv(b.input(["N", 3, 8, 8], "x"), out=2, into=3, name="b")
+    result = Pipeline([Scale()]).run(b.model(b.op("Reshape", y, b.constant(np.array([1, 128])))))
+
+    assert result.report.steps[0].verified.worlds == ("x [1, 3, 8, 8]",)
+    assert [note.text for note in result.report.notes if "one size only" in note.text]
+
+
+def test_a_proof_that_moved_nothing_is_noted() -> None:
+    dead = residual()  # its outputs are the bias of the head, whatever comes before
+    name = weight_of(dead, "head")
+    dead.weights[name] = np.zeros_like(dead.weights[name])
+
+    moved, still = (
+        Pipeline([ScaleAs(factor=1.5, promised=1.5)]).run(model).report.notes for model in (residual(), dead)
+    )
+
+    assert not [note for note in moved if "moved no output" in note.text]
+    assert [note.subject for note in still if "moved no output" in note.text] == ["ScaleAs"]
+
+
 def test_a_model_with_an_unknown_operator_is_checked_by_structure_and_says_so() -> None:
     b = Builder()
     y = b.op("Foo", b.conv(b.input(["N", 3, 8, 8], "x"), out=2, into=3, name="b"), domain="my.domain")
