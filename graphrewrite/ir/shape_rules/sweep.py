@@ -173,10 +173,13 @@ class Sweep:
             if not (self._flowing(call) and self._evaluate(call, key)):
                 if entry is not None:
                     self._guarded(call, entry.rule)
-                if call.outputs and (not known or call.outputs[0] not in self.shapes):
+                if call.outputs and not (known and self._tells(call.outputs[0])):
                     self._guarded(call, ask_onnx)
         for tensor in node.outputs:
             self.settle(tensor)
+
+    def _tells(self, name: str) -> bool:
+        return name in self.shapes or name in self.sequences
 
     def settle(self, tensor: gs.Tensor) -> None:
         """Merge what was found for a tensor with what the file declares about it."""

@@ -137,7 +137,11 @@ def divide(call: Call, arrays: list[Array | None]) -> Array | None:
 def mod(call: Call, arrays: list[Array | None]) -> Array | None:
     """The sign follows the divisor, unless fmod is asked for."""
     a, b = _given(arrays)
-    if call.integer("fmod", 0) or _is_float(call) or not _symbolic([a, b]):
+    if not _symbolic([a, b]):
+        if np.any(b == 0):
+            return None
+        return np.asarray(np.fmod(a, b) if call.integer("fmod", 0) else np.mod(a, b))
+    if call.integer("fmod", 0) or _is_float(call):
         return None
     return elementwise(modulo, a, b)
 
