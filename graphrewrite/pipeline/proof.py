@@ -16,6 +16,7 @@ from graphrewrite.errors import GraphRewriteError, InvalidConfig, InvalidData, I
 from graphrewrite.ir import Array, Model, ShapeInfo, infer
 from graphrewrite.ir.diff import is_same
 from graphrewrite.ir.edit import all_graphs
+from graphrewrite.ir.widen import is_narrow, widen_feeds, widened
 from graphrewrite.pipeline import structure
 from graphrewrite.pipeline.base import Bounded, Claim, Context, Note, Outcome, Same, SameAs
 from graphrewrite.pipeline.bisect import first_difference
@@ -218,13 +219,7 @@ class Prover:
             reference = case.outcome.reference() if case.outcome.reference is not None else None
             if reference is None:
                 raise case.failed("claim", "it claims SameAs but its outcome names no reference")
-            expected = [
-                self._stable(outputs) for outputs in _run_all(reference, self.feeds, self.context.threads)
-            ]
-            rtol = tolerance(claim.rtol, case.before)
-            errors = case.compared(
-                expected, after, reference, rtol, "the pass's own reference", any_shape=False
-            )
+            rtol, errors = self._against(case, claim, reference, after)
             verified = Verified("reference", max(errors.values(), default=0.0), rtol, errors, moved, worlds)
             if moved == 0.0:
                 text = "the step moved no output at all, so equality with its reference says little"
@@ -235,6 +230,28 @@ class Prover:
             verified = Verified("runs", movement=moved, worlds=worlds)
         self._outputs = after
         return verified
+
+    def _against(
+        self, case: "_Case", claim: SameAs, reference: Model, after: list[Outputs]
+    ) -> tuple[float, dict[str, float]]:
+        """Compare a step with its slow reference; half precision is widened on both sides, so rounding hides nothing."""
+        what = "the pass's own reference"
+        if is_narrow(case.before):
+            feeds = [widen_feeds(each) for each in self.feeds]
+            try:
+                wide = [
+                    _run_all(widened(m), feeds, self.context.threads) for m in (reference, case.outcome.model)
+                ]
+            except (InvalidModel, UnsupportedOp):
+                pass  # an operator that knows half precision only: compare as it is
+            else:
+                expected, found = ([self._stable(outputs) for outputs in each] for each in wide)
+                return claim.rtol, case.compared(
+                    expected, found, reference, claim.rtol, f"{what}, both in float32", any_shape=False
+                )
+        expected = [self._stable(o) for o in _run_all(reference, self.feeds, self.context.threads)]
+        rtol = tolerance(claim.rtol, case.before)
+        return rtol, case.compared(expected, after, reference, rtol, what, any_shape=False)
 
 
 class _Case:

@@ -56,9 +56,9 @@ class Prune:
         choice = parser.add_argument_group("choice of channels")
         choice.add_argument(
             "--criterion",
-            default="l1",
+            default="l2",
             metavar="NAME",
-            help=f"what a channel is worth: {', '.join(criteria)} (default l1)",
+            help=f"what a channel is worth: {', '.join(criteria)} (default l2)",
         )
         choice.add_argument(
             "--multiple",
