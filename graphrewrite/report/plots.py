@@ -18,6 +18,8 @@ INK, FAINT, BEFORE, AFTER, GONE = "#010203", "#010204", "#010205", "#010206", "#
 _VARIABLES = {INK: "--ink", FAINT: "--line", BEFORE: "--before", AFTER: "--after", GONE: "--gone"}
 # More names than this under a picture cannot be read.
 _MOST_NAMES = 48
+_MOST_GROUPS = 60
+_MOST_UNITS = 300
 _WIDTH = 11.0
 _STYLE: Mapping[Any, object] = {
     "svg.fonttype": "none",  # letters stay letters: small, selectable, in the font of the page
@@ -48,9 +50,12 @@ def depth(layers: Sequence[Layer]) -> str:
 def scores(groups: Scores) -> str:
     """Draw the score of every unit, a row per group, kept and removed apart; "" without scores.
 
-    `groups` maps a group's name to its scores and the positions of the units that were kept.
+    `groups` maps a group's name to its scores and the positions of the units that were kept. Of very
+    many groups the largest are drawn, of very many units an even selection.
     """
-    shown = {name: entry for name, entry in groups.items() if len(entry[0])}
+    present = {name: entry for name, entry in groups.items() if len(entry[0])}
+    largest = sorted(present, key=lambda name: -len(present[name][0]))[:_MOST_GROUPS]
+    shown = {name: entry for name, entry in present.items() if name in set(largest)}
     height = max(1.8, 0.9 + 0.26 * len(shown))
     return _draw("scores", height, lambda figure: _paint_scores(figure, shown)) if shown else ""
 
@@ -89,7 +94,7 @@ def _paint_scores(figure: "Figure", groups: Scores) -> None:
     for row, (values, kept) in enumerate(groups.values()):
         alive = set(kept)
         for colour, chosen, label in ((GONE, False, "removed"), (AFTER, True, "kept")):
-            points = [value for unit, value in enumerate(values) if (unit in alive) == chosen]
+            points = _thinned([value for unit, value in enumerate(values) if (unit in alive) == chosen])
             height = [row + (0.14 if chosen else -0.14)] * len(points)
             axes.plot(points, height, "|", color=colour, markersize=7, label=label if row == 0 else None)
     axes.set_yticks(range(len(groups)), [_short(name) for name in groups])
@@ -100,6 +105,15 @@ def _paint_scores(figure: "Figure", groups: Scores) -> None:
     axes.legend(
         loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2, markerscale=1.6
     )
+
+
+def _thinned(points: list[float]) -> list[float]:
+    """Return at most `_MOST_UNITS` of the points, the extremes among them: every mark costs bytes in the page."""
+    if len(points) <= _MOST_UNITS:
+        return points
+    ordered = sorted(points)
+    step = (len(ordered) - 1) / (_MOST_UNITS - 1)
+    return [ordered[round(step * index)] for index in range(_MOST_UNITS)]
 
 
 def _draw(salt: str, height: float, paint: Callable[["Figure"], None]) -> str:

@@ -4,7 +4,6 @@ from argparse import ArgumentParser, Namespace
 from typing import ClassVar
 
 from graphrewrite.cli.describe import Facts, FileFacts, as_json, describe, describe_file
-from graphrewrite.cli.groups import describe_groups, show_groups
 from graphrewrite.cli.left import listed
 from graphrewrite.cli.loading import load
 from graphrewrite.cli.screen import Screen
@@ -41,6 +40,9 @@ class Inspect:
         document = {"file": as_json(file), **as_json(facts)}
         _show(file, facts, screen)
         if options.groups:
+            # The analysis brings large parts of scipy; most commands do without.
+            from graphrewrite.cli.groups import describe_groups, show_groups
+
             groups = describe_groups(model)
             document["groups"] = as_json(groups)
             show_groups(groups, screen)

@@ -96,7 +96,7 @@ def test_a_latency_budget_is_measured(run: Run, small: Path, tmp_path: Path) -> 
     ran = run("prune", small, "-o", tmp_path / "out.onnx", "--latency", "1", "--threads", "1", "--json")
     assert ran.code == 0
     assert ran.document["budget"] == {
-        "asked": "at most 1 of the latency, measured here, criterion l1, absorb",
+        "asked": "at most 1 of the latency, measured here, criterion l2, absorb",
         "kind": "latency_below",
         "fraction": 1.0,
     }

@@ -159,6 +159,15 @@ def test_any_number_of_layers_can_be_drawn(count: int) -> None:
     assert ("layers in graph order" in html) == (count > 48)
 
 
+def test_a_wide_model_makes_no_endless_page() -> None:
+    many = {
+        f"w{number}[0]": (tuple(map(float, range(2000))), tuple(range(1000, 2000))) for number in range(80)
+    }
+    html = page(record(scores=many))
+    assert html.count("[0]</text>") == 60, "rows of the picture"
+    assert len(html) < 5_000_000
+
+
 def test_what_was_not_measured_is_left_out() -> None:
     bare = record(agreement=(), scores={}, left=(), checks=())
     bare = replace(
