@@ -16,9 +16,10 @@ import onnx_graphsurgeon as gs
 
 from graphrewrite.dims.axes import Axis
 from graphrewrite.dims.labels import Ints
+from graphrewrite.dims.record import is_constant
 from graphrewrite.dims.sweep import Analysis, Mix
-from graphrewrite.ir import Array, Model, Namer, array_of
-from graphrewrite.ir.edit import add_constant, set_input
+from graphrewrite.ir import Array, Model, Namer, constant_value
+from graphrewrite.ir.edit import add_constant, remove_nodes, set_input
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -58,17 +59,21 @@ class Adjusted:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
+# Other places that sum over channels, and what they are.
+_NOT_ADJUSTED = {"rnn": "a recurrent layer", "quantized": "a quantized product"}
+
+
 def consumers(analysis: Analysis, dead: Mask) -> tuple[list[Consumer], dict[str, str]]:
     """Return the contractions that lose inputs and can be adjusted, and why others cannot."""
     found, skipped = [], {}
     for mix in analysis.mixes:
-        if mix.kind != "zero":
+        if mix.kind not in ("zero", *_NOT_ADJUSTED):
             continue
-        lost = [number for number, axis in mix.axes.items() if dead[analysis.rows(axis)].any()]
+        lost = [n for n, axis in mix.axes.items() if n >= 0 and dead[analysis.rows(axis)].any()]
         if not lost:
             continue
         node = analysis.model.graph.nodes[mix.node]
-        consumer = _consumer(analysis, node, mix, lost)
+        consumer = _NOT_ADJUSTED.get(mix.kind) or _consumer(analysis, node, mix, lost)
         if isinstance(consumer, str):
             skipped[node.name or node.outputs[0].name] = consumer
         else:
@@ -81,13 +86,13 @@ def _consumer(analysis: Analysis, node: gs.Node, mix: Mix, lost: list[int]) -> C
     if node.op not in places or mix.slot != 0 or len(lost) != 1:
         return f"{node.op} sums over the channels, but its inputs are not a feature and a weight"
     weight = node.inputs[1]
-    if not isinstance(weight, gs.Constant):
+    if not is_constant(weight):
         return "its weight is computed"
     if len(weight.outputs) != 1:
         return "its weight is shared with another node"
     if node.op == "Conv" and node.attrs.get("group", 1) != 1:
         return "a grouped convolution"
-    if node.op == "MatMul" and len(weight.shape) != 2:
+    if node.op == "MatMul" and len(analysis.info.shape(weight.name) or ()) != 2:
         return "a batched product"
     into, out = places[node.op]
     if node.op == "Gemm":
@@ -98,7 +103,8 @@ def _consumer(analysis: Analysis, node: gs.Node, mix: Mix, lost: list[int]) -> C
         if node.attrs.get("alpha", 1.0) != 1.0 or node.attrs.get("beta", 1.0) != 1.0:
             return "a Gemm with factors"
     use = analysis.uses.get((mix.node, 1))
-    if use is None or np.dtype(weight.dtype).kind not in "fV":
+    dtype = analysis.info.dtype(weight.name)
+    if use is None or dtype is None or np.dtype(dtype).kind not in "fV":
         return "its weight is not a floating one of its own"
     return Consumer(
         mix.node, node.inputs[0].name, lost[0], weight.name, into, out, mix.axes[lost[0]], use.axes[out]
@@ -117,10 +123,9 @@ def adjust(analysis: Analysis, dead: Mask, estimate: Estimate) -> Adjusted:
         transfer, constant = estimate(consumer, alive)
         if transfer is None and not constant.any():
             continue
-        weight = array_of(analysis.model.graph.initializers[consumer.weight])
-        table = np.moveaxis(weight, (consumer.out, consumer.into), (0, 1)).astype(
-            np.float64
-        )  # [out, in, kernel...]
+        weight = _weight_of(analysis.model.graph.nodes[consumer.node])
+        turned = np.moveaxis(weight, (consumer.out, consumer.into), (0, 1))
+        table: Floats = turned.astype(np.float64)  # [out, in, kernel...]
         lost = table[:, ~alive]
         bias = np.tensordot(lost.reshape(*lost.shape[:2], -1).sum(axis=2), constant, axes=(1, 0))
         changed = None
@@ -138,16 +143,20 @@ def with_weights(analysis: Analysis, patches: list[Patch]) -> Analysis:
     model = analysis.model.clone()
     for patch in patches:
         if patch.weight is not None:
-            model.weights[patch.consumer.weight] = patch.weight
+            _store(model, model.graph.nodes[patch.consumer.node].inputs[1], patch.weight)
     return replace(analysis, model=model)
 
 
 def add_biases(
     model: Model, nodes: Mapping[int, gs.Node], patches: list[Patch], kept: Callable[[Axis], Ints | None]
-) -> None:
-    """Add each patch's constant to its consumer's output; `kept` gives the kept outputs (None = all)."""
-    namer = Namer(model.graph)
-    replaced: list[str] = []
+) -> dict[str, str]:
+    """Add each patch's constant to its consumer's output; `kept` gives the kept outputs (None = all).
+
+    A bias of the consumer's own keeps its name; of one that others read too a copy is made. Returns copy -> original.
+    """
+    tensors, names = Namer(model.graph), Namer(model.graph, nodes=True)
+    copies: dict[str, str] = {}
+    replaced: list[gs.Tensor] = []
     later: dict[int, gs.Node] = {}
     for patch in patches:
         node = nodes[patch.consumer.node]
@@ -155,55 +164,71 @@ def add_biases(
         delta = patch.bias if positions is None else patch.bias[positions]
         if not delta.any():
             continue
-        dtype = np.dtype(array_of(model.graph.initializers[node.inputs[1].name]).dtype)
-        if node.op != "MatMul" and len(node.inputs) > 2 and isinstance(node.inputs[2], gs.Constant):
-            old = array_of(node.inputs[2])
-            new = (
-                np.broadcast_to(old.astype(np.float64), (len(delta),))
-                if old.ndim < 2
-                else old.astype(np.float64)
-            ) + delta
-            replaced.append(node.inputs[2].name)
-            set_input(
-                node,
-                2,
-                add_constant(model.graph, namer.fresh(f"{node.inputs[2].name}.absorbed"), new.astype(dtype)),
-            )
-        elif node.op != "MatMul" and (len(node.inputs) < 3 or not node.inputs[2].name):
-            constant = add_constant(
-                model.graph, namer.fresh(f"{node.name or node.op}.absorbed"), delta.astype(dtype)
-            )
-            if len(node.inputs) < 3:
-                node.inputs.append(constant)
-            else:
-                set_input(node, 2, constant)
+        weight = _weight_of(node)
+        if node.op != "MatMul" and (len(node.inputs) < 3 or not node.inputs[2].name):
+            fresh = tensors.fresh(f"{node.name or node.op}.absorbed")
+            _set_bias(node, add_constant(model.graph, fresh, delta.astype(weight.dtype)))
+            continue
+        old = constant_value(node.inputs[2]) if node.op != "MatMul" else None
+        if old is None:
+            column = delta.reshape(-1, *[1] * (weight.ndim - 2)) if node.op == "Conv" else delta
+            fresh = tensors.fresh(f"{node.name or node.op}.absorbed")
+            constant = add_constant(model.graph, fresh, column.astype(weight.dtype))
+            later[id(node)] = _add_after(node, constant, tensors, names)
+            continue
+        bias, new = node.inputs[2], (old.astype(np.float64) + delta).astype(weight.dtype)
+        if len(bias.outputs) == 1 and not any(bias is tensor for tensor in model.graph.outputs):
+            _store(model, bias, new)
         else:
-            constant = add_constant(
-                model.graph,
-                namer.fresh(f"{node.name or node.op}.absorbed"),
-                _shaped(node, delta).astype(dtype),
-            )
-            _add_after(later, node, constant, namer)
+            fresh = tensors.fresh(f"{bias.name}.absorbed")
+            copies[fresh] = bias.name
+            replaced.append(bias)
+            _set_bias(node, add_constant(model.graph, fresh, new))
     if later:
         model.graph.nodes = [
             each for node in model.graph.nodes for each in (node, later.get(id(node))) if each is not None
         ]
-    for name in replaced:
-        if name in model.graph.initializers and not len(model.graph.initializers[name].outputs):
-            del model.graph.initializers[name]
+    for bias in replaced:
+        _drop_unread(model, bias)
+    return copies
 
 
-def _shaped(node: gs.Node, delta: Floats) -> Floats:
-    if node.op != "Conv":
-        return delta
-    kernel = array_of(node.inputs[1]).ndim - 2 if isinstance(node.inputs[1], gs.Constant) else 2
-    return delta.reshape(-1, *([1] * kernel))
+def _weight_of(node: gs.Node) -> Array:
+    weight = constant_value(node.inputs[1])
+    assert weight is not None  # `consumers` lets no other through
+    return weight
 
 
-def _add_after(later: dict[int, gs.Node], node: gs.Node, constant: gs.Constant, namer: Namer) -> None:
+def _set_bias(node: gs.Node, constant: gs.Constant) -> None:
+    if len(node.inputs) < 3:
+        node.inputs.append(constant)
+    else:
+        set_input(node, 2, constant)
+
+
+def _store(model: Model, tensor: gs.Tensor, values: Array) -> None:
+    """Replace a constant in either home: an initializer or a Constant node."""
+    if isinstance(tensor, gs.Constant):
+        model.weights[tensor.name] = values
+        return
+    maker = tensor.inputs[0]
+    maker.attrs.clear()
+    maker.attrs["value"] = gs.Constant("", np.ascontiguousarray(values))
+    tensor.shape = list(values.shape) if tensor.shape is not None else None
+
+
+def _drop_unread(model: Model, tensor: gs.Tensor) -> None:
+    if len(tensor.outputs) or any(tensor is out for out in model.graph.outputs):
+        return
+    if isinstance(tensor, gs.Constant):
+        model.graph.initializers.pop(tensor.name, None)
+        model.graph.inputs = [each for each in model.graph.inputs if each is not tensor]
+    else:
+        remove_nodes(model.graph, list(tensor.inputs))
+
+
+def _add_after(node: gs.Node, constant: gs.Constant, tensors: Namer, names: Namer) -> gs.Node:
     out = node.outputs[0]
-    raw = gs.Variable(namer.fresh(f"{out.name}.raw"))
+    raw = gs.Variable(tensors.fresh(f"{out.name}.raw"))
     node.outputs = [raw]
-    later[id(node)] = gs.Node(
-        "Add", namer.fresh(f"{node.name or node.op}.absorb"), {}, [raw, constant], [out]
-    )
+    return gs.Node("Add", names.fresh(f"{node.name or node.op}.absorb"), {}, [raw, constant], [out])

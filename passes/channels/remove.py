@@ -7,12 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import onnx_graphsurgeon as gs
 
 from graphrewrite import cost
 from graphrewrite.data import collect
 from graphrewrite.dims import ChannelGroup, Groups, Shrunk, groups, reference, shrink
 from graphrewrite.dims.structure import Mask
-from graphrewrite.errors import InvalidConfig
+from graphrewrite.errors import InvalidConfig, InvalidData, InvalidModel, UnsupportedOp
 from graphrewrite.ir import Model
 from graphrewrite.ir.inline import inlined
 from graphrewrite.passes.channels.adjust import (
@@ -114,7 +115,8 @@ class RemoveChannels:
         notes += [Note("skipped", name, f"not compensated: {why}") for name, why in adjusted.skipped.items()]
         analysis = with_weights(found.analysis, adjusted.patches)
         cut = shrink(analysis, labels)
-        add_biases(cut.model, dict(enumerate(cut.nodes)), adjusted.patches, cut.kept_of)
+        copies = add_biases(cut.model, dict(enumerate(cut.nodes)), adjusted.patches, cut.kept_of)
+        _record_copies(cut, copies)
 
         def slow() -> Model:
             model, nodes = reference(analysis, labels)
@@ -189,7 +191,12 @@ class RemoveChannels:
         if way is None:
             return Adjusted()
         if context.data is None:
-            constants = exact_constants(found, labels, evidence, context)
+            try:
+                constants = exact_constants(found, labels, evidence, context)
+            except (UnsupportedOp, InvalidData, InvalidModel) as error:
+                return Adjusted(
+                    skipped={"constant channels": f"the model cannot be run to find them: {error}"}
+                )
             return adjust(found.analysis, labels, lambda consumer, alive: (None, constants(consumer, alive)))
         readers, _ = consumers(found.analysis, labels)
         made = {(c.tensor, c.axis): way.statistic(c.axis)() for c in readers}
@@ -200,19 +207,41 @@ class RemoveChannels:
         by_tensor: dict[str, list] = {}  # type: ignore[type-arg]
         for (tensor, _), accumulator in made.items():
             by_tensor.setdefault(tensor, []).append(accumulator)
-        collect(
-            found.analysis.model,
-            context.data,
-            by_tensor,
-            seed=context.seed,
-            progress=context.progress,
-            threads=context.threads,
-        )
+        try:
+            collect(
+                found.analysis.model,
+                context.data,
+                by_tensor,
+                seed=context.seed,
+                progress=context.progress,
+                threads=context.threads,
+            )
+        except UnsupportedOp as error:
+            if self.reconstruct is not None:  # asked for by name: going on without it would be a silent no-op
+                raise
+            return Adjusted(skipped={"mean channels": f"the model cannot be run on the data: {error}"})
 
         def estimate(consumer: Consumer, alive: Mask) -> tuple[Floats | None, Floats]:
             return way.estimate(made[(consumer.tensor, consumer.axis)].result(), alive)
 
         return adjust(found.analysis, labels, estimate)
+
+
+def _record_copies(cut: Shrunk, copies: Mapping[str, str]) -> None:
+    """Write down where biases come from that absorption took apart; forget the originals nobody reads any more."""
+    for copy, name in copies.items():
+        cut.copied_from[copy] = cut.copied_from.get(name, name)
+        if name in cut.kept:
+            cut.kept[copy] = cut.kept[name]
+    if copies:
+        there = {tensor.name for node in cut.model.graph.nodes for tensor in node.inputs}
+        for name in set(copies.values()) - there:
+            cut.kept.pop(name, None)
+            cut.copied_from.pop(name, None)
+
+
+def _label(node: gs.Node) -> str:
+    return str(node.name or node.outputs[0].name)
 
 
 def _check_scores(criterion: Criterion, group: ChannelGroup, score: npt.NDArray[np.float64]) -> None:
@@ -239,6 +268,7 @@ def _unchanged(before: Mapping[str, Json]) -> dict[str, Json]:
         "kept": {},
         "copied_from": {},
         "groups": [],
+        "compensated": [],
     }
 
 
@@ -270,7 +300,7 @@ def _after(
         "kept": kept,
         "copied_from": {**cut.copied_from},
         "groups": rows,
-        "compensated": [found.analysis.model.graph.nodes[p.consumer.node].name for p in patches],
+        "compensated": [_label(found.analysis.model.graph.nodes[p.consumer.node]) for p in patches],
     }
 
 
