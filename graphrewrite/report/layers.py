@@ -38,7 +38,7 @@ def layers(before: Model, after: Model, pinned: Mapping[str, str]) -> tuple[Laye
     `pinned` maps "weight[axis]" to the reason why that axis stays, as channel removal reports it.
     """
     old, new = _rows(before), _rows(after)
-    by_weight = {row.weight: row for row in new.values()}
+    by_weight = {_first_name(after, row.weight): row for row in new.values()}
     result = []
     for name, row in old.items():
         twin = new.get(name) or by_weight.get(row.weight)
@@ -60,6 +60,15 @@ def layers(before: Model, after: Model, pinned: Mapping[str, str]) -> tuple[Laye
             )
         )
     return tuple(result)
+
+
+def _first_name(model: Model, weight: str) -> str:
+    """Return what a weight was called before passes gave it other names."""
+    seen: set[str] = set()
+    while weight in model.origin and weight not in seen:
+        seen.add(weight)
+        weight = model.origin[weight][0]
+    return weight
 
 
 @dataclass(frozen=True)
