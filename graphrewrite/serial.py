@@ -14,7 +14,7 @@ import math
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, ForwardRef, Literal, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
 
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.registry import Registry, registry_holding, registry_of
@@ -129,6 +129,8 @@ def _read(document: Json, expected: object, where: str) -> object:
     registry = registry_of(expected)
     if registry is not None:
         return _read_entry(document, registry, where)
+    if isinstance(expected, ForwardRef) and expected.__forward_arg__ == "Json":
+        return document  # any JSON: the alias names itself, and type hints are resolved one level deep only
     if _is_union(expected):
         return _read_union(document, get_args(expected), where)
     origin = get_origin(expected) or expected
