@@ -55,6 +55,8 @@ def _has_silent_units(found: Groups, dead: Mask, evidence: Evidence) -> bool:
         if not gone.any():
             continue
         for member in group.members:
-            if member.role == "producer" and not evidence.producer_weights(member)[gone].any(axis=1).all():
+            # A weight of one input channel counts as a vector; a bias or a scale says nothing about filters.
+            makes = member.role == "producer" or (member.role == "vector" and len(member.use.axes) > 1)
+            if makes and not evidence.producer_weights(member)[gone].any(axis=1).all():
                 return True
     return False
