@@ -3,9 +3,10 @@
 from graphrewrite.match.draft import Draft, is_default_domain
 from graphrewrite.match.matcher import Match, Refusal, match
 from graphrewrite.match.pattern import Op, P, Pattern
-from graphrewrite.match.rules import Engine, NearMiss, PatternRule, Rule, RuleSet, Trace, refuse, rule
+from graphrewrite.match.rules import FEW, Engine, NearMiss, PatternRule, Rule, RuleSet, Trace, refuse, rule
 
 __all__ = [
+    "FEW",
     "Draft",
     "Engine",
     "Match",

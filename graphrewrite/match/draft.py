@@ -4,6 +4,7 @@ While a draft is open nodes are only marked dead and new nodes wait beside the n
 everything in place. So a rewrite costs what it touches, also where one tensor feeds thousands of nodes.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -32,6 +33,8 @@ class Draft:
         changed: tensors that got another producer or meaning since the rule engine last looked.
         freed: tensors that lost a reader.
         fresh: nodes that were made.
+        edits: how many changes were made.
+        adopted: how many nodes came out of bodies.
     """
 
     def __init__(self, model: Model) -> None:
@@ -43,6 +46,7 @@ class Draft:
         self.freed: list[gs.Tensor] = []
         self.fresh: list[gs.Node] = []
         self.edits = 0
+        self.adopted = 0
         self._namer = Namer(model.graph)
         self._dead: dict[int, gs.Node] = {}
         # Readings that ended but still stand in `tensor.outputs`, by tensor (kept alive, so that its id stays its own).
@@ -54,7 +58,7 @@ class Draft:
         self._described: dict[str, tuple[tuple[Dim, ...] | None, np.dtype[np.generic] | None]] = {}
         self._info: ShapeInfo | None = None
         graphs = list(all_graphs(model.graph))
-        self._held = {id(tensor) for graph in graphs for tensor in graph.outputs}
+        self._held = Counter(id(tensor) for graph in graphs for tensor in graph.outputs)
         # A default that a caller may override is no constant. Before IR 4 every initializer had to be listed as input.
         listed = model.graph.inputs if model.ir_version >= 4 else ()
         self._overridable = {id(tensor) for tensor in listed if isinstance(tensor, gs.Constant)}
@@ -96,7 +100,7 @@ class Draft:
 
     def is_output(self, tensor: gs.Tensor) -> bool:
         """Tell whether a tensor is an output of the graph or of a body."""
-        return id(tensor) in self._held
+        return self._held[id(tensor)] > 0
 
     def sole_user(self, tensor: gs.Tensor) -> gs.Node | None:
         """Return the one node that reads a tensor, None when there are others or it is an output."""
@@ -235,16 +239,12 @@ class Draft:
             maker = self.producer(tensor)
             if maker is None or maker.op == "Constant":
                 return False
-            stored = (
-                values if isinstance(values, gs.Constant) else gs.Constant("", np.ascontiguousarray(values))
-            )
+            stored = values if isinstance(values, gs.Constant) else gs.Constant("", _frozen(values))
             return self.replace(tensor, self.op("Constant", like=tensor, value=stored))
         if isinstance(values, gs.Constant):  # keep the form the numbers are stored in
             constant = gs.Constant(tensor.name, values._values)
         else:
-            array = np.ascontiguousarray(values).reshape(np.shape(values)).view()
-            array.flags.writeable = False
-            constant = gs.Constant(tensor.name, array)
+            constant = gs.Constant(tensor.name, _frozen(values))
         self.graph.initializers[tensor.name] = constant
         if self.model.ir_version < 4:
             self.graph.inputs.append(constant)
@@ -431,9 +431,35 @@ class Draft:
             used.add(node.name)
         self._made = []
 
+    def adopt(self, node: gs.Node, name: str) -> None:
+        """Move the nodes and initializers of a body, the attribute `name` of a node, to the node's own place.
+
+        The tensors of the body get fresh names; the node has lost the attribute and must be replaced next.
+        """
+        body: gs.Graph = node.attrs.pop(name)
+        self.adopted += len(body.nodes)
+        for tensor in body.outputs:
+            self._held[id(tensor)] -= 1
+        for constant in body.initializers.values():
+            constant.name = self._namer.fresh(constant.name)
+            self.graph.initializers[constant.name] = constant
+        for inner in body.nodes:
+            for tensor in inner.outputs:
+                if not tensor.is_empty():
+                    tensor.name = self._namer.fresh(tensor.name)
+                    self.describe(tensor, None, None)
+            self._place(inner)
+
     def settle(self) -> None:
         """Forget which nodes are new: from now on they are nodes like others (the rule engine calls it)."""
         self._fresh_ids.clear()
+
+
+def _frozen(values: Array) -> Array:
+    # ascontiguousarray alone would give a scalar an axis.
+    array = np.ascontiguousarray(values).reshape(np.shape(values)).view()
+    array.flags.writeable = False
+    return array
 
 
 def _place_of(node: gs.Node, tensor: gs.Tensor) -> int:

@@ -18,6 +18,10 @@ Result: TypeAlias = "bool | Refusal"
 _BOUND = 20
 
 
+# A rule that depends on all readers of a tensor must give up on more than this many: see `Engine._follow`.
+FEW = 8
+
+
 class Rule(ABC):
     """One rewrite, tried at every node of the types in `ops` (all types when empty).
 
@@ -242,8 +246,8 @@ class Engine:
             self._push(node)
         starts = list(draft.changed)
         for tensor in draft.freed:
-            # Only the step to a single reader opens possibilities; announcing every step would be quadratic.
-            if draft.use_count(tensor) <= 2:
+            # Rules that ask about all readers ask about few; announcing every step down from many would be quadratic.
+            if draft.use_count(tensor) <= FEW:
                 maker = draft.producer(tensor)
                 if maker is not None:
                     self._push(maker)

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir import Array
-from graphrewrite.match import Draft, Rule, RuleSet, refuse, rule
+from graphrewrite.match import FEW, Draft, Rule, RuleSet, refuse, rule
 from graphrewrite.match.rules import Result
 from graphrewrite.passes.tidy.linear import (
     Affine,
@@ -91,7 +91,7 @@ class AbsorbBefore(_Absorbing):
         if maker is None or maker.op not in self.maps:
             return False
         users = draft.users(maker.outputs[0])
-        if draft.is_output(maker.outputs[0]) or len(users) > 8:
+        if draft.is_output(maker.outputs[0]) or len(users) > FEW:
             return False
         found = [self._foldable(draft, maker, user) for user in users]
         if not all(found):

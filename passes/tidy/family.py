@@ -1,11 +1,12 @@
 """How the passes of this family run: rules by worklist, batches of constants between, until nothing changes."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from graphrewrite.ir import Model
 from graphrewrite.ir.garbage import paused
-from graphrewrite.match import Draft, Engine, RuleSet
+from graphrewrite.match import Draft, Engine, NearMiss, RuleSet
 from graphrewrite.passes.tidy.dedupe import merge_initializers
 from graphrewrite.passes.tidy.fold_constants import Folder
 from graphrewrite.pipeline import Note, Outcome
@@ -13,10 +14,12 @@ from graphrewrite.pipeline.base import Json
 
 # Constants that could be folded, and then rules that follow from them, alternate at most this often.
 _ROUNDS = 12
+# Nodes out of a body have no inferred shapes; after a fresh inference they are looked at like others.
+_PASSES = 3
 _NAMED = 3
 
 
-@dataclass
+@dataclass(frozen=True)
 class Steps:
     """What to do besides the rules.
 
@@ -32,21 +35,35 @@ class Steps:
 @dataclass
 class _Record:
     done: dict[str, list[str]] = field(default_factory=dict)
-    left: list[Note] = field(default_factory=list)
+    unfolded: dict[str, str] = field(default_factory=dict)
+    misses: list[NearMiss] = field(default_factory=list)
+    edits: int = 0
+    exhausted: bool = False
 
     def add(self, kind: str, names: list[str]) -> None:
         if names:
             self.done.setdefault(kind, []).extend(names)
 
 
-def tidy(model: Model, rules: RuleSet, steps: Steps) -> Outcome:
-    """Run rules and steps over a model this pass owns and report what was done and what was left."""
-    with paused():
-        return _tidy(model, rules, steps)
+def tidy(model: Model, rules: Callable[[], RuleSet], steps: Steps | None = None) -> Outcome:
+    """Run rules and steps over a model this pass owns and report what was done and what was left.
 
-
-def _tidy(model: Model, rules: RuleSet, steps: Steps) -> Outcome:
+    `rules` is called for every run, since some rules remember what they have seen.
+    """
     record = _Record()
+    stored = set(model.graph.initializers)
+    with paused():
+        for _ in range(_PASSES):
+            if not _run(model, rules(), steps or Steps(), record):
+                break
+    # Constants that were made on the way and went again are nobody's business.
+    dropped = stored & set(record.done.pop("unused initializer", [])) - set(model.graph.initializers)
+    record.add("unused initializer", sorted(dropped))
+    return _outcome(model, record)
+
+
+def _run(model: Model, rules: RuleSet, steps: Steps, record: _Record) -> bool:
+    """Tidy once; return whether nodes came out of bodies, so that a fresh look may find more."""
     draft = Draft(model)
     draft.bury_unused()
     if steps.merge_weights:
@@ -67,32 +84,29 @@ def _tidy(model: Model, rules: RuleSet, steps: Steps) -> Outcome:
         record.add(kind, names)
     record.add("dead node", dead)
     record.add("unused initializer", unused)
-    return _outcome(model, draft, engine, folder, record)
+    record.edits += draft.edits
+    record.misses = engine.trace.misses
+    record.exhausted = engine.trace.exhausted
+    record.unfolded = {} if folder is None else {left.tensor: left.reason for left in folder.left.values()}
+    return draft.adopted > 0
 
 
-def _outcome(model: Model, draft: Draft, engine: Engine, folder: Folder | None, record: _Record) -> Outcome:
+def _outcome(model: Model, record: _Record) -> Outcome:
     notes = [Note("done", kind, _counted(names)) for kind, names in record.done.items()]
-    if folder is not None:
-        notes += [
-            Note("skipped", left.tensor, f"constant not folded: {left.reason}")
-            for left in folder.left.values()
-        ]
-    reasons: Counter[tuple[str, str]] = Counter((miss.rule, miss.reason) for miss in engine.trace.misses)
-    first = {(miss.rule, miss.reason): miss.node for miss in reversed(engine.trace.misses)}
+    notes += [
+        Note("skipped", name, f"constant not folded: {reason}") for name, reason in record.unfolded.items()
+    ]
+    reasons = Counter((miss.rule, miss.reason) for miss in record.misses)
+    first = {(miss.rule, miss.reason): miss.node for miss in reversed(record.misses)}
     for (kind, reason), count in reasons.items():
         more = f" (and {count - 1} more)" if count > 1 else ""
         notes.append(Note("skipped", first[kind, reason], f"{kind}: {reason}{more}"))
-    if engine.trace.exhausted:
+    if record.exhausted:
         notes.append(
-            Note(
-                "warning",
-                "tidy",
-                f"stopped after {engine.trace.count} rewrites; the rules kept undoing each other",
-            )
+            Note("warning", "tidy", "stopped at the bound on rewrites; rules kept undoing each other")
         )
-    changed = draft.edits > 0 or any(record.done.values())
     done: Json = {kind: len(names) for kind, names in record.done.items()}
-    return Outcome(model, changed, tuple(notes), details={"done": done})
+    return Outcome(model, record.edits > 0 or bool(record.done), tuple(notes), details={"done": done})
 
 
 def _counted(names: list[str]) -> str:

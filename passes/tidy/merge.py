@@ -4,7 +4,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir.symbols import Dim
-from graphrewrite.match import Draft, RuleSet, is_default_domain, rule
+from graphrewrite.match import FEW, Draft, RuleSet, is_default_domain, rule
 from graphrewrite.match.rules import Result
 from graphrewrite.passes.tidy.identity import hand_on
 from graphrewrite.passes.tidy.reading import (
@@ -77,7 +77,7 @@ def views(draft: Draft, node: gs.Node) -> Result:
     if same_sizes(before, after):
         return hand_on(draft, node, x)
     users = draft.users(maker.outputs[0])
-    if not _goes(draft, maker, node, len(users) <= 8 and all(is_view(draft, user) for user in users)):
+    if not _goes(draft, maker, node, len(users) <= FEW and all(is_view(draft, user) for user in users)):
         return False
     merged = _merged_axes(draft, maker, node, before, after)
     if merged is not None:
@@ -132,7 +132,7 @@ def transposes(draft: Draft, node: gs.Node) -> Result:
     if both == sorted(both):
         return hand_on(draft, node, maker.inputs[0])
     users = draft.users(maker.outputs[0])
-    if not _goes(draft, maker, node, len(users) <= 8 and all(user.op == "Transpose" for user in users)):
+    if not _goes(draft, maker, node, len(users) <= FEW and all(user.op == "Transpose" for user in users)):
         return False
     return draft.replace(
         node.outputs[0], draft.op("Transpose", maker.inputs[0], like=node.outputs[0], perm=both)
@@ -219,11 +219,18 @@ def reductions(draft: Draft, node: gs.Node) -> Result:
     return draft.replace(node.outputs[0], made)
 
 
+def _cuts(user: gs.Node, maker: gs.Node) -> bool:
+    return str(user.op) == "Slice" and user.inputs[0] is maker.outputs[0]
+
+
 @rule("Slice", name="slices merged", reach=2)
 def merge_slices(draft: Draft, node: gs.Node) -> Result:
     """Cut along several axes, or twice along one from the front, in one slice."""
     maker = maker_of(draft, node.inputs[0], "Slice")
-    if maker is None or draft.opset < 10 or not draft.feeds_only(maker.outputs[0], node):
+    if maker is None or draft.opset < 10:
+        return False
+    users = draft.users(maker.outputs[0])
+    if not _goes(draft, maker, node, len(users) <= FEW and all(_cuts(user, maker) for user in users)):
         return False
     first, second, rank = slices(draft, maker), slices(draft, node), draft.rank(maker.inputs[0])
     if first is None or second is None or rank is None:

@@ -51,8 +51,15 @@ def integers(draft: Draft, node: gs.Node, name: str, index: int) -> list[int] | 
 
 
 def axes(draft: Draft, node: gs.Node, rank: int, index: int = 1) -> list[int] | None:
-    """Return the axes of Squeeze, Unsqueeze and reductions, from the front and sorted; None when not given."""
+    """Return the axes of Squeeze, Unsqueeze and reductions, from the front and sorted; None when not given.
+
+    For a reduction an empty list means all axes, or none where it says so.
+    """
     found = integers(draft, node, "axes", index)
+    if found == []:
+        if not node.op.startswith("Reduce"):
+            return None
+        return [] if integer(node, "noop_with_empty_axes", 0) else list(range(rank))
     return None if found is None else sorted(axis % rank if rank else 0 for axis in found)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir.symbols import Dim, Sym, exact_div
-from graphrewrite.match import Draft, Rule, RuleSet, rule
+from graphrewrite.match import FEW, Draft, Rule, RuleSet, rule
 from graphrewrite.match.rules import Result
 from graphrewrite.passes.tidy.writing import int64s, reshape, reshape_target
 
@@ -68,7 +68,7 @@ def expand(draft: Draft, node: gs.Node) -> Result:
     if draft.is_output(out):
         return False
     users = draft.users(out)
-    if not users or len(users) > 16 or not all(_broadcasts_anyway(draft, user, x, out) for user in users):
+    if not users or len(users) > FEW or not all(_broadcasts_anyway(draft, user, x, out) for user in users):
         return False
     return draft.replace(out, x)
 

@@ -6,7 +6,15 @@ from typing import ClassVar
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Model
 from graphrewrite.match import RuleSet
-from graphrewrite.passes.tidy import absorb, fuse_linear, identity, merge, shape_arithmetic
+from graphrewrite.passes.tidy import (
+    absorb,
+    fuse_linear,
+    identity,
+    inline_if,
+    merge,
+    recurrent,
+    shape_arithmetic,
+)
 from graphrewrite.passes.tidy.dedupe import MergeNodes
 from graphrewrite.passes.tidy.family import Steps, tidy
 from graphrewrite.passes.tidy.fold_constants import KnownValues, constants
@@ -38,10 +46,10 @@ class Tidy:
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Clean the model."""
-        return tidy(model, self._rules(), Steps(fold_up_to=self.max_constant_bytes, merge_weights=True))
+        return tidy(model, self._rules, Steps(fold_up_to=self.max_constant_bytes, merge_weights=True))
 
     def _rules(self) -> RuleSet:
         rules = RuleSet.of(constants, KnownValues()) + identity.RULES + merge.RULES + shape_arithmetic.RULES
         rules += absorb.rules(self.max_constant_bytes, self.keep_batchnorm)
-        rules += fuse_linear.RULES
+        rules += fuse_linear.RULES + inline_if.RULES + recurrent.RULES
         return rules + RuleSet.of(MergeNodes())
