@@ -48,6 +48,9 @@ class Weights(MutableMapping[str, Array]):
     def __len__(self) -> int:
         return len(self._constants)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._constants
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a weight's shape without reading its numbers."""
         return tuple(self._constant(name).shape)
