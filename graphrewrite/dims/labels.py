@@ -229,9 +229,12 @@ class Labels:
         size_a, size_b = (a > 0).sum(axis=1), (b > 0).sum(axis=1)
         width = max(a.shape[1], b.shape[1])
         differ = (_widen(a, width) != _widen(b, width)).any(axis=1)
-        for side, size, other in ((a, size_a, b), (b, size_b, a)):
-            # A pinned or empty row means always alive: so is everything it meets.
-            fixed = differ & ((size == 0) | ((size == 1) & (self._pin[side.max(axis=1)] > 0)))
+        # A pinned or empty row means always alive: so is everything it meets. Two such rows are equal already.
+        always_a = (size_a == 0) | ((size_a == 1) & (self._pin[a.max(axis=1)] > 0))
+        always_b = (size_b == 0) | ((size_b == 1) & (self._pin[b.max(axis=1)] > 0))
+        differ &= ~(always_a & always_b)
+        for side, always, other in ((a, always_a, b), (b, always_b, a)):
+            fixed = differ & always
             if fixed.any():
                 marks = self._pin[side[fixed].max(axis=1)]
                 numbers = np.unique(marks[marks > 0])

@@ -1,5 +1,6 @@
 """Matrix products: the contracted axis is shared and mixed, batch axes are shared, the rest passes."""
 
+from collections.abc import Sequence
 from math import prod
 
 from graphrewrite.dims.axes import ONE, Axis
@@ -73,19 +74,14 @@ def matmul_integer(s: Step) -> None:
 @rule("Einsum")
 def einsum(s: Step) -> None:
     """Equal letters are one axis; a letter that is summed is mixed."""
-    equation = str(s.attr("equation", "")).replace(" ", "")
-    left, _, right = equation.partition("->")
-    terms = left.split(",")
-    if "..." in equation or "->" not in equation or len(terms) != len(s.node.inputs):
-        s.refuse("an Einsum with an ellipsis or an implicit result is not followed")
+    ranks = [s.rank(slot) for slot in range(len(s.node.inputs))]
+    terms, right = letters_of(str(s.attr("equation", "")), ranks)
+    if any(len(set(term)) != len(term) for term in terms):
+        s.refuse("an Einsum that takes a diagonal is not followed")
         return
     letters: dict[str, Axis] = {}
     for slot, term in enumerate(terms):
-        axes = s.forced(s.axes(slot))
-        if len(set(term)) != len(term):
-            s.refuse("an Einsum that takes a diagonal is not followed")
-            return
-        for letter, axis in zip(term, axes, strict=True):
+        for letter, axis in zip(term, s.forced(s.axes(slot)), strict=True):
             if letter in letters and letters[letter].sizes != (1, 1) and axis.sizes != (1, 1):
                 s.tie(letters[letter], axis)
                 if letters[letter].is_rigid:
@@ -94,17 +90,32 @@ def einsum(s: Step) -> None:
                 letters[letter] = axis
     for slot, term in enumerate(terms):
         # Masking the first operand that carries a summed letter is enough: the product is zero there.
-        summed = {
-            i: letters[c]
-            for i, c in enumerate(term)
-            if c not in right and not any(c in t for t in terms[:slot])
-        }
+        earlier = {letter for other in terms[:slot] for letter in other}
+        summed = {i: letters[c] for i, c in enumerate(term) if c not in right and c not in earlier}
         for i in (i for i, c in enumerate(term) if c not in right):
             s.contracts(slot, i)
         if summed:
             s.mix("zero", slot, summed)
     s.macs(1, list(letters.values()))
     s.out([letters[c] for c in right])
+
+
+def letters_of(equation: str, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]]:
+    """Return the letters of the operands and of the result; an ellipsis is "...1", "...2" counted from the right."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+
+    def spread(term: str, rank: int) -> list[str]:
+        before, dots, after = term.partition("...")
+        hidden = rank - len(before) - len(after) if dots else 0
+        return [*before, *(f"...{k}" for k in range(hidden, 0, -1)), *after]
+
+    terms = [spread(term, rank) for term, rank in zip(left.split(","), ranks, strict=True)]
+    longest = max((sum(letter.startswith("...") for letter in term) for term in terms), default=0)
+    if arrow:
+        return terms, spread(right, longest + len(right.replace("...", "")))
+    plain = [letter for term in terms for letter in term if not letter.startswith("...")]
+    once = sorted(letter for letter in set(plain) if plain.count(letter) == 1)
+    return terms, [*(f"...{k}" for k in range(longest, 0, -1)), *once]
 
 
 def size(pairs: list[tuple[int, int]]) -> int:
