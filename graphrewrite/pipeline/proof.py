@@ -91,10 +91,10 @@ class Prover:
         if size > _SAVED_BELOW // 2:
             return f"not tried with optimisations: {size / 1e9:.1f} GB of weights would be copied"
         try:
-            run_session(session(model, threads=self.context.threads), self.feeds[0])
+            run_session(session(model, threads=self.context.threads, spinning=False), self.feeds[0])
         except GraphRewriteError as error:
             try:
-                run_session(session(original, threads=self.context.threads), self.feeds[0])
+                run_session(session(original, threads=self.context.threads, spinning=False), self.feeds[0])
             except GraphRewriteError:
                 return "onnxruntime's optimisations fail on this model and on the one that came in"
             raise StepError(
@@ -122,7 +122,7 @@ class Prover:
     def _first_run(self, before: Model) -> list[Outputs]:
         """Find inputs the model runs with in both sample worlds, and run it; fills `feeds`."""
         try:
-            started = session(before, threads=self.context.threads, optimize=False)
+            started = session(before, threads=self.context.threads, optimize=False, spinning=False)
         except UnsupportedOp as error:
             self.notes.append(Note("warning", "model", f"not verified by running: {error}"))
             return []
@@ -356,8 +356,12 @@ class _Case:
 
 
 def _run_all(model: Model, feeds: Sequence[Feeds], threads: int) -> list[Outputs]:
-    """Run every world in one session; it is gone afterwards, so two models are never loaded at once."""
-    started = session(model, threads=threads, optimize=False)
+    """Run every world in one session; it is gone afterwards, so two models are never loaded at once.
+
+    Here and above threads sleep while they wait: a proof runs a model two or three times, so there is nothing to be won
+    by spinning, and on a shared machine it costs a quarter of the time.
+    """
+    started = session(model, threads=threads, optimize=False, spinning=False)
     return [run_session(started, one) for one in feeds]
 
 
