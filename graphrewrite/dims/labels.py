@@ -203,17 +203,26 @@ class Labels:
             )
         for _ in range(8):
             a, b = self.resolve(x), self.resolve(y)
-            if a.shape == b.shape and (a == b).all():
+            if not self._unequal(a, b).any():
                 return
             if a.shape[1] == 1 and b.shape[1] == 1:
                 self._unify_single(a[:, 0], b[:, 0], why)
                 return
             self._unify_wide(a, b, self.columns(x), self.columns(y), why)
         a, b = self.resolve(x), self.resolve(y)
-        width = max(a.shape[1], b.shape[1])
-        differ = (_widen(a, width) != _widen(b, width)).any(axis=1)
+        differ = self._unequal(a, b)
         self.pin(a[differ], f"{why}: ties too entangled to express")
         self.pin(b[differ], f"{why}: ties too entangled to express")
+
+    def _is_always(self, rows: Ints) -> npt.NDArray[np.bool_]:
+        """Tell which resolved rows are alive whatever happens: without labels, or pinned."""
+        return ((rows > 0).sum(axis=1) <= 1) & ((rows == 0) | (self._pin[rows] > 0)).all(axis=1)
+
+    def _unequal(self, a: Ints, b: Ints) -> npt.NDArray[np.bool_]:
+        """Tell which resolved rows differ in when they are alive."""
+        width = max(a.shape[1], b.shape[1])
+        differ = (_widen(a, width) != _widen(b, width)).any(axis=1)
+        return np.asarray(differ & ~(self._is_always(a) & self._is_always(b)))
 
     def _unify_single(self, a: Ints, b: Ints, why: str) -> None:
         empty_a, empty_b = a == 0, b == 0
@@ -227,14 +236,10 @@ class Labels:
     def _unify_wide(self, a: Ints, b: Ints, roles_a: Ints, roles_b: Ints, why: str) -> None:
         """Take one step towards equal rows; `a`, `b` are sorted, `roles_*` are the same rows column by column."""
         size_a, size_b = (a > 0).sum(axis=1), (b > 0).sum(axis=1)
-        width = max(a.shape[1], b.shape[1])
-        differ = (_widen(a, width) != _widen(b, width)).any(axis=1)
-        # A pinned or empty row means always alive: so is everything it meets. Two such rows are equal already.
-        always_a = (size_a == 0) | ((size_a == 1) & (self._pin[a.max(axis=1)] > 0))
-        always_b = (size_b == 0) | ((size_b == 1) & (self._pin[b.max(axis=1)] > 0))
-        differ &= ~(always_a & always_b)
-        for side, always, other in ((a, always_a, b), (b, always_b, a)):
-            fixed = differ & always
+        differ = self._unequal(a, b)
+        # A pinned or empty row means always alive: so is everything it meets.
+        for side, other in ((a, b), (b, a)):
+            fixed = differ & self._is_always(side)
             if fixed.any():
                 marks = self._pin[side[fixed].max(axis=1)]
                 numbers = np.unique(marks[marks > 0])
