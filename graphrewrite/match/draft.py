@@ -303,16 +303,16 @@ class Draft:
         maker = self.producer(new)
         return maker is not None and not self.is_output(new) and id(maker) in self._own
 
-    def replace(self, old: gs.Tensor, new: gs.Tensor) -> bool:
+    def replace(self, old: gs.Tensor, new: gs.Tensor, keep_name: bool = False) -> bool:
         """Let everything that reads `old` read `new`; False (and nothing done) when `can_replace` says so.
 
         The name of `old` stays where possible, because it is known to readers, reports and outputs: a node that was
-        just made then writes `old` itself.
+        just made, or any node with `keep_name`, then writes `old` itself.
         """
         if not self.can_replace(old, new):
             return False
         maker = self.producer(new)
-        if maker is not None and (self.is_output(old) or id(maker) in self._fresh_ids):
+        if maker is not None and (keep_name or self.is_output(old) or id(maker) in self._fresh_ids):
             self._swap(old, new, maker)
             self._reroute(new, old)
             self._bury(new)
@@ -322,6 +322,12 @@ class Draft:
             self._bury(old)
         self.edits += 1
         return True
+
+    def rename(self, tensor: gs.Tensor) -> None:
+        """Give a tensor inside the graph a fresh name, because its numbers no longer are what the old name meant."""
+        shape, dtype = self.shape(tensor), self.dtype(tensor)
+        tensor.name = self._namer.fresh(tensor.name)
+        self.describe(tensor, shape, dtype)
 
     def _swap(self, old: gs.Tensor, new: gs.Tensor, maker: gs.Node) -> None:
         """Let `maker` write `old`, and what wrote `old` write `new`."""

@@ -8,12 +8,15 @@ from graphrewrite.ir import Model
 from graphrewrite.match import RuleSet
 from graphrewrite.passes.tidy import (
     absorb,
+    fuse_activations,
     fuse_linear,
+    fuse_norms,
     identity,
     inline_if,
     merge,
     recurrent,
     shape_arithmetic,
+    sink_scale,
 )
 from graphrewrite.passes.tidy.dedupe import MergeNodes
 from graphrewrite.passes.tidy.family import Steps, tidy
@@ -50,6 +53,8 @@ class Tidy:
 
     def _rules(self) -> RuleSet:
         rules = RuleSet.of(constants, KnownValues()) + identity.RULES + merge.RULES + shape_arithmetic.RULES
+        if self.fuse:
+            rules += fuse_norms.RULES + fuse_activations.RULES
         rules += absorb.rules(self.max_constant_bytes, self.keep_batchnorm)
-        rules += fuse_linear.RULES + inline_if.RULES + recurrent.RULES
+        rules += fuse_linear.RULES + inline_if.RULES + recurrent.RULES + sink_scale.RULES
         return rules + RuleSet.of(MergeNodes())
