@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Array, Model
 
 Scores = npt.NDArray[np.float64]
+
+# Weights up to this many bytes are kept by position, so that groups which share one do not turn it again.
+_CACHED_BELOW = 16_000_000
 
 
 class Accumulator(Protocol):
@@ -55,13 +58,25 @@ class Evidence:
     _moved: dict[tuple[str, int], Array] = field(default_factory=dict)
 
     def producer_weights(self, member: Member) -> Scores:
-        """Return a member's weights by unit, float64 [units, numbers of the unit]."""
+        """Return a member's weights by unit, [units, numbers of the unit], in float32 or wider; not to be written to."""
+        table = self._by_position(member)
+        units, each = member.index.shape
+        if each > 1 or units < len(table) or (member.index[:, 0] != np.arange(units)).any():
+            table = table[member.index].reshape(units, -1)
+        wide = table if table.dtype in (np.float32, np.float64) else table.astype(np.float32)
+        return cast(Scores, wide)
+
+    def _by_position(self, member: Member) -> Array:
+        """Return a weight as [positions of the member's axis, the rest]."""
         key = (member.tensor, member.axis)
-        if key not in self._moved:
-            array = weight_array(self.model, member.tensor)
-            self._moved[key] = np.moveaxis(array, member.axis, 0).reshape(array.shape[member.axis], -1)
-        table = self._moved[key]
-        return np.asarray(table[member.index].reshape(len(member.index), -1), dtype=np.float64)
+        if key in self._moved:
+            return self._moved[key]
+        array = weight_array(self.model, member.tensor)
+        table = np.moveaxis(array, member.axis, 0).reshape(array.shape[member.axis], -1)
+        # Several groups share a weight where branches were joined; of a large one no second copy is kept for that.
+        if table.nbytes <= _CACHED_BELOW:
+            self._moved[key] = table
+        return table
 
     def statistic(self, tensor: str, key: str) -> object:
         """Return the result of the accumulator that `Need(tensor, key, ...)` asked for."""

@@ -21,6 +21,7 @@ class GeometricMedian:
 
 def total_distance(filters: Scores) -> Scores:
     """Return, for each row of [units, numbers], the sum of Euclidean distances to all rows."""
+    filters = filters.astype(np.float64)  # differences of near-equal squares need the digits
     square = (filters * filters).sum(axis=1)
     inner = filters @ filters.T
     squared = np.maximum(square[:, None] + square[None, :] - 2 * inner, 0)

@@ -20,5 +20,7 @@ class L1:
     def score(self, group: ChannelGroup, evidence: Evidence) -> Scores:
         """Return [units]."""
         return group.reduce(
-            evidence.producer_weights, lambda w: np.abs(w).sum(axis=1), roles=("producer", "consumer")
+            evidence.producer_weights,
+            lambda w: np.abs(w).sum(axis=1, dtype=np.float64),
+            roles=("producer", "consumer"),
         )
