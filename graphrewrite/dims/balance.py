@@ -20,9 +20,16 @@ _SECONDS = 10.0
 
 
 def balance_units(
-    structure: Structure, families: Sequence[Ints], dead: Mask, order: Floats | None, least: Sequence[int]
+    structure: Structure,
+    families: Sequence[Ints],
+    dead: Mask,
+    order: Floats | None,
+    least: Sequence[int],
+    steps: Sequence[int],
 ) -> Mask:
-    """Return a mask near `dead` that obeys every balance of the analysis; families keep at least `least` units.
+    """Return a mask near `dead` that obeys every balance of the analysis.
+
+    Of the families that a balance touches, each keeps at least `least` units, and a multiple of `steps` or everything.
 
     Raises:
         BudgetError: no choice obeys all constraints (keeping everything always does, so this is a time limit).
@@ -36,7 +43,7 @@ def balance_units(
     colour_of, colours = _colours(tables, family_of)
     sizes = np.bincount(colour_of[colour_of >= 0], minlength=colours)
     wanted = np.bincount(colour_of[(colour_of >= 0) & dead], minlength=colours)
-    gone = _solve(tables, colour_of, colours, sizes, wanted, family_of, families, dead, least)
+    gone = _solve(tables, colour_of, colours, sizes, wanted, family_of, families, least, steps)
     result = dead.copy()
     rank = order if order is not None else np.zeros(len(dead))
     members = np.flatnonzero(colour_of >= 0)
@@ -99,11 +106,17 @@ def _solve(
     wanted: Ints,
     family_of: Ints,
     families: Sequence[Ints],
-    dead: Mask,
     least: Sequence[int],
+    steps: Sequence[int],
 ) -> Ints:
-    """Return how many units of each colour go: variables are counts gone, kept per row of each balance, deviations."""
-    count = colours + len(tables) + colours
+    """Return how many units of each colour go.
+
+    Variables: counts gone, kept per row of each balance, deviations, and for each family that shrinks in steps whether
+    it shrinks at all and by how many whole steps.
+    """
+    present = [int(number) for number in np.unique(family_of[colour_of >= 0])]
+    stepped = [number for number in present if steps[number] > 1]
+    count = colours + len(tables) + colours + 2 * len(stepped)
     rows: list[int] = []
     columns: list[int] = []
     values: list[float] = []
@@ -128,15 +141,25 @@ def _solve(
         deviation = colours + len(tables) + colour
         add({colour: 1.0, deviation: -1.0}, -np.inf, float(wanted[colour]))
         add({colour: 1.0, deviation: 1.0}, float(wanted[colour]), np.inf)
-    for number in np.unique(family_of[colour_of >= 0]):
+    most = []  # whole steps that a family can lose
+    for place, number in enumerate(stepped):
+        units, step = len(families[number]), steps[number]
+        shrinks = colours + len(tables) + colours + 2 * place
+        most.append(units // step)
+        gone = {int(c): 1.0 for c in np.unique(colour_of[families[number]])}
+        add({**gone, shrinks: -float(units % step), shrinks + 1: -float(step)}, 0, 0)
+        add({shrinks + 1: 1.0, shrinks: -float(most[-1])}, -np.inf, 0)
+    for number in present:
         ids = families[number]
         members = np.unique(colour_of[ids])
         add({int(c): 1.0 for c in members}, 0, max(len(ids) - max(least[number], 1), 0))
     matrix = coo_matrix((values, (rows, columns)), shape=(len(low), count)).tocsr()
-    cost = np.concatenate([np.zeros(colours + len(tables)), np.ones(colours)])
-    upper = np.concatenate([sizes, [table.shape[1] for table in tables], np.full(colours, np.inf)])
-    lower = np.concatenate([np.zeros(colours), np.ones(len(tables)), np.zeros(colours)])
-    whole = np.concatenate([np.ones(colours + len(tables)), np.zeros(colours)])
+    extra = np.zeros(2 * len(stepped))
+    cost = np.concatenate([np.zeros(colours + len(tables)), np.ones(colours), extra])
+    ends = np.array([(1, steps_lost) for steps_lost in most]).ravel()
+    upper = np.concatenate([sizes, [table.shape[1] for table in tables], np.full(colours, np.inf), ends])
+    lower = np.concatenate([np.zeros(colours), np.ones(len(tables)), np.zeros(colours), extra])
+    whole = np.concatenate([np.ones(colours + len(tables)), np.zeros(colours), extra + 1])
     answer = milp(
         cost,
         constraints=LinearConstraint(matrix, np.array(low), np.array(high)),

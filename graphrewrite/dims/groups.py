@@ -121,11 +121,16 @@ class Groups:
         return self.structure.total(self.structure.params, self.none_dead() if dead is None else dead)
 
     def balanced(
-        self, dead: Mask, order: Floats | None = None, least: Callable[[ChannelGroup], int] | None = None
+        self,
+        dead: Mask,
+        order: Floats | None = None,
+        least: Callable[[ChannelGroup], int] | None = None,
+        step: Callable[[ChannelGroup], int] | None = None,
     ) -> Mask:
         """Return the choice nearest to `dead` in which every group of grouped operators keeps equally many.
 
-        `order` [units] says which of equal units go first (lowest); `least(group)` how many a group must keep.
+        `order` [units] says which of equal units go first (lowest); `least(group)` how many a group must keep; what
+        it keeps is a multiple of `step(group)`, or everything.
         """
         return balance_units(
             self.structure,
@@ -133,6 +138,7 @@ class Groups:
             dead,
             order,
             [least(g) if least else 1 for g in self.groups],
+            [step(g) if step else 1 for g in self.groups],
         )
 
     def dead_labels(self, dead: Mask) -> npt.NDArray[np.bool_]:

@@ -30,6 +30,7 @@ from graphrewrite.passes.channels.budgets import Budget, MacsBelow, Problem
 from graphrewrite.passes.channels.constants import exact_constants
 from graphrewrite.passes.channels.criteria.l2 import L2
 from graphrewrite.passes.channels.evidence import Criterion, Evidence, Need, needs_of
+from graphrewrite.passes.channels.granularity import steps
 from graphrewrite.passes.channels.latency import relative_latency
 from graphrewrite.passes.channels.reconstruct import Reconstruction
 from graphrewrite.passes.channels.reconstruct.mean import Mean
@@ -95,7 +96,7 @@ class RemoveChannels:
         problem = Problem(
             found,
             scores,
-            Limits(self.multiple, self.floor, frozenset(untouched)),
+            Limits(steps(found, self.multiple, untouched.keys()), self.floor, frozenset(untouched)),
             self.scope,
             max(table.total("macs") - found.macs(), 0.0),
             max(table.total("params") - found.params(), 0.0),

@@ -1,7 +1,7 @@
 """Choosing which units go: cheapest first, by score for what removing them saves."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,15 @@ _ROUND = 0.04
 
 @dataclass(frozen=True)
 class Limits:
-    """What may not be crossed: kept counts in steps, a least share per group, groups left alone."""
+    """What may not be crossed: the step of each group's kept count, a least share, and groups left alone."""
 
-    multiple: int = 1
+    steps: Mapping[str, int] = field(default_factory=dict)
     floor: float = 0.1
     untouched: frozenset[str] = frozenset()
+
+    def step(self, group: ChannelGroup) -> int:
+        """Return in which steps a group shrinks (see `granularity`)."""
+        return self.steps.get(group.name, 1)
 
 
 class Choice:
@@ -34,7 +38,7 @@ class Choice:
     def __init__(self, groups: Groups, scores: Sequence[Scores], limits: Limits) -> None:
         self.groups = groups
         self.dead: Mask = groups.none_dead()
-        sizes = [[] if g.name in limits.untouched else chunks(g, limits) for g in groups.groups]
+        sizes = [chunks(group, limits) for group in groups.groups]
         counts = np.array([len(s) for s in sizes], dtype=np.int64)
         self._group = np.repeat(np.arange(len(sizes)), counts)
         self._size = np.array([n for s in sizes for n in s], dtype=np.int64)
@@ -112,12 +116,11 @@ class Choice:
 
 
 def chunks(group: ChannelGroup, limits: Limits) -> list[int]:
-    """Return the sizes of the chunks that may go from a group, so that what stays is always a multiple.
-
-    `multiple` counts positions of the weight axes: units that own several positions each need a coarser or no step.
-    """
-    step = limits.multiple // int(np.gcd(limits.multiple, max(group.multiplicity, 1)))
-    least = max(1, int(np.ceil(limits.floor * group.units)))
+    """Return the sizes of the chunks that may go from a group, so that what stays is a multiple of its step."""
+    if group.name in limits.untouched:
+        return []
+    step = limits.step(group)
+    least = max(1, int(np.ceil(limits.floor * group.units - 1e-9)))  # 0.07 of 100 units are 7, not 8
     least = -(-least // step) * step
     removable = group.units - least
     if removable <= 0:

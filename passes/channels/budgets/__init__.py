@@ -46,11 +46,8 @@ class Problem:
         order = np.zeros(len(choice.dead))
         for group, score in zip(self.groups, self.scores, strict=True):
             order[group.unit_ids] = score
-        floors = {
-            g.name: g.units - sum(chunks(g, self.limits)) if g.name not in self.limits.untouched else g.units
-            for g in self.groups
-        }
-        return self.groups.balanced(choice.dead, order, lambda group: floors[group.name])
+        floors = {group.name: group.units - sum(chunks(group, self.limits)) for group in self.groups}
+        return self.groups.balanced(choice.dead, order, lambda group: floors[group.name], self.limits.step)
 
     def least_possible(self) -> Mask:
         """Return the mask with everything removed that may go."""
