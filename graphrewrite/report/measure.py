@@ -11,6 +11,7 @@ from graphrewrite.data import DataSource
 from graphrewrite.data.stats import fixed_batch
 from graphrewrite.ir import Array, Model
 from graphrewrite.report.record import Accuracy, Agreement, Latency
+from graphrewrite.report.text import plural
 from graphrewrite.runtime import Feeds, run_session, session
 from graphrewrite.runtime.bench import latency
 
@@ -79,7 +80,7 @@ def timed(
 ) -> tuple[list[Latency], str]:
     """Time models in turns for about `budget` seconds; return their latencies, and how they were measured in words."""
     found = latency(models, feeds, threads=threads, budget=budget)
-    cores = f"{threads} thread{'' if threads == 1 else 's'}" if threads else "one thread per core"
+    cores = plural(threads, "thread") if threads else "one thread per core"
     told = f"{found[0].inputs}, {cores}, {found[0].runtime}, {found[0].machine}"
     return [Latency(entry.median, entry.p95, entry.ratio, len(entry.seconds)) for entry in found], told
 

@@ -99,7 +99,7 @@ class Bench:
         )
         for inputs in dict.fromkeys(row.inputs for row in rows):
             screen.line(f"inputs: {inputs}")
-        threads = f"{options.threads} threads" if options.threads else "one thread per core"
+        threads = text.plural(options.threads, "thread") if options.threads else "one thread per core"
         screen.line(f"{rows[0].runs} runs each in turns, {threads}, {found[0].runtime}, {found[0].machine}")
         screen.document(
             {

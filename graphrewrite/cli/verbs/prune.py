@@ -17,10 +17,14 @@ from graphrewrite.pipeline import Pass, Pipeline
 from graphrewrite.pipeline.base import Json
 from graphrewrite.report import Layer, layers, text
 
+_ADVICE = (
+    "advice: much of the accuracy comes back without training when removed channels are predicted from kept ones: "
+    "--data SAMPLES --reconstruct least_squares"
+)
 _BUDGETS = {
     "macs": ("macs_below", "multiply-accumulates"),
     "params": ("params_below", "parameters"),
-    "ratio": ("ratio", "channels of every group"),
+    "ratio": ("ratio", "channels of every group, rounded up"),
     "latency": ("latency_below", "latency, measured here"),
 }
 
@@ -137,6 +141,8 @@ class Prune:
         rows = layers(job.before, job.result.model, pinned)
         measured = measure(job, options, screen) if job.facts.output else Measured()
         _show(job, details, measured, _asked(options), screen)
+        if job.facts.changed and not options.reconstruct:
+            screen.line(_ADVICE)
         if options.report and job.facts.output:
             _write_page(job, rows, measured, options)
             screen.line(f"report written to {options.report}")
