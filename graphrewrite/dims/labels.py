@@ -216,7 +216,7 @@ class Labels:
 
     def _is_always(self, rows: Ints) -> npt.NDArray[np.bool_]:
         """Tell which resolved rows are alive whatever happens: without labels, or pinned."""
-        return ((rows > 0).sum(axis=1) <= 1) & ((rows == 0) | (self._pin[rows] > 0)).all(axis=1)
+        return np.asarray(((rows > 0).sum(axis=1) <= 1) & ((rows == 0) | (self._pin[rows] > 0)).all(axis=1))
 
     def _unequal(self, a: Ints, b: Ints) -> npt.NDArray[np.bool_]:
         """Tell which resolved rows differ in when they are alive."""

@@ -21,7 +21,7 @@ from graphrewrite.passes.tidy import (
 from graphrewrite.passes.tidy.dedupe import MergeNodes
 from graphrewrite.passes.tidy.family import Steps, tidy
 from graphrewrite.passes.tidy.fold_constants import KnownValues, constants
-from graphrewrite.pipeline import Context, Outcome, Same, passes
+from graphrewrite.pipeline import Claim, Context, Outcome, Same, passes
 
 
 @passes.register("tidy")
@@ -34,7 +34,7 @@ class Tidy:
     out as the single operators of the model's own operator set.
     """
 
-    claim: ClassVar[Same] = Same()
+    claim: ClassVar[Claim] = Same()
 
     keep_batchnorm: bool = False
     max_constant_bytes: int = 1 << 20
