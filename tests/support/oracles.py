@@ -1,0 +1,257 @@
+"""Oracles of channel removal: is a cut the function it claims to be, and does planted uselessness come out unharmed?
+
+`removal` compares a cut with its reference: the original graph in its original index space, masked where positions mix.
+`plant` zeroes the weights of random units, so that cutting them must leave every output alone; it uses no reference.
+What is tied too much neither sees: for that there is `tests.support.exhaustive`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_graphsurgeon as gs
+import onnxruntime as ort
+
+from graphrewrite.dims import Groups, groups, reference, shrink
+from graphrewrite.ir import Model, constant_value, infer
+from graphrewrite.ir.check import check
+from graphrewrite.ir.widen import is_narrow, widen_feeds, widened
+from graphrewrite.runtime.inputs import candidates
+from graphrewrite.runtime.session import run_session, session
+from tests.support.tolerances import Array, largest
+
+Mask = npt.NDArray[np.bool_]
+Feeds = Mapping[str, Array]
+
+# Their results jump: a difference in the last bit of an input may become a whole step of the output.
+STEPS = frozenset(
+    "Round Floor Ceil Sign QuantizeLinear Greater Less GreaterOrEqual LessOrEqual Equal TopK ArgMax ArgMin".split()
+)
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What one cut did: `error` against the reference, `moved` against the uncut model (how much the test can see)."""
+
+    error: float
+    moved: float
+    cut: Model
+
+
+def is_dynamic(model: Model) -> bool:
+    return any(not isinstance(size, int) for tensor in model.inputs for size in tensor.shape or ())
+
+
+def worlds(model: Model, seed: int = 0) -> list[dict[str, Array]]:
+    """Return feeds: one set, or two of different sizes when any size is symbolic."""
+    info = infer(model)
+    return [next(candidates(model, seed, world, info)) for world in ((0, 1) if is_dynamic(model) else (0,))]
+
+
+def run_all(model: Model, data: list[dict[str, Array]], extra: Sequence[str] = ()) -> list[dict[str, Array]]:
+    """Run a model on several inputs, the graph as it stands; `extra` names tensors to return besides the outputs.
+
+    Small models go to onnxruntime in one piece, without the files and staging of `graphrewrite.runtime`.
+    """
+    if sum(array.nbytes for array in model.weights.values()) > 1 << 24:
+        started = session(model, threads=1, optimize=False, outputs=extra)
+    else:
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = 1
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        proto = model.to_proto()
+        declared = {output.name for output in proto.graph.output}
+        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra if name not in declared)
+        started = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [run_session(started, feeds) for feeds in data]
+
+
+def random_dead(found: Groups, rng: np.random.Generator, untouched: float = 0.3) -> Mask:
+    """Draw units to remove: every group its own share, some groups nothing, at least one unit of each left."""
+    dead = found.none_dead()
+    for group in found:
+        if rng.random() < untouched or group.units < 2:
+            continue
+        count = int(round(rng.random() * (group.units - 1)))
+        dead[rng.permutation(group.unit_ids)[:count]] = True
+    return found.balanced(dead)
+
+
+def removal(model: Model, found: Groups, dead: Mask, feeds: list[dict[str, Array]] | None = None) -> Removal:
+    """Cut, check the result as a model, run it beside the reference and the original."""
+    labels = found.dead_labels(dead)
+    cut = shrink(found.analysis, labels).model
+    check(cut)
+    slow = reference(found.analysis, labels)[0]
+    data = feeds or worlds(model)
+    if is_narrow(model):
+        model, cut_wide, slow = widened(model), widened(cut), widened(slow)
+        session(cut, optimize=False)  # it must load as it stands, too
+        data = [widen_feeds(each) for each in data]
+    else:
+        cut_wide = cut
+    error = moved = 0.0
+    results = [run_all(each, data) for each in (cut_wide, slow, model)]
+    for got, want, uncut in zip(*results, strict=True):
+        error = max(error, largest(got, want))
+        moved = max(moved, largest(want, uncut))
+    return Removal(error, moved, cut)
+
+
+def removal_error(model: Model, found: Groups, dead: Mask) -> float:
+    """Return the error of one cut; where results jump by steps, the smaller of the errors on two sets of inputs."""
+    error = removal(model, found, dead).error
+    if error > 1e-5 and any(node.op in STEPS for node in model.graph.nodes):
+        error = min(error, removal(model, found, dead, worlds(model, seed=1)).error)
+    return error
+
+
+# --------------------------------------------------------------------------------------------------- planted units
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A model with useless units: `found` is its own analysis, `dead` the units whose weights are zero."""
+
+    model: Model
+    found: Groups
+    dead: Mask
+
+
+def plant(model: Model, rng: np.random.Generator, share: float = 0.3) -> Planted | None:
+    """Zero every float weight at the positions of random units that no statistic runs over; None when there is none.
+
+    Units that some sum takes in without a weight of theirs (query and key dims behind a sigmoid) are not useless just
+    because their weights are zero; the sums are looked at while the planted model runs, and such units are put back.
+    """
+    found = groups(model)
+    chosen = _plantable(found, rng, share)
+    while chosen.any():
+        planted = _zeroed(model, found, chosen)
+        loud = _loud(planted, found, chosen)
+        if not loud.any():
+            return Planted(planted, groups(planted), chosen)
+        chosen = chosen & ~loud
+    return None
+
+
+def scores(found: Groups) -> npt.NDArray[np.float64]:
+    """Return the sum of |w| of everything that belongs to a unit, [units]; infinite for units without weights."""
+    total = np.full(len(found.structure.units), np.inf)
+    for group in found:
+        parts = []
+        for member in group.members:
+            values = weight(found.analysis.model, member.use.name)
+            if values.dtype.kind != "f":
+                continue
+            rows = np.moveaxis(np.abs(values.astype(np.float64)), member.axis, 0)[member.index]
+            parts.append(rows.reshape(group.units, -1).sum(axis=1))
+        if parts:
+            total[group.unit_ids] = np.sum(parts, axis=0)
+    return total
+
+
+def weight(model: Model, name: str) -> Array:
+    for node in model.graph.nodes:
+        for tensor in (*node.inputs, *node.outputs):
+            if tensor.name == name:
+                value = constant_value(tensor)
+                assert value is not None
+                return value
+    raise AssertionError(f"no weight {name}")
+
+
+_SUMS = ("zero", "attention", "rnn", "quantized")
+
+
+def _plantable(found: Groups, rng: np.random.Generator, share: float) -> Mask:
+    allowed = np.isfinite(scores(found))
+    statistics = [axis for mix in found.analysis.mixes if mix.kind not in _SUMS for axis in mix.axes.values()]
+    for axis in statistics:
+        allowed &= ~_touches(found, found.structure.rows(found.structure.axis_id(axis)))
+    for group in found:  # a unit that divides something, or that is quantised with a zero point, is not zero
+        for member in group.members:
+            for node, slot in member.use.sites:
+                op = found.analysis.model.graph.nodes[node].op
+                if (op == "Div" and slot == 1) or op in (
+                    "DequantizeLinear",
+                    "QuantizeLinear",
+                    "Pow",
+                    "Reciprocal",
+                ):
+                    allowed[group.unit_ids] = False
+    dead = found.none_dead()
+    for group in found:
+        free = group.unit_ids[allowed[group.unit_ids]]
+        dead[free[: group.units - 1][rng.random(len(free[: group.units - 1])) < share]] = True
+    return dead
+
+
+def _touches(found: Groups, table: npt.NDArray[np.int64]) -> Mask:
+    return np.isin(found.structure.units, np.unique(table))
+
+
+def _zeroed(model: Model, found: Groups, dead: Mask) -> Model:
+    copy = model.clone()
+    for group in found:
+        ids = np.flatnonzero(dead[group.unit_ids])
+        for member in group.members:
+            values = weight(copy, member.use.name)
+            if values.dtype.kind != "f" or not len(ids):
+                continue
+            values = values.copy()
+            np.moveaxis(values, member.axis, 0)[member.index[ids].ravel()] = 0
+            _store(copy, member.use.name, values)
+    return copy
+
+
+def _store(model: Model, name: str, values: Array) -> None:
+    if name in model.weights:
+        model.weights[name] = values
+        return
+    for node in model.graph.nodes:
+        if node.op == "Constant" and node.outputs[0].name == name:
+            node.attrs.clear()
+            node.attrs["value"] = gs.Constant("", values)
+            return
+    raise AssertionError(f"no weight {name}")
+
+
+def _loud(planted: Model, found: Groups, dead: Mask) -> Mask:
+    """Return the units that some sum still hears: neither operand is zero at their positions."""
+    analysis = found.analysis
+    result = np.zeros(len(dead), dtype=bool)
+    sums = [mix for mix in analysis.mixes if mix.kind in _SUMS]
+    nodes = analysis.model.graph.nodes
+    names = {t.name for mix in sums for t in nodes[mix.node].inputs if t.name and constant_value(t) is None}
+    values = run_all(planted, worlds(planted)[:1], sorted(names))[0] | worlds(planted)[0]
+    for mix in sums:
+        for number, axis in mix.axes.items():
+            table = found.structure.rows(found.structure.axis_id(axis))
+            gone = np.isin(table, found.structure.units[dead]).any(axis=1)
+            if not gone.any() or number < 0:
+                continue
+            node = nodes[mix.node]
+            others = [slot for slot in range(len(node.inputs)) if (mix.node, slot) != (mix.node, mix.slot)]
+            stored = any(
+                (mix.node, slot, a) in analysis.contracted and constant_value(node.inputs[slot]) is not None
+                for slot in others
+                for a in range(5)
+            )
+            x = values.get(node.inputs[mix.slot].name)
+            if stored or x is None:
+                continue
+            loud = gone & (np.abs(np.moveaxis(x, number, 0).reshape(len(gone), -1)).max(axis=1) > 0)
+            result |= dead & _touches(found, table[loud])
+    return result
+
+
+def planted_error(planted: Planted) -> float:
+    """Return how far cutting the useless units moves the outputs."""
+    cut = shrink(planted.found.analysis, planted.found.dead_labels(planted.dead)).model
+    data = worlds(planted.model)
+    pairs = zip(run_all(cut, data), run_all(planted.model, data), strict=True)
+    return max(largest(got, want) for got, want in pairs)
