@@ -1,12 +1,13 @@
 """The table of layers before and after: what each one was cut to, what it costs now, and why others stayed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
 from graphrewrite import cost
 from graphrewrite.ir import Model
+from graphrewrite.ir.inline import inlined
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,10 @@ class Layer:
 def layers(before: Model, after: Model, pinned: Mapping[str, str]) -> tuple[Layer, ...]:
     """Pair the layers of two models by node name, or by the name of their weight where a rewrite renamed the node.
 
-    `pinned` maps "weight[axis]" to the reason why that axis stays, as channel removal reports it.
+    `pinned` maps "weight[axis]" to the reason why that axis stays, as channel removal reports it: under the names of
+    the model that channels were removed from. Local functions are written out first, as channel removal does.
     """
-    old, new = _rows(before), _rows(after)
+    old, new = _rows(inlined(before)), _rows(inlined(after))
     by_weight = {_first_name(after, row.weight): row for row in new.values()}
     result = []
     for name, row in old.items():
@@ -56,7 +58,7 @@ def layers(before: Model, after: Model, pinned: Mapping[str, str]) -> tuple[Laye
                 macs_after=twin.macs if twin else 0,
                 params_before=row.params,
                 params_after=twin.params if twin else 0,
-                why="" if cut or twin is None else _why(row, pinned),
+                why="" if cut or twin is None else _why((twin, row), pinned),
             )
         )
     return tuple(result)
@@ -135,11 +137,13 @@ def _channel_axis(node: gs.Node, weight: gs.Tensor, rank: int) -> int | None:
     return None
 
 
-def _why(row: _Row, pinned: Mapping[str, str]) -> str:
-    if row.axis is None:
-        return "this operator has no single axis of channels"
-    key = f"{row.weight}[{row.axis}]"
-    for name, reason in pinned.items():
-        if name == key or name.startswith(f"{key} "):
-            return reason
+def _why(rows: Sequence[_Row], pinned: Mapping[str, str]) -> str:
+    """Return why a layer makes as many channels as before; `rows` are the layer under its names now and before."""
+    for row in rows:
+        if row.axis is None:
+            return "this operator has no single axis of channels"
+        key = f"{row.weight}[{row.axis}]"
+        for name, reason in pinned.items():
+            if name == key or name.startswith(f"{key} "):
+                return reason
     return "free to go, but the budget kept every channel"

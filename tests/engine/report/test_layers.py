@@ -1,6 +1,11 @@
 """The table of layers before and after."""
 
+import numpy as np
+from onnx import parser
+
 from graphrewrite.ir import Builder, Model
+from graphrewrite.ir.edit import add_constant, set_input
+from graphrewrite.ir.inline import inlined
 from graphrewrite.report import layers
 
 
@@ -35,6 +40,30 @@ def test_the_reason_of_a_pin_is_found_by_weight_and_axis() -> None:
 
 def test_a_renamed_node_is_found_by_its_weight() -> None:
     assert layers(net(8), net(5, second="folded"), {})[1].after == (4, 5, 1, 1)
+
+
+def test_a_pin_is_found_under_the_name_a_rewrite_gave_the_weight() -> None:
+    before, after = net(8), net(8)
+    gemm = after.nodes("Gemm")[0]
+    old = gemm.inputs[1].name
+    set_input(gemm, 1, add_constant(after.graph, "folded", np.asarray(after.weights[old])))
+    gemm.name = "other"
+    after.origin["folded"] = (old, "folded")
+    assert layers(before, after, {"folded[0]": "graph output y"})[-1].why == "graph output y"
+
+
+def test_layers_inside_functions_are_seen_once_they_are_written_out() -> None:
+    body = parser.parse_function(
+        '<domain: "local", opset_import: ["" : 17]> Twice (x, w) => (y) { h = MatMul(x, w)  y = MatMul(h, w) }'
+    )
+    b = Builder()
+    x = b.input([2, 3], name="x")
+    model = b.model(b.op("Twice", x, b.weight(3, 3, name="w"), name="call", domain="local"))
+    model.functions.append(body)
+    assert [(row.op, row.weight, row.macs_before) for row in layers(model, inlined(model), {})] == [
+        ("MatMul", "w", 18),
+        ("MatMul", "w", 18),
+    ]
 
 
 def test_a_layer_that_is_gone_is_said_to_be() -> None:
