@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import ClassVar
 
 import numpy as np
@@ -35,6 +34,7 @@ from graphrewrite.passes.channels.latency import relative_latency
 from graphrewrite.passes.channels.reconstruct import Reconstruction
 from graphrewrite.passes.channels.reconstruct.mean import Mean
 from graphrewrite.passes.channels.selection import Limits
+from graphrewrite.passes.channels.skip import skipped
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs
 from graphrewrite.pipeline.base import Json
 from graphrewrite.pipeline.registry import passes
@@ -53,7 +53,7 @@ class RemoveChannels:
             context's data, or, without data, its value where it can be shown to be constant.
         reconstruct: predict removed channels from kept ones and fold that into the readers' weights; needs data and
             includes absorption.
-        skip: patterns (`*` wildcards) of tensors, nodes or groups to leave whole.
+        skip: patterns (`*` is any text) of tensors, nodes or groups to leave whole.
         scope: "global" takes units where they cost least for what they save; "uniform" the same share everywhere.
         floor: the least share of its units that a group keeps.
 
@@ -81,14 +81,15 @@ class RemoveChannels:
             raise InvalidConfig(f"RemoveChannels.scope is {self.scope!r}; expected 'global' or 'uniform'")
         if not 0 <= self.floor < 1:
             raise InvalidConfig(f"RemoveChannels.floor is {self.floor!r}; expected a share in [0, 1)")
-        object.__setattr__(self, "skip", tuple(self.skip))
+        # One pattern may come as it is, several in any sequence.
+        object.__setattr__(self, "skip", (self.skip,) if isinstance(self.skip, str) else tuple(self.skip))
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Choose, compensate and cut."""
         plain = inlined(model)
         found = groups(plain)
         table = cost.of(plain, found.analysis.info)
-        untouched = self._skipped(found)
+        untouched, idle = skipped(found, self.skip)
         evidence = self._evidence(found, plain, context)
         scores = [np.asarray(self.criterion.score(group, evidence), dtype=np.float64) for group in found]
         for group, score in zip(found, scores, strict=True):
@@ -104,6 +105,7 @@ class RemoveChannels:
         )
         dead = self.budget.choose(problem)
         notes = [Note("skipped", name, why) for name, why in {**untouched, **found.pinned}.items()]
+        notes += [Note("skipped", pattern, "nothing it names could be cut anyway") for pattern in idle]
         notes += [
             Note("skipped", op, f"no dimension rule: {len(nodes)} node(s) and what they touch stay whole")
             for op, nodes in found.analysis.refused.items()
@@ -134,27 +136,6 @@ class RemoveChannels:
             slow,
             {**before, **_after(found, cut, dead, problem, adjusted.patches)},
         )
-
-    def _skipped(self, found: Groups) -> dict[str, str]:
-        """Return the groups a pattern names, directly or through a tensor or node."""
-        result = {}
-        hits: set[str] = set()
-        nodes = found.analysis.model.graph.nodes
-        for group in found:
-            names = {group.name, *(m.tensor for m in group.members)}
-            names |= {nodes[node].name for m in group.members for node, _ in m.use.sites}
-            for pattern in self.skip:
-                if any(fnmatchcase(name, pattern) for name in names):
-                    result[group.name] = f"named by the skip pattern {pattern!r}"
-                    hits.add(pattern)
-        known = {*(use.name for use in found.analysis.weights.values()), *(node.name for node in nodes)}
-        for pattern in self.skip:
-            if pattern not in hits and not any(fnmatchcase(name, pattern) for name in known):
-                raise InvalidConfig(
-                    f"the skip pattern {pattern!r} names no tensor, node or group of this model; "
-                    "see the names with: inspect --groups"
-                )
-        return result
 
     def _evidence(self, found: Groups, model: Model, context: Context) -> Evidence:
         wanted: dict[tuple[str, str], Need] = {}
