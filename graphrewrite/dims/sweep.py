@@ -6,10 +6,12 @@ product of axes (the budget needs it), and how the node's numbers follow a cut (
 does not ask for is pinned, and so is everything an operator without a rule touches: unknown means larger, not wrong.
 """
 
+from math import prod
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphrewrite.dims.axes import Axis, pin_axis, rigid
+from graphrewrite.dims.axes import Axis, pin_axis, rigid, rows_of
 from graphrewrite.dims.labels import Labels
 from graphrewrite.dims.record import (
     Analysis,
@@ -81,7 +83,25 @@ def _settle(analysis: Analysis) -> None:
         choice.as_balance()
         analysis.balances.extend(choice.balances)
     analysis.restates = [restate for restate in analysis.restates if restate.node not in analysis.bypassed]
+    for window in analysis.windows:
+        _guard(analysis, window)
     analysis.labels.is_closed = True
+
+
+def _guard(analysis: Analysis, window: Axis) -> None:
+    """Pin a position of a window that could lose everything while every group keeps a unit.
+
+    Where each position has one label, or the positions are all pairs of two (or more) columns of labels, what the
+    groups keep is enough. A part of a product (head 0 without its first dims, head 1 without its last) is neither.
+    """
+    rows = analysis.rows(window)
+    if rows.shape[1] == 1:
+        return
+    columns = analysis.labels.columns(rows_of(analysis.labels, window, "a window"))
+    pairs_of_columns = prod(len(np.unique(column)) for column in columns.T)
+    if len(np.unique(columns, axis=0)) < pairs_of_columns:
+        least = int(np.argmin((rows > 0).sum(axis=1)))
+        analysis.labels.pin(rows[least : least + 1], "a window across a product, which must not become empty")
 
 
 def _is_plain(analysis: Analysis, axis: Axis) -> bool:
