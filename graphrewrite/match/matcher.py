@@ -10,8 +10,9 @@ import onnx_graphsurgeon as gs
 
 from graphrewrite.errors import UnknownNameError
 from graphrewrite.ir import Array
-from graphrewrite.match.draft import Draft, is_default_domain
+from graphrewrite.match.draft import Draft
 from graphrewrite.match.pattern import COMMUTATIVE, Anything, Const, Number, OneOf, Op, Pattern
+from graphrewrite.match.view import is_default_domain
 
 _Bound: TypeAlias = dict[str, "gs.Tensor | gs.Node"]
 _Sources: TypeAlias = tuple["gs.Tensor | None", ...]

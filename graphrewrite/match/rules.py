@@ -8,9 +8,10 @@ from typing import TypeAlias
 
 import onnx_graphsurgeon as gs
 
-from graphrewrite.match.draft import Draft, is_default_domain
+from graphrewrite.match.draft import Draft
 from graphrewrite.match.matcher import Match, Refusal, RequirementFailed, match
 from graphrewrite.match.pattern import Drawer, Op, P
+from graphrewrite.match.view import is_default_domain
 
 Result: TypeAlias = "bool | Refusal"
 

@@ -3,12 +3,16 @@
 Exact in real arithmetic: new numbers are computed in float64 and rounded once.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphrewrite.ir import Array
+from graphrewrite.ir import Array, Model
 from graphrewrite.match import FEW, Draft, Rule, RuleSet, refuse, rule
 from graphrewrite.match.rules import Result
+from graphrewrite.passes.tidy.family import tidy
 from graphrewrite.passes.tidy.linear import (
     Affine,
     Linear,
@@ -24,6 +28,7 @@ from graphrewrite.passes.tidy.linear import (
     scaled_inputs,
 )
 from graphrewrite.passes.tidy.reading import bytes_of, integer, real, source
+from graphrewrite.pipeline import Context, Outcome, Same, passes
 
 _ARITHMETIC = ("Mul", "Div", "Add", "Sub")
 
@@ -284,3 +289,42 @@ def rules(max_copy: int, keep_batchnorm: bool) -> RuleSet:
     if not keep_batchnorm:
         found = RuleSet.of(AbsorbAfter(("BatchNormalization",), "batch norm folded", max_copy)) + found
     return found
+
+
+@passes.register("fold_batchnorm")
+@dataclass(frozen=True)
+class FoldBatchNorm:
+    """Fold inference batch norms into the linear nodes before or behind them.
+
+    `max_copy_bytes` is how large a shared weight may be that has to be copied for it.
+    """
+
+    claim: ClassVar[Same] = Same()
+
+    max_copy_bytes: int = 1 << 20
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Fold them."""
+        norms = ("BatchNormalization",)
+        found = RuleSet.of(
+            AbsorbAfter(norms, "batch norm folded", self.max_copy_bytes),
+            AbsorbBefore(norms, "batch norm folded", self.max_copy_bytes),
+        )
+        return tidy(model, lambda: found)
+
+
+@passes.register("absorb_constants")
+@dataclass(frozen=True)
+class AbsorbConstants:
+    """Fold products with and sums of constant vectors into linear nodes, norms and each other.
+
+    `max_copy_bytes` is how large a shared weight may be that has to be copied for it.
+    """
+
+    claim: ClassVar[Same] = Same()
+
+    max_copy_bytes: int = 1 << 20
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Fold them."""
+        return tidy(model, lambda: rules(self.max_copy_bytes, keep_batchnorm=True))

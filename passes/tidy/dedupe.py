@@ -3,15 +3,19 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphrewrite.ir import Array
-from graphrewrite.match import Draft, Rule, is_default_domain
+from graphrewrite.ir import Array, Model
+from graphrewrite.match import Draft, Rule, RuleSet, is_default_domain
 from graphrewrite.match.rules import Result
+from graphrewrite.passes.tidy.family import tidy
 from graphrewrite.passes.tidy.fold_constants import UNSTABLE
 from graphrewrite.passes.tidy.reading import integer
+from graphrewrite.pipeline import Context, Outcome, Same, passes
 
 # In keys of nodes a constant of up to this many bytes counts by its contents, a larger one by identity.
 _BY_CONTENTS = 512
@@ -92,31 +96,41 @@ def _identity(draft: Draft, tensor: gs.Tensor) -> Hashable:
     return id(tensor)
 
 
-def merge_initializers(draft: Draft) -> list[tuple[str, str]]:
-    """Let readers of equal initializers read one of them; return (dropped, kept) names.
+class MergeInitializers:
+    """Equal initializers are stored once.
 
     Vectors that hold one number throughout (zero biases, unit gains) stay apart: they are equal by accident, and
     training or pruning will treat them differently. So do initializers a caller may override or that are outputs.
     """
-    alike: dict[Hashable, list[gs.Constant]] = defaultdict(list)
-    for constant in draft.graph.initializers.values():
-        if draft.is_constant(constant) and not draft.is_output(constant) and draft.use_count(constant):
-            alike[str(constant.dtype), tuple(constant.shape)].append(constant)
-    merged = []
-    for group in alike.values():
-        if len(group) < 2:
-            continue
-        looks: dict[bytes, list[tuple[gs.Constant, Array]]] = defaultdict(list)
-        for constant in group:
-            values = draft.constant(constant)
-            if values is not None and values.dtype != object and not _is_accidental(values):
-                looks[_glance(values)].append((constant, values))
-        for candidates in looks.values():
-            merged += _merge_equal(draft, candidates)
-    return merged
+
+    kind = "equal initializer"
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+        self.left: dict[str, str] = {}
+
+    def run(self) -> list[str]:
+        """Let readers of equal initializers read one of them; return the names of the others."""
+        draft = self.draft
+        alike: dict[Hashable, list[gs.Constant]] = defaultdict(list)
+        for constant in draft.graph.initializers.values():
+            if draft.is_constant(constant) and not draft.is_output(constant) and draft.use_count(constant):
+                alike[str(constant.dtype), tuple(constant.shape)].append(constant)
+        merged = []
+        for group in alike.values():
+            if len(group) < 2:
+                continue
+            looks: dict[bytes, list[tuple[gs.Constant, Array]]] = defaultdict(list)
+            for constant in group:
+                values = draft.constant(constant)
+                if values is not None and values.dtype != object and not _is_accidental(values):
+                    looks[_glance(values)].append((constant, values))
+            for candidates in looks.values():
+                merged += _merge_equal(draft, candidates)
+        return merged
 
 
-def _merge_equal(draft: Draft, candidates: list[tuple[gs.Constant, Array]]) -> list[tuple[str, str]]:
+def _merge_equal(draft: Draft, candidates: list[tuple[gs.Constant, Array]]) -> list[str]:
     if len(candidates) < 2:
         return []
     first: dict[bytes, gs.Constant] = {}
@@ -124,7 +138,7 @@ def _merge_equal(draft: Draft, candidates: list[tuple[gs.Constant, Array]]) -> l
     for constant, values in candidates:
         kept = first.setdefault(_digest(values), constant)
         if kept is not constant and draft.replace(constant, kept):
-            merged.append((constant.name, kept.name))
+            merged.append(constant.name)
     return merged
 
 
@@ -148,3 +162,15 @@ def _digest(values: Array) -> bytes:
     for start in range(0, raw.size, _CHUNK):
         state.update(raw[start : start + _CHUNK].data)
     return state.digest()
+
+
+@passes.register("merge_duplicates")
+@dataclass(frozen=True)
+class MergeDuplicates:
+    """Store equal initializers once and compute equal nodes once."""
+
+    claim: ClassVar[Same] = Same()
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Merge them."""
+        return tidy(model, lambda: RuleSet.of(MergeNodes()), (MergeInitializers,))

@@ -1,14 +1,13 @@
 """How the passes of this family run: rules by worklist, batches of constants between, until nothing changes."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from graphrewrite.ir import Model
 from graphrewrite.ir.garbage import paused
 from graphrewrite.match import Draft, Engine, NearMiss, RuleSet
-from graphrewrite.passes.tidy.dedupe import merge_initializers
-from graphrewrite.passes.tidy.fold_constants import Folder
 from graphrewrite.pipeline import Note, Outcome
 from graphrewrite.pipeline.base import Json
 
@@ -19,17 +18,20 @@ _PASSES = 3
 _NAMED = 3
 
 
-@dataclass(frozen=True)
-class Steps:
-    """What to do besides the rules.
+class Batch(Protocol):
+    """Work on many nodes at once, done whenever the rules have come to rest; one object per draft.
 
     Attributes:
-        fold_up_to: bytes a folded constant may have beyond what it replaces; None folds nothing.
-        merge_weights: store equal initializers once.
+        kind: what reports call it.
+        left: what it could not do: name -> reason.
     """
 
-    fold_up_to: int | None = None
-    merge_weights: bool = False
+    kind: str
+    left: dict[str, str]
+
+    def run(self) -> list[str]:
+        """Do it; return the names of what was changed."""
+        ...
 
 
 @dataclass
@@ -45,8 +47,10 @@ class _Record:
             self.done.setdefault(kind, []).extend(names)
 
 
-def tidy(model: Model, rules: Callable[[], RuleSet], steps: Steps | None = None) -> Outcome:
-    """Run rules and steps over a model this pass owns and report what was done and what was left.
+def tidy(
+    model: Model, rules: Callable[[], RuleSet], batches: Sequence[Callable[[Draft], Batch]] = ()
+) -> Outcome:
+    """Run rules and batches over a model this pass owns and report what was done and what was left.
 
     `rules` is called for every run, since some rules remember what they have seen.
     """
@@ -54,7 +58,7 @@ def tidy(model: Model, rules: Callable[[], RuleSet], steps: Steps | None = None)
     stored = set(model.graph.initializers)
     with paused():
         for _ in range(_PASSES):
-            if not _run(model, rules(), steps or Steps(), record):
+            if not _run(model, rules(), batches, record):
                 break
     # Constants that were made on the way and went again are nobody's business.
     dropped = stored & set(record.done.pop("unused initializer", [])) - set(model.graph.initializers)
@@ -62,23 +66,20 @@ def tidy(model: Model, rules: Callable[[], RuleSet], steps: Steps | None = None)
     return _outcome(model, record)
 
 
-def _run(model: Model, rules: RuleSet, steps: Steps, record: _Record) -> bool:
+def _run(model: Model, rules: RuleSet, batches: Sequence[Callable[[Draft], Batch]], record: _Record) -> bool:
     """Tidy once; return whether nodes came out of bodies, so that a fresh look may find more."""
     draft = Draft(model)
     draft.bury_unused()
-    if steps.merge_weights:
-        record.add("equal initializer", [name for name, _ in merge_initializers(draft)])
+    present = [make(draft) for make in batches]
     engine = Engine(draft, rules)
-    folder = Folder(draft, steps.fold_up_to) if steps.fold_up_to is not None else None
     for _ in range(_ROUNDS):
-        rewritten = engine.run()
-        folded = folder.run() if folder is not None else []
-        record.add("constant folded", folded)
-        if not folded and not rewritten:
+        changed = 0
+        for batch in present:
+            names = batch.run()
+            record.add(batch.kind, names)
+            changed += len(names)
+        if not engine.run() and not changed:
             break
-    if steps.merge_weights:
-        record.add("equal initializer", [name for name, _ in merge_initializers(draft)])
-        engine.run()
     dead, unused = draft.close()
     for kind, names in engine.trace.done.items():
         record.add(kind, names)
@@ -87,15 +88,15 @@ def _run(model: Model, rules: RuleSet, steps: Steps, record: _Record) -> bool:
     record.edits += draft.edits
     record.misses = engine.trace.misses
     record.exhausted = engine.trace.exhausted
-    record.unfolded = {} if folder is None else {left.tensor: left.reason for left in folder.left.values()}
+    record.unfolded = {
+        name: f"not {batch.kind}: {why}" for batch in present for name, why in batch.left.items()
+    }
     return draft.adopted > 0
 
 
 def _outcome(model: Model, record: _Record) -> Outcome:
     notes = [Note("done", kind, _counted(names)) for kind, names in record.done.items()]
-    notes += [
-        Note("skipped", name, f"constant not folded: {reason}") for name, reason in record.unfolded.items()
-    ]
+    notes += [Note("skipped", name, reason) for name, reason in record.unfolded.items()]
     reasons = Counter((miss.rule, miss.reason) for miss in record.misses)
     first = {(miss.rule, miss.reason): miss.node for miss in reversed(record.misses)}
     for (kind, reason), count in reasons.items():

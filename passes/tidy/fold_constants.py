@@ -6,6 +6,7 @@ the file would grow by it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -14,9 +15,11 @@ from graphrewrite.errors import GraphRewriteError
 from graphrewrite.ir import Array, Model
 from graphrewrite.ir.edit import subgraphs_of
 from graphrewrite.ir.symbols import Real, Sym
-from graphrewrite.match import Draft, Rule, is_default_domain, rule
+from graphrewrite.match import Draft, Rule, RuleSet, is_default_domain, rule
 from graphrewrite.match.rules import Result
+from graphrewrite.passes.tidy.family import tidy
 from graphrewrite.passes.tidy.reading import all_ints, bytes_of
+from graphrewrite.pipeline import Context, Outcome, Same, passes
 
 # Different on every run, or no plain tensors come out.
 UNSTABLE = frozenset(
@@ -82,21 +85,19 @@ def known_numbers(draft: Draft, tensor: gs.Tensor) -> Array | None:
     return values
 
 
-@dataclass(frozen=True)
-class Left:
-    """A constant tensor that was not folded, and why."""
-
-    tensor: str
-    reason: str
-
-
 class Folder:
-    """Computes what hangs on constants only, all nodes of a round in one onnxruntime session."""
+    """Computes what hangs on constants only, all nodes of a round in one onnxruntime session.
+
+    Attributes:
+        left: constant tensors that were not folded: name -> reason.
+    """
+
+    kind = "constant folded"
 
     def __init__(self, draft: Draft, max_bytes: int) -> None:
         self.draft = draft
         self.max_bytes = max_bytes
-        self.left: dict[str, Left] = {}
+        self.left: dict[str, str] = {}
         self._refused: set[int] = set()
 
     def run(self) -> list[str]:
@@ -183,7 +184,7 @@ class Folder:
 
     def _leave(self, tensor: gs.Tensor, problem: str) -> None:
         if problem:
-            self.left[tensor.name] = Left(tensor.name, problem)
+            self.left[tensor.name] = problem
 
     def _size_problem(self, node: gs.Node, out: gs.Tensor) -> str:
         """Return why a result must not be stored, an empty text when it may.
@@ -289,3 +290,21 @@ def _source(draft: Draft, tensor: gs.Tensor, graph: gs.Graph, feeds: dict[str, A
     graph.inputs.append(fed)
     feeds[tensor.name] = values
     return fed
+
+
+@passes.register("fold_constants")
+@dataclass(frozen=True)
+class FoldConstants:
+    """Compute once what does not depend on the inputs.
+
+    `max_constant_bytes` is how much larger than what it replaces a folded constant may be.
+    """
+
+    claim: ClassVar[Same] = Same()
+
+    max_constant_bytes: int = 1 << 20
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Fold them."""
+        rules = RuleSet.of(constants, KnownValues())
+        return tidy(model, lambda: rules, (lambda draft: Folder(draft, self.max_constant_bytes),))

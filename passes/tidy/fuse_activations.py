@@ -1,14 +1,19 @@
 """Activations that exporters spell out become the operators the model's operator set has for them."""
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from graphrewrite.ir import Model
 from graphrewrite.match import Draft, Op, Pattern, PatternRule, RuleSet
 from graphrewrite.match.matcher import Match
 from graphrewrite.match.pattern import Drawer
+from graphrewrite.passes.tidy.family import tidy
 from graphrewrite.passes.tidy.reading import integer, real
+from graphrewrite.pipeline import Context, Outcome, Same, passes
 
 _NAME = "activation fused"
 _HALF = math.sqrt(0.5)
@@ -234,3 +239,15 @@ RULES = RuleSet.of(
     Difference(),
     Quotient(),
 )
+
+
+@passes.register("fuse_activations")
+@dataclass(frozen=True)
+class FuseActivations:
+    """Write spelled-out activations as the operators the model has for them."""
+
+    claim: ClassVar[Same] = Same()
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Fuse them."""
+        return tidy(model, lambda: RULES)

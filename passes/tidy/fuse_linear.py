@@ -1,12 +1,18 @@
 """Sums and transpositions around a MatMul become a Gemm; padding moves into the convolution or pooling behind it."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from graphrewrite.ir import Model
 from graphrewrite.match import Draft, RuleSet, rule
 from graphrewrite.match.rules import Result
-from graphrewrite.passes.tidy.merge import maker_of
+from graphrewrite.passes.tidy.family import tidy
+from graphrewrite.passes.tidy.merge_views import maker_of
 from graphrewrite.passes.tidy.reading import integer, pad_value, pads, permutation, same_sizes, source, text
+from graphrewrite.pipeline import Context, Outcome, Same, passes
 
 _GEMM_TYPES = (np.float32, np.float64)
 
@@ -127,3 +133,15 @@ def _pads_with(draft: Draft, node: gs.Node, value: float) -> bool:
 
 
 RULES = RuleSet.of(matmul_add, gemm_transpose, gemm_add, pad_into)
+
+
+@passes.register("fuse_linear")
+@dataclass(frozen=True)
+class FuseLinear:
+    """Write MatMul and Add as Gemm, and let Gemm, convolutions and poolings transpose and pad by themselves."""
+
+    claim: ClassVar[Same] = Same()
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Fuse them."""
+        return tidy(model, lambda: RULES)

@@ -1,12 +1,18 @@
 """Norms and reductions that exporters spell out become single operators, where the operator set has them."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from graphrewrite.ir import Model
 from graphrewrite.match import Draft, Op, Pattern, PatternRule, RuleSet
 from graphrewrite.match.matcher import Match
 from graphrewrite.match.pattern import Drawer
+from graphrewrite.passes.tidy.family import tidy
 from graphrewrite.passes.tidy.reading import axes, integer
+from graphrewrite.pipeline import Context, Outcome, Same, passes
 
 _NAME = "norm fused"
 # Beyond this many elements a gain of ones would cost more than the nodes it saves.
@@ -192,3 +198,15 @@ class ReduceLogSumExp(_FromSum):
 
 
 RULES = RuleSet.of(LayerNorm(), RmsNorm(), ReduceL2(), ReduceL1(), ReduceLogSumExp(), ReduceSumSquare())
+
+
+@passes.register("fuse_norms")
+@dataclass(frozen=True)
+class FuseNorms:
+    """Write spelled-out norms and reductions as the operators the model has for them."""
+
+    claim: ClassVar[Same] = Same()
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Fuse them."""
+        return tidy(model, lambda: RULES)

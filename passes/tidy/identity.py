@@ -1,10 +1,15 @@
 """Nodes that hand on what they got: dropped, and whatever read them reads their source."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from graphrewrite.ir import Model
 from graphrewrite.match import Draft, RuleSet, refuse, rule
 from graphrewrite.match.rules import Result
+from graphrewrite.passes.tidy.family import tidy
 from graphrewrite.passes.tidy.reading import (
     INT64_MAX,
     axes,
@@ -20,6 +25,7 @@ from graphrewrite.passes.tidy.reading import (
     uniform,
     used_outputs,
 )
+from graphrewrite.pipeline import Context, Outcome, Same, passes
 
 _NAME = "node without effect"
 _REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceProd")
@@ -326,3 +332,15 @@ RULES = RuleSet.of(
     idempotent,
     involution,
 )
+
+
+@passes.register("drop_no_ops")
+@dataclass(frozen=True)
+class DropNoOps:
+    """Drop nodes that hand on what they got."""
+
+    claim: ClassVar[Same] = Same()
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Drop them."""
+        return tidy(model, lambda: RULES)

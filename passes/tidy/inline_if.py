@@ -1,10 +1,16 @@
 """An If whose condition is known gives way to the branch that is taken."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from graphrewrite.ir import Model
 from graphrewrite.match import Draft, RuleSet, refuse, rule
 from graphrewrite.match.rules import Result
+from graphrewrite.passes.tidy.family import tidy
+from graphrewrite.pipeline import Context, Outcome, Same, passes
 
 NAME = "If with a known condition"
 
@@ -33,3 +39,15 @@ def inline_if(draft: Draft, node: gs.Node) -> Result:
 
 
 RULES = RuleSet.of(inline_if)
+
+
+@passes.register("inline_if")
+@dataclass(frozen=True)
+class InlineIf:
+    """Replace an If whose condition is known by the branch that is taken."""
+
+    claim: ClassVar[Same] = Same()
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Inline them."""
+        return tidy(model, lambda: RULES)

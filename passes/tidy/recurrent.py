@@ -1,10 +1,16 @@
 """LSTM, GRU and RNN: an initial state of zeros is what they start from anyway."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import onnx_graphsurgeon as gs
 
+from graphrewrite.ir import Model
 from graphrewrite.match import Draft, RuleSet, is_default_domain, rule
 from graphrewrite.match.rules import Result
+from graphrewrite.passes.tidy.family import tidy
 from graphrewrite.passes.tidy.reading import source, uniform
+from graphrewrite.pipeline import Context, Outcome, Same, passes
 
 # Nodes that repeat, cut or rearrange their first input, so that equal elements stay equal.
 _REARRANGING = frozenset(
@@ -67,3 +73,15 @@ def zero_state(draft: Draft, node: gs.Node) -> Result:
 
 
 RULES = RuleSet.of(zero_state)
+
+
+@passes.register("drop_zero_states")
+@dataclass(frozen=True)
+class DropZeroStates:
+    """Leave out initial states of LSTM, GRU and RNN that are zero."""
+
+    claim: ClassVar[Same] = Same()
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Leave them out."""
+        return tidy(model, lambda: RULES)

@@ -5,14 +5,19 @@ A dynamic axis stays dynamic: what varies with the inputs is copied (0), left op
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from graphrewrite.ir import Model
 from graphrewrite.ir.symbols import Dim, Sym, exact_div
 from graphrewrite.match import FEW, Draft, Rule, RuleSet, rule
 from graphrewrite.match.rules import Result
+from graphrewrite.passes.tidy.family import tidy
+from graphrewrite.passes.tidy.fold_constants import KnownValues
 from graphrewrite.passes.tidy.writing import int64s, reshape, reshape_target
+from graphrewrite.pipeline import Context, Outcome, Same, passes
 
 # Shape has `start` and `end` since this version.
 _PARTIAL_SHAPE = 15
@@ -243,3 +248,15 @@ def _find(draft: Draft, size: Sym, tensors: list[gs.Tensor]) -> _Piece | None:
 
 
 RULES = RuleSet.of(computed_target, expand, Restate())
+
+
+@passes.register("simplify_shapes")
+@dataclass(frozen=True)
+class SimplifyShapes:
+    """State computed shapes in constants where symbolic sizes allow it, in fewer nodes elsewhere."""
+
+    claim: ClassVar[Same] = Same()
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Simplify them."""
+        return tidy(model, lambda: RuleSet.of(KnownValues()) + RULES)

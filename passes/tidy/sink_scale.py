@@ -1,14 +1,18 @@
 """A product with one number behind attention or a chain of views moves back into the weights it can be traced to."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from graphrewrite.ir import Model
 from graphrewrite.match import Draft, RuleSet, is_default_domain, refuse, rule
 from graphrewrite.match.rules import Result
+from graphrewrite.passes.tidy.family import tidy
 from graphrewrite.passes.tidy.linear import Linear, bias_vector, read_linear, rebuild, scaled
 from graphrewrite.passes.tidy.reading import single
+from graphrewrite.pipeline import Context, Outcome, Same, passes
 
 # Multiplying before or after these is the same.
 _TRANSPARENT = frozenset(
@@ -100,3 +104,15 @@ def _scale(draft: Draft, node: gs.Node, path: _Path, factor: float) -> Result:
 
 
 RULES = RuleSet.of(sink)
+
+
+@passes.register("sink_scale")
+@dataclass(frozen=True)
+class SinkScale:
+    """Move products with one number back into the weights they can be traced to."""
+
+    claim: ClassVar[Same] = Same()
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Move them."""
+        return tidy(model, lambda: RULES)

@@ -18,9 +18,9 @@ from graphrewrite.passes.tidy import (
     shape_arithmetic,
     sink_scale,
 )
-from graphrewrite.passes.tidy.dedupe import MergeNodes
-from graphrewrite.passes.tidy.family import Steps, tidy
-from graphrewrite.passes.tidy.fold_constants import KnownValues, constants
+from graphrewrite.passes.tidy.dedupe import MergeInitializers, MergeNodes
+from graphrewrite.passes.tidy.family import tidy
+from graphrewrite.passes.tidy.fold_constants import Folder, KnownValues, constants
 from graphrewrite.pipeline import Claim, Context, Outcome, Same, passes
 
 
@@ -49,7 +49,9 @@ class Tidy:
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Clean the model."""
-        return tidy(model, self._rules, Steps(fold_up_to=self.max_constant_bytes, merge_weights=True))
+        return tidy(
+            model, self._rules, (MergeInitializers, lambda draft: Folder(draft, self.max_constant_bytes))
+        )
 
     def _rules(self) -> RuleSet:
         rules = RuleSet.of(constants, KnownValues()) + identity.RULES + merge.RULES + shape_arithmetic.RULES
