@@ -147,10 +147,23 @@ class _Reference:
         raw = gs.Variable(self.namer.fresh(f"{out.name}.raw"))
         dtype = self._dtype(out)
         node.outputs = [raw]
-        scale = self.const(np.asarray(ratio, dtype=dtype))
-        self._after.setdefault(id(node), []).append(
-            gs.Node("Mul", self.namer.fresh("reference.scale"), {}, [raw, scale], [out])
-        )
+        after = self._after.setdefault(id(node), [])
+
+        def add(op: str, inputs: Sequence[gs.Tensor], result: gs.Tensor, **attrs: object) -> gs.Tensor:
+            after.append(
+                gs.Node(op, self.namer.fresh(f"reference.{op.lower()}"), attrs, list(inputs), [result])
+            )
+            return result
+
+        # In half precision the ratio itself would be rounded, by more than the proof allows.
+        wide = _wide(dtype)
+        scale = self.const(np.asarray(ratio, dtype=wide))
+        if wide == dtype:
+            add("Mul", [raw, scale], out)
+            return
+        up = add("Cast", [raw], gs.Variable(self.namer.fresh("reference.up")), to=_number(wide))
+        scaled = add("Mul", [up, scale], gs.Variable(self.namer.fresh("reference.scaled")))
+        add("Cast", [scaled], out, to=_number(dtype))
 
     def _recurrent(self, node: gs.Node, alive: dict[int, Mask]) -> None:
         if 2 in alive and not alive[2].all():
@@ -233,7 +246,7 @@ class _Reference:
         epsilon = float(node.attrs.get("epsilon", 1e-5))
         layer = node.op == "LayerNormalization"
         axes = list(range(int(node.attrs.get("axis", -1)) % rank, rank)) if layer else list(range(2, rank))
-        wide = np.dtype(np.float32) if dtype.itemsize < 4 else dtype
+        wide = _wide(dtype)
         source = self.emit(node, "Cast", x, to=1) if wide != dtype else x
         y, mean, inverse = self.centred(node, source, axes, alive, rank, wide, epsilon)
         y = self.emit(node, "Cast", y, to=_number(dtype)) if wide != dtype else y
@@ -243,7 +256,7 @@ class _Reference:
         """Root-mean-square normalisation over kept positions."""
         x = node.inputs[0]
         rank, dtype = self.rank(x), self._dtype(x)
-        wide = np.dtype(np.float32) if dtype.itemsize < 4 else dtype
+        wide = _wide(dtype)
         source = self.emit(node, "Cast", x, to=1) if wide != dtype else x
         axes = list(range(int(node.attrs.get("axis", -1)) % rank, rank))
         epsilon = self.const(np.asarray(node.attrs.get("epsilon", 1e-5), dtype=wide))
@@ -257,16 +270,18 @@ class _Reference:
     def group_moments(self, node: gs.Node, alive: dict[int, Mask]) -> None:
         """GroupNormalization: statistics over the kept members of each group and over space."""
         x = node.inputs[0]
-        rank, dtype = self.rank(x), self._dtype(x)
+        rank, narrow = self.rank(x), self._dtype(x)
+        dtype = _wide(narrow)
         groups = int(self.analysis.model.graph.nodes[self._index(node)].attrs["num_groups"])
         sizes = self.analysis.info.sizes(x.name)
         assert sizes is not None
         channels = alive.get(1, np.ones(sizes[1], dtype=bool)).reshape(groups, -1)
-        split = self.const(np.asarray([0, groups, channels.shape[1], *([0] * 0), -1], dtype=np.int64))
-        flat = self.emit(node, "Reshape", x, split)  # [N, groups, members, space]
+        split = self.const(np.asarray([0, groups, channels.shape[1], -1], dtype=np.int64))
+        source = self.emit(node, "Cast", x, to=_number(dtype)) if dtype != narrow else x
+        flat = self.emit(node, "Reshape", source, split)  # [N, groups, members, space]
         kept = channels.copy()
         kept[~kept.any(axis=1)] = (
-            True  # a dead group's numbers are garbage either way; avoid dividing by zero
+            True  # a dead group's numbers are garbage either way; nothing is divided by zero
         )
         keep = self.const(kept[None, :, :, None])
         ratio = self.const((kept.shape[1] / kept.sum(axis=1)).astype(dtype).reshape(1, groups, 1, 1))
@@ -281,6 +296,7 @@ class _Reference:
         variance = average(self.emit(node, "Mul", moved, moved))
         epsilon = self.const(np.asarray(node.attrs.get("epsilon", 1e-5), dtype=dtype))
         y = self.emit(node, "Div", moved, self.emit(node, "Sqrt", self.emit(node, "Add", variance, epsilon)))
+        y = self.emit(node, "Cast", y, to=_number(narrow)) if dtype != narrow else y
         shape = self.emit(node, "Shape", x)
         vector_length = (self.analysis.info.sizes(node.inputs[1].name) or (0,))[0]
         if vector_length == groups and groups != sizes[1]:
@@ -332,6 +348,11 @@ def _extreme(dtype: DType, side: int) -> float:
 def _ratio(alive: dict[int, Mask]) -> float:
     """Return all positions over kept positions."""
     return prod(len(a) for a in alive.values()) / max(prod(int(a.sum()) for a in alive.values()), 1)
+
+
+def _wide(dtype: DType) -> DType:
+    """Return the type to take statistics in: at least single precision."""
+    return np.dtype(np.float32) if dtype.itemsize < 4 else dtype
 
 
 def _number(dtype: np.dtype[np.generic]) -> int:
