@@ -81,8 +81,8 @@ class RemoveChannels:
             raise InvalidConfig(f"RemoveChannels.scope is {self.scope!r}; expected 'global' or 'uniform'")
         if not 0 <= self.floor < 1:
             raise InvalidConfig(f"RemoveChannels.floor is {self.floor!r}; expected a share in [0, 1)")
-        # One pattern may come as it is, several in any sequence.
-        object.__setattr__(self, "skip", (self.skip,) if isinstance(self.skip, str) else tuple(self.skip))
+        given: object = self.skip  # one pattern may come as it is, several in any sequence
+        object.__setattr__(self, "skip", (given,) if isinstance(given, str) else tuple(self.skip))
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Choose, compensate and cut."""
