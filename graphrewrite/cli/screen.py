@@ -52,14 +52,18 @@ class Screen:
 
     def facts(self, rows: Sequence[tuple[str, str]]) -> None:
         """Print named values, one a line."""
-        width = max((len(name) for name, _ in rows), default=0)
+        if self.as_json:
+            return
+        if self._rich is None:
+            width = max((len(name) for name, _ in rows), default=0)
+            self._out.writelines(f"{safe(name).ljust(width)}  {safe(value)}\n" for name, value in rows)
+            return
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
         for name, value in rows:
-            if self.as_json:
-                continue
-            if self._rich is None:
-                self._out.write(f"{safe(name).ljust(width)}  {safe(value)}\n")
-            else:
-                self._print(Text.assemble((safe(name).ljust(width), "dim"), "  ", safe(value)))
+            grid.add_row(Text(safe(name)), Text(safe(value)))
+        self._print(grid)
 
     def table(
         self, titles: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = (), title: str = ""
