@@ -234,7 +234,7 @@ class Prover:
     def _against(
         self, case: "_Case", claim: SameAs, reference: Model, after: list[Outputs]
     ) -> tuple[float, dict[str, float]]:
-        """Compare a step with its slow reference; half precision is widened on both sides, so rounding hides nothing."""
+        """Compare a step with its slow reference; half precision is widened on both sides: rounding hides nothing."""
         what = "the pass's own reference"
         if is_narrow(case.before):
             feeds = [widen_feeds(each) for each in self.feeds]

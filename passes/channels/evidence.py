@@ -58,7 +58,7 @@ class Evidence:
     _moved: dict[tuple[str, int], Array] = field(default_factory=dict)
 
     def producer_weights(self, member: Member) -> Scores:
-        """Return a member's weights by unit, [units, numbers of the unit], in float32 or wider; not to be written to."""
+        """Return a member's weights by unit, [units, numbers of the unit], float32 or wider; not to be written to."""
         table = self._by_position(member)
         units, each = member.index.shape
         if each > 1 or units < len(table) or (member.index[:, 0] != np.arange(units)).any():

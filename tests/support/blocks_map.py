@@ -1,5 +1,7 @@
 """Blocks on feature maps [N, C, H, W]."""
 
+from typing import Any
+
 import numpy as np
 
 from tests.support.blocks import block
@@ -412,7 +414,7 @@ def quantised(d: Drawing, x: Drawn) -> Drawn:
     y = _round_trip(d, x, d.scalar(0.05), zero)
     scale = d.const((0.005 + 0.01 * d.rng.random(out)).astype(np.float32))
     w = d.const(d.rng.integers(-100, 100, (out, c, 3, 3)).astype(np.int8))
-    axis = {"axis": 0}
+    axis: dict[str, Any] = {"axis": 0}
     w = d.op("DequantizeLinear", w, scale, d.const(np.zeros(out, dtype=np.int8)), shape=w.shape, **axis)
     return _round_trip(d, d.unary("Relu", d.conv(y, out, weight=w)), d.scalar(0.1), zero)
 

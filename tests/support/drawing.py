@@ -7,6 +7,7 @@ text "N". Numbers become initializers or `Constant` nodes, as the drawing's styl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,20 +105,20 @@ class Drawing:
         *inputs: Drawn | None,
         shape: Sequence[Size],
         domain: str | None = None,
-        **attrs: object,
+        **attrs: Any,
     ) -> Drawn:
         return Drawn(self.b.op(kind, *_tensors(inputs), domain=domain, **attrs), tuple(shape))
 
     def ops(
-        self, kind: str, *inputs: Drawn | None, shapes: Sequence[Sequence[Size]], **attrs: object
+        self, kind: str, *inputs: Drawn | None, shapes: Sequence[Sequence[Size]], **attrs: Any
     ) -> list[Drawn]:
         made = self.b.op_all(kind, *_tensors(inputs), outputs=len(shapes), **attrs)
         return [Drawn(tensor, tuple(shape)) for tensor, shape in zip(made, shapes, strict=True)]
 
-    def unary(self, kind: str, x: Drawn, **attrs: object) -> Drawn:
+    def unary(self, kind: str, x: Drawn, **attrs: Any) -> Drawn:
         return self.op(kind, x, shape=x.shape, **attrs)
 
-    def binary(self, kind: str, *operands: Drawn, **attrs: object) -> Drawn:
+    def binary(self, kind: str, *operands: Drawn, **attrs: Any) -> Drawn:
         """Add an operator of broadcast operands."""
         return self.op(kind, *operands, shape=broadcast([x.shape for x in operands]), **attrs)
 

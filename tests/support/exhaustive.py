@@ -250,7 +250,7 @@ def op(*names: str) -> Callable[[Op], Op]:
 
 
 def located(cut: Floats, whole: Floats) -> Box | None:
-    """Return the positions of `whole` that `cut` consists of, by value; None when it is no box of it, or an empty one."""
+    """Return the positions of `whole` that `cut` consists of, by value; None when they are no box of it."""
     if not cut.size or cut.ndim != whole.ndim:
         return None
     flat = whole.ravel()
@@ -289,8 +289,8 @@ def computed(
     """Make an operator of a function of its data inputs; `mixed` names the axes of each input that go with input 0's.
 
     {0: [2], 1: [0]} says: axis 2 of input 0 is mixed, and axis 0 of input 1 runs along with it. `stays` says that the
-    mixed axes are axes of the output too. Only the pattern of what depends on what matters, so `run` may be any function
-    with the right one; it should not give equal numbers at unlike positions.
+    mixed axes are axes of the output too. Only the pattern of what depends on what matters, so `run` may be any
+    function with the right one; it should not give equal numbers at unlike positions.
     """
 
     def decide(

@@ -1,6 +1,7 @@
 """The operators that the exhaustive oracle knows, each as a line or two of numpy."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ def axes_of(node: gs.Node, slot: int, info: ShapeInfo) -> tuple[int, ...]:
 
 # ------------------------------------------------------------------------------------------------ position by position
 
-UNARY = "Relu Sigmoid Tanh Identity Neg Sqrt Exp Erf LeakyRelu Softplus Elu".split()
+UNARY = ["Relu", "Sigmoid", "Tanh", "Identity", "Neg", "Sqrt", "Exp", "Erf", "LeakyRelu", "Softplus", "Elu"]
 for name in UNARY:
     TABLE[name] = computed(lambda node, x: x[0], nothing)
 for name in ("Add", "Mul", "Sub", "Div", "Max", "Min"):
@@ -103,8 +104,8 @@ def conv(
 
 def _reduced(node: gs.Node, x: list[Floats]) -> Floats:
     keep = bool(node.attrs.get("keepdims", 1))
-    function = {"ReduceMean": np.mean, "ReduceSum": np.sum, "ReduceMax": np.max}[node.op]
-    return np.asarray(function(x[0], axis=tuple(node.attrs["axes"]), keepdims=keep))
+    table: dict[str, Any] = {"ReduceMean": np.mean, "ReduceSum": np.sum, "ReduceMax": np.max}
+    return np.asarray(table[node.op](x[0], axis=tuple(node.attrs["axes"]), keepdims=keep))
 
 
 for name in ("ReduceMean", "ReduceSum", "ReduceMax"):

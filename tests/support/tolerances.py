@@ -14,7 +14,7 @@ UNCHANGED = 1e-6
 
 
 def relative(got: Array, want: Array) -> float:
-    """Return the largest difference over the largest value expected; infinite when shape, type or non-numbers differ."""
+    """Return the largest difference over the largest value expected; infinite where shapes or non-numbers differ."""
     if got.shape != want.shape or got.dtype != want.dtype:
         return float("inf")
     if want.size == 0:

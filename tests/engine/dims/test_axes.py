@@ -17,6 +17,7 @@ from graphrewrite.dims.axes import (
     UNKNOWN,
     Axis,
     Digit,
+    Factor,
     Joint,
     Pair,
     Rigid,
@@ -192,11 +193,12 @@ def test_cutting_factors_keeps_every_position_where_it_is(sizes: list[Pair]) -> 
     labels = Labels()
     joint = Joint(labels.fresh(12))
     for first, second in permutations([Digit(joint, 4, 12), Digit(joint, 1, 4)]):
-        for factors in (
+        choices: tuple[list[Factor], ...] = (
             [first, second, Rigid((2, 2))],
             [Rigid((2, 2)), first, second],
             [first, Rows(labels.fresh(2)), second],
-        ):
+        )
+        for factors in choices:
             cut = cut_factors(factors, sizes)
             if cut is None:
                 continue
@@ -304,7 +306,7 @@ class Chain:
                 if id(factor) not in self.resolved:
                     rows = factor.labels if isinstance(factor, Rows) else digit_rows(self.labels, factor, WHY)
                     self.resolved[id(factor)] = self.labels.resolve(rows)
-                block = ~np.isin(self.resolved[id(factor)], sorted(dead)).any(axis=1)
+                block = np.asarray(~np.isin(self.resolved[id(factor)], sorted(dead)).any(axis=1))
             result = np.logical_and.outer(result, block).ravel()
         return result
 

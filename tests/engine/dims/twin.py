@@ -52,7 +52,7 @@ class Twin:
         sides = []
         for number in range(len(dims)):
             others = tuple(k + 1 for k in range(len(dims)) if k != number)
-            sides.append(cube.any(axis=others))
+            sides.append(np.asarray(cube.any(axis=others)))
         rectangle = np.ones(cube.shape, dtype=bool)
         for number, side in enumerate(sides):
             shape = [len(axis)] + [1] * len(dims)
@@ -87,7 +87,7 @@ def reachable(labels: Labels, count: int, axes: Sequence[Ints]) -> set[int]:
 
 def alive_under(labels: Labels, rows: Ints, dead: set[int]) -> Bools:
     """Return the alive positions of an axis when these free labels are dead."""
-    return ~np.isin(labels.resolve(rows), sorted(dead)).any(axis=1)
+    return np.asarray(~np.isin(labels.resolve(rows), sorted(dead)).any(axis=1))
 
 
 def _alive(labels: Labels, rows: Ints, free: Sequence[int], chosen: Bools) -> Bools:
