@@ -28,7 +28,7 @@ from graphrewrite.passes.tidy.linear import (
     scaled_inputs,
 )
 from graphrewrite.passes.tidy.reading import bytes_of, integer, real, source
-from graphrewrite.pipeline import Context, Outcome, Same, passes
+from graphrewrite.pipeline import Claim, Context, Outcome, Same, passes
 
 _ARITHMETIC = ("Mul", "Div", "Add", "Sub")
 
@@ -299,7 +299,7 @@ class FoldBatchNorm:
     `max_copy_bytes` is how large a shared weight may be that has to be copied for it.
     """
 
-    claim: ClassVar[Same] = Same()
+    claim: ClassVar[Claim] = Same()
 
     max_copy_bytes: int = 1 << 20
 
@@ -321,7 +321,7 @@ class AbsorbConstants:
     `max_copy_bytes` is how large a shared weight may be that has to be copied for it.
     """
 
-    claim: ClassVar[Same] = Same()
+    claim: ClassVar[Claim] = Same()
 
     max_copy_bytes: int = 1 << 20
 

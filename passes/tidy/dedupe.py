@@ -15,7 +15,7 @@ from graphrewrite.match.rules import Result
 from graphrewrite.passes.tidy.family import tidy
 from graphrewrite.passes.tidy.fold_constants import UNSTABLE
 from graphrewrite.passes.tidy.reading import integer
-from graphrewrite.pipeline import Context, Outcome, Same, passes
+from graphrewrite.pipeline import Claim, Context, Outcome, Same, passes
 
 # In keys of nodes a constant of up to this many bytes counts by its contents, a larger one by identity.
 _BY_CONTENTS = 512
@@ -169,7 +169,7 @@ def _digest(values: Array) -> bytes:
 class MergeDuplicates:
     """Store equal initializers once and compute equal nodes once."""
 
-    claim: ClassVar[Same] = Same()
+    claim: ClassVar[Claim] = Same()
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Merge them."""

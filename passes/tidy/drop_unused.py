@@ -6,7 +6,7 @@ from typing import ClassVar
 from graphrewrite.ir import Model
 from graphrewrite.match import RuleSet
 from graphrewrite.passes.tidy.family import tidy
-from graphrewrite.pipeline import Context, Outcome, Same, passes
+from graphrewrite.pipeline import Claim, Context, Outcome, Same, passes
 
 
 @passes.register("drop_unused")
@@ -14,7 +14,7 @@ from graphrewrite.pipeline import Context, Outcome, Same, passes
 class DropUnused:
     """Drop what no output depends on, in bodies of If, Loop and Scan as well."""
 
-    claim: ClassVar[Same] = Same()
+    claim: ClassVar[Claim] = Same()
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Drop it."""

@@ -19,7 +19,7 @@ from graphrewrite.match import Draft, Rule, RuleSet, is_default_domain, rule
 from graphrewrite.match.rules import Result
 from graphrewrite.passes.tidy.family import tidy
 from graphrewrite.passes.tidy.reading import all_ints, bytes_of
-from graphrewrite.pipeline import Context, Outcome, Same, passes
+from graphrewrite.pipeline import Claim, Context, Outcome, Same, passes
 
 # Different on every run, or no plain tensors come out.
 UNSTABLE = frozenset(
@@ -300,7 +300,7 @@ class FoldConstants:
     `max_constant_bytes` is how much larger than what it replaces a folded constant may be.
     """
 
-    claim: ClassVar[Same] = Same()
+    claim: ClassVar[Claim] = Same()
 
     max_constant_bytes: int = 1 << 20
 

@@ -13,7 +13,7 @@ from graphrewrite.match.matcher import Match
 from graphrewrite.match.pattern import Drawer
 from graphrewrite.passes.tidy.family import tidy
 from graphrewrite.passes.tidy.reading import integer, real
-from graphrewrite.pipeline import Context, Outcome, Same, passes
+from graphrewrite.pipeline import Claim, Context, Outcome, Same, passes
 
 _NAME = "activation fused"
 _HALF = math.sqrt(0.5)
@@ -246,7 +246,7 @@ RULES = RuleSet.of(
 class FuseActivations:
     """Write spelled-out activations as the operators the model has for them."""
 
-    claim: ClassVar[Same] = Same()
+    claim: ClassVar[Claim] = Same()
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Fuse them."""

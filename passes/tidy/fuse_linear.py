@@ -12,7 +12,7 @@ from graphrewrite.match.rules import Result
 from graphrewrite.passes.tidy.family import tidy
 from graphrewrite.passes.tidy.merge_views import maker_of
 from graphrewrite.passes.tidy.reading import integer, pad_value, pads, permutation, same_sizes, source, text
-from graphrewrite.pipeline import Context, Outcome, Same, passes
+from graphrewrite.pipeline import Claim, Context, Outcome, Same, passes
 
 _GEMM_TYPES = (np.float32, np.float64)
 
@@ -140,7 +140,7 @@ RULES = RuleSet.of(matmul_add, gemm_transpose, gemm_add, pad_into)
 class FuseLinear:
     """Write MatMul and Add as Gemm, and let Gemm, convolutions and poolings transpose and pad by themselves."""
 
-    claim: ClassVar[Same] = Same()
+    claim: ClassVar[Claim] = Same()
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Fuse them."""

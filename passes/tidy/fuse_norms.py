@@ -12,7 +12,7 @@ from graphrewrite.match.matcher import Match
 from graphrewrite.match.pattern import Drawer
 from graphrewrite.passes.tidy.family import tidy
 from graphrewrite.passes.tidy.reading import axes, integer
-from graphrewrite.pipeline import Context, Outcome, Same, passes
+from graphrewrite.pipeline import Claim, Context, Outcome, Same, passes
 
 _NAME = "norm fused"
 # Beyond this many elements a gain of ones would cost more than the nodes it saves.
@@ -205,7 +205,7 @@ RULES = RuleSet.of(LayerNorm(), RmsNorm(), ReduceL2(), ReduceL1(), ReduceLogSumE
 class FuseNorms:
     """Write spelled-out norms and reductions as the operators the model has for them."""
 
-    claim: ClassVar[Same] = Same()
+    claim: ClassVar[Claim] = Same()
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Fuse them."""

@@ -25,7 +25,7 @@ from graphrewrite.passes.tidy.reading import (
     uniform,
     used_outputs,
 )
-from graphrewrite.pipeline import Context, Outcome, Same, passes
+from graphrewrite.pipeline import Claim, Context, Outcome, Same, passes
 
 _NAME = "node without effect"
 _REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceProd")
@@ -339,7 +339,7 @@ RULES = RuleSet.of(
 class DropNoOps:
     """Drop nodes that hand on what they got."""
 
-    claim: ClassVar[Same] = Same()
+    claim: ClassVar[Claim] = Same()
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Drop them."""

@@ -10,7 +10,7 @@ from graphrewrite.ir import Model
 from graphrewrite.match import Draft, RuleSet, refuse, rule
 from graphrewrite.match.rules import Result
 from graphrewrite.passes.tidy.family import tidy
-from graphrewrite.pipeline import Context, Outcome, Same, passes
+from graphrewrite.pipeline import Claim, Context, Outcome, Same, passes
 
 NAME = "If with a known condition"
 
@@ -46,7 +46,7 @@ RULES = RuleSet.of(inline_if)
 class InlineIf:
     """Replace an If whose condition is known by the branch that is taken."""
 
-    claim: ClassVar[Same] = Same()
+    claim: ClassVar[Claim] = Same()
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Inline them."""

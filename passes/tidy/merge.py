@@ -25,7 +25,7 @@ from graphrewrite.passes.tidy.reading import (
     used_outputs,
 )
 from graphrewrite.passes.tidy.writing import int64s
-from graphrewrite.pipeline import Context, Outcome, Same, passes
+from graphrewrite.pipeline import Claim, Context, Outcome, Same, passes
 
 
 def _cuts(user: gs.Node, maker: gs.Node) -> bool:
@@ -185,7 +185,7 @@ RULES = merge_views.RULES + RuleSet.of(merge_slices, concats, clips, merge_pads,
 class MergeNeighbours:
     """Let one node do what two neighbours of a kind do: views, transpositions, casts, slices, clips, pads."""
 
-    claim: ClassVar[Same] = Same()
+    claim: ClassVar[Claim] = Same()
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Merge them."""

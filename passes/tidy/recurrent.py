@@ -10,7 +10,7 @@ from graphrewrite.match import Draft, RuleSet, is_default_domain, rule
 from graphrewrite.match.rules import Result
 from graphrewrite.passes.tidy.family import tidy
 from graphrewrite.passes.tidy.reading import source, uniform
-from graphrewrite.pipeline import Context, Outcome, Same, passes
+from graphrewrite.pipeline import Claim, Context, Outcome, Same, passes
 
 # Nodes that repeat, cut or rearrange their first input, so that equal elements stay equal.
 _REARRANGING = frozenset(
@@ -80,7 +80,7 @@ RULES = RuleSet.of(zero_state)
 class DropZeroStates:
     """Leave out initial states of LSTM, GRU and RNN that are zero."""
 
-    claim: ClassVar[Same] = Same()
+    claim: ClassVar[Claim] = Same()
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Leave them out."""

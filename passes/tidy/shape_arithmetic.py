@@ -17,7 +17,7 @@ from graphrewrite.match.rules import Result
 from graphrewrite.passes.tidy.family import tidy
 from graphrewrite.passes.tidy.fold_constants import KnownValues
 from graphrewrite.passes.tidy.writing import int64s, reshape, reshape_target
-from graphrewrite.pipeline import Context, Outcome, Same, passes
+from graphrewrite.pipeline import Claim, Context, Outcome, Same, passes
 
 # Shape has `start` and `end` since this version.
 _PARTIAL_SHAPE = 15
@@ -255,7 +255,7 @@ RULES = RuleSet.of(computed_target, expand, Restate())
 class SimplifyShapes:
     """State computed shapes in constants where symbolic sizes allow it, in fewer nodes elsewhere."""
 
-    claim: ClassVar[Same] = Same()
+    claim: ClassVar[Claim] = Same()
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Simplify them."""

@@ -12,7 +12,7 @@ from graphrewrite.match.rules import Result
 from graphrewrite.passes.tidy.family import tidy
 from graphrewrite.passes.tidy.linear import Linear, bias_vector, read_linear, rebuild, scaled
 from graphrewrite.passes.tidy.reading import single
-from graphrewrite.pipeline import Context, Outcome, Same, passes
+from graphrewrite.pipeline import Claim, Context, Outcome, Same, passes
 
 # Multiplying before or after these is the same.
 _TRANSPARENT = frozenset(
@@ -111,7 +111,7 @@ RULES = RuleSet.of(sink)
 class SinkScale:
     """Move products with one number back into the weights they can be traced to."""
 
-    claim: ClassVar[Same] = Same()
+    claim: ClassVar[Claim] = Same()
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Move them."""

@@ -221,8 +221,7 @@ def _build_one(spec: Spec, folder: Path, answer: Connection) -> None:
         check(built.proto, built.feeds)
         _replace(folder / f"{spec.name}.onnx", built.proto.SerializeToString())
     except Exception as problem:
-        lines = [line.strip() for line in str(problem).splitlines() if line.strip()] or [""]
-        answer.send(f"{type(problem).__name__}: {lines[0][:300]}")
+        answer.send(_reason(problem))
         return
     answer.send(
         Entry(
@@ -240,6 +239,14 @@ def _build_one(spec: Spec, folder: Path, answer: Connection) -> None:
             folder=folder,
         )
     )
+
+
+def _reason(problem: BaseException) -> str:
+    """The first line of the innermost cause: exporters wrap it in pages of advice."""
+    while problem.__cause__ is not None:
+        problem = problem.__cause__
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()] or [""]
+    return f"{type(problem).__name__}: {lines[0][:300]}"
 
 
 if __name__ == "__main__":

@@ -352,7 +352,7 @@ def specs_of_source() -> list[Spec]:
         ),
         ("many_heads", "detection", ManyHeads, image(), (*KEPT, static(ts(11))), True),
         ("integrator", "mlp", Integrator, (Feed("x", (None, 8)),), BOTH, False),
-        ("auto_encoder", "mlp", auto_encoder, (Feed("x", (None, 1, 8, 8)),), (ts(12), dyn(18)), False),
+        ("auto_encoder", "mlp", auto_encoder, (Feed("x", (None, 1, 8, 8)),), (ts(13), dyn(18)), False),
     )
     found: list[Spec] = []
     for name, family, make, feeds, variants, core in table:

@@ -65,6 +65,8 @@ def build(row: Row) -> Net:
     ):
         if part is not None and hasattr(part, "_attn_implementation"):
             part._attn_implementation = "sdpa" if row.name in FUSED else "eager"
+        if part is not None and hasattr(part, "_experts_implementation"):
+            part._experts_implementation = "batched_mm"  # the grouped product has no ONNX form
         if part is not None and hasattr(part, "use_cache"):
             part.use_cache = False
     model = _model(library, row)(config).float()

@@ -248,7 +248,11 @@ SENSE_ROWS = (
         "WhisperModel",
         "WhisperConfig",
         WHISPER,
-        (Feed("input_ids", (None, 6), "int64", 3, 96), Feed("encoder_hidden_states", (None, 32, 64))),
+        (
+            Feed("input_ids", (None, 6), "int64", 3, 96),
+            Feed("attention_mask", (None, 6), "int64", 1, 2),
+            Feed("encoder_hidden_states", (None, 32, 64)),
+        ),
         HIDDEN,
         "decoder",
     ),

@@ -3,11 +3,15 @@
 See `tests.support.exhaustive` for what "every cut" means and how it is decided without labels.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 import tests.support.exhaustive_ops
 from graphrewrite.dims import groups
+from graphrewrite.dims.axes import Axis, of_rows
+from graphrewrite.dims.step import Step
 from graphrewrite.ir import Builder, Model
 from tests.support.drawing import Drawing, Style
 from tests.support.exhaustive import TABLE, TooMany, allowed_cuts, difference, possible_cuts

@@ -253,7 +253,7 @@ class Drawing:
         into, rank = x.size(1), len(x.shape) - 2
         w = weight or self.floats(out, into // group, *[kernel] * rank)
         space = [(size + stride - 1) // stride if isinstance(size, int) else size for size in x.shape[2:]]
-        attrs: dict[str, object] = {
+        attrs: dict[str, Any] = {
             "kernel_shape": [kernel] * rank,
             "strides": [stride] * rank,
             "pads": [kernel // 2] * 2 * rank,
