@@ -41,7 +41,7 @@ class TooMany(Exception):
 # ------------------------------------------------------------------------------------------------ all possible cuts
 
 
-def possible_cuts(model: Model, limit: int = 3000) -> set[Cut]:
+def possible_cuts(model: Model, limit: int = 1000) -> set[Cut]:
     """Return every cut that some numbers make right.
 
     Raises:
@@ -203,7 +203,7 @@ class _Relation:
                 options.append([cut[key]])
             else:
                 options.append([tuple(each) for each in product(*(_subsets(size) for size in value.shape))])
-        if np.prod([len(each) for each in options]) > 4000:
+        if np.prod([len(each) for each in options]) > 1500:
             raise TooMany(f"too many ways to cut the weights of {self.node.name}")
         for chosen in product(*options):
             weights = {
