@@ -1,11 +1,10 @@
 """Removing channels: groups, scores, a budget, compensation, the cut, and the reference it is proved against."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from graphrewrite import cost
@@ -19,7 +18,6 @@ from graphrewrite.passes.channels.adjust import (
     Adjusted,
     Consumer,
     Floats,
-    Patch,
     add_biases,
     adjust,
     consumers,
@@ -28,7 +26,7 @@ from graphrewrite.passes.channels.adjust import (
 from graphrewrite.passes.channels.budgets import Budget, MacsBelow, Problem
 from graphrewrite.passes.channels.constants import exact_constants
 from graphrewrite.passes.channels.criteria.l2 import L2
-from graphrewrite.passes.channels.evidence import Criterion, Evidence, Need, needs_of
+from graphrewrite.passes.channels.evidence import Criterion, Evidence, Need, Scores, needs_of
 from graphrewrite.passes.channels.granularity import steps
 from graphrewrite.passes.channels.latency import relative_latency
 from graphrewrite.passes.channels.reconstruct import Reconstruction
@@ -94,6 +92,15 @@ class RemoveChannels:
         scores = [np.asarray(self.criterion.score(group, evidence), dtype=np.float64) for group in found]
         for group, score in zip(found, scores, strict=True):
             _check_scores(self.criterion, group, score)
+        latest: dict[bytes, _Made] = {}  # a budget that counts parameters has already made the cut it chooses
+
+        def cut_for(dead: Mask) -> _Made:
+            key = dead.tobytes()
+            if key not in latest:
+                latest.clear()
+                latest[key] = self._cut(found, dead, evidence, context)
+            return latest[key]
+
         problem = Problem(
             found,
             scores,
@@ -102,20 +109,31 @@ class RemoveChannels:
             max(table.total("macs") - found.macs(), 0.0),
             max(table.total("params") - found.params(), 0.0),
             lambda dead: relative_latency(plain, found, dead, context),
+            lambda dead: (
+                cut_for(dead).cost.params - found.params(dead) - max(table.params - found.params(), 0.0)
+            ),
         )
-        dead = self.budget.choose(problem)
         notes = [Note("skipped", name, why) for name, why in {**untouched, **found.pinned}.items()]
         notes += [Note("skipped", pattern, "nothing it names could be cut anyway") for pattern in idle]
         notes += [
             Note("skipped", op, f"no dimension rule: {len(nodes)} node(s) and what they touch stay whole")
             for op, nodes in found.analysis.refused.items()
         ]
-        before: dict[str, Json] = _details(found, table, problem)
+        before = _details(found, table)
+        dead = self.budget.choose(problem)
         if not dead.any():
             return Outcome(model, False, tuple(notes), details={**before, **_unchanged(before)})
+        made = cut_for(dead)
+        notes += [Note("skipped", n, f"not compensated: {why}") for n, why in made.adjusted.skipped.items()]
+        notes.append(
+            Note("done", "channels", f"removed {int(dead.sum())} of {len(dead)} units in {len(found)} groups")
+        )
+        details = {**before, **_after(found, made, dead, scores)}
+        return Outcome(made.cut.model, True, tuple(notes), made.reference, details)
+
+    def _cut(self, found: Groups, dead: Mask, evidence: Evidence, context: Context) -> "_Made":
         labels = found.dead_labels(dead)
         adjusted = self._compensate(found, labels, evidence, context)
-        notes += [Note("skipped", name, f"not compensated: {why}") for name, why in adjusted.skipped.items()]
         analysis = with_weights(found.analysis, adjusted.patches)
         cut = shrink(analysis, labels)
         copies = add_biases(cut.model, dict(enumerate(cut.nodes)), adjusted.patches, cut.kept_of)
@@ -126,16 +144,7 @@ class RemoveChannels:
             add_biases(model, dict(enumerate(nodes)), adjusted.patches, lambda axis: None)
             return model
 
-        notes.append(
-            Note("done", "channels", f"removed {int(dead.sum())} of {len(dead)} units in {len(found)} groups")
-        )
-        return Outcome(
-            cut.model,
-            True,
-            tuple(notes),
-            slow,
-            {**before, **_after(found, cut, dead, problem, adjusted.patches)},
-        )
+        return _Made(cut, adjusted, cost.of(cut.model), slow)
 
     def _evidence(self, found: Groups, model: Model, context: Context) -> Evidence:
         wanted: dict[tuple[str, str], Need] = {}
@@ -209,6 +218,15 @@ class RemoveChannels:
         return adjust(found.analysis, labels, estimate)
 
 
+class _Made(NamedTuple):
+    """A cut model, how its readers were compensated, what it costs, and its slow reference."""
+
+    cut: Shrunk
+    adjusted: Adjusted
+    cost: cost.CostTable
+    reference: Callable[[], Model]
+
+
 def _record_copies(cut: Shrunk, copies: Mapping[str, str]) -> None:
     """Write down where biases come from that absorption took apart; forget the originals nobody reads any more."""
     for copy, name in copies.items():
@@ -226,7 +244,7 @@ def _label(node: gs.Node) -> str:
     return str(node.name or node.outputs[0].name)
 
 
-def _check_scores(criterion: Criterion, group: ChannelGroup, score: npt.NDArray[np.float64]) -> None:
+def _check_scores(criterion: Criterion, group: ChannelGroup, score: Scores) -> None:
     if score.shape != (group.units,) or not np.isfinite(score).all():
         raise InvalidConfig(
             f"the criterion {type(criterion).__name__} gave {score.shape} scores for the {group.units} of {group.name}"
@@ -234,7 +252,7 @@ def _check_scores(criterion: Criterion, group: ChannelGroup, score: npt.NDArray[
         )
 
 
-def _details(found: Groups, table: cost.CostTable, problem: Problem) -> dict[str, Json]:
+def _details(found: Groups, table: cost.CostTable) -> dict[str, Json]:
     return {
         "macs_before": table.per_sample("macs"),
         "params_before": table.total("params"),
@@ -254,17 +272,14 @@ def _unchanged(before: Mapping[str, Json]) -> dict[str, Json]:
     }
 
 
-def _after(
-    found: Groups, cut: Shrunk, dead: Mask, problem: Problem, patches: Sequence[Patch]
-) -> dict[str, Json]:
-    after = cost.of(cut.model)
+def _after(found: Groups, made: _Made, dead: Mask, scores: Sequence[Scores]) -> dict[str, Json]:
     # A balanced grouped convolution keeps other slots in each group: its axis 1 is a list per group.
     kept: dict[str, Json] = {
         name: {str(axis): positions.tolist() for axis, positions in axes.items()}
-        for name, axes in cut.kept.items()
+        for name, axes in made.cut.kept.items()
     }
     rows: list[Json] = []
-    for group, score in zip(found, problem.scores, strict=True):
+    for group, score in zip(found, scores, strict=True):
         gone = dead[group.unit_ids]
         rows.append(
             {
@@ -277,12 +292,14 @@ def _after(
             }
         )
     return {
-        "macs_after": after.per_sample("macs"),
-        "params_after": after.total("params"),
+        "macs_after": made.cost.per_sample("macs"),
+        "params_after": made.cost.params,
         "kept": kept,
-        "copied_from": {**cut.copied_from},
+        "copied_from": {**made.cut.copied_from},
         "groups": rows,
-        "compensated": [_label(found.analysis.model.graph.nodes[p.consumer.node]) for p in patches],
+        "compensated": [
+            _label(found.analysis.model.graph.nodes[p.consumer.node]) for p in made.adjusted.patches
+        ],
     }
 
 

@@ -24,7 +24,8 @@ class Problem:
     """What a budget chooses from.
 
     `fixed_macs` and `fixed_params` are the costs of what the analysis does not follow (bodies, unknown operators).
-    `measure(dead)` returns the latency of the cut model relative to the original, measured now.
+    `measure(dead)` returns the latency of the cut model relative to the original, measured now; `added_params(dead)`
+    what a cut brings along: biases of readers that had none, private copies of what others share. Both cut for real.
     """
 
     groups: Groups
@@ -34,6 +35,7 @@ class Problem:
     fixed_macs: float
     fixed_params: float
     measure: Callable[[Mask], float]
+    added_params: Callable[[Mask], float]
 
     def choice(self) -> Choice:
         """Return an empty choice."""
@@ -53,8 +55,15 @@ class Problem:
         """Return the mask with everything removed that may go."""
         return self.fair(self.choice().shortest())
 
-    def below(self, terms: Terms, fixed: float, fraction: float, what: str) -> Mask:
-        """Choose until a cost sum is at most `fraction` of the original.
+    def below(
+        self,
+        terms: Terms,
+        fixed: float,
+        fraction: float,
+        what: str,
+        added: Callable[[Mask], float] | None = None,
+    ) -> Mask:
+        """Choose until a cost sum, with what the cut adds to it, is at most `fraction` of the original.
 
         Raises:
             BudgetError: even the smallest model is above it; the message says what can be reached.
@@ -65,17 +74,33 @@ class Problem:
             raise BudgetError(
                 f"the model has no {what} that can be counted, so a budget on them means nothing; use a ratio"
             )
+        goal = fraction * whole * (1 + 1e-9) - fixed
+        least, extra = self.least_possible(), 0.0
+        for _ in range(_AIMS):
+            if structure.total(terms, least) + extra > goal:
+                break
+            dead = self._within(terms, least, goal - extra, whole)
+            more = added(dead) if added is not None and dead.any() else 0.0
+            if structure.total(terms, dead) + more <= goal:
+                return dead
+            extra = max(more, extra + 1)
+        reached = structure.total(terms, least) + (added(least) if added is not None and least.any() else 0.0)
+        if reached <= goal:
+            return least
+        share = (reached + fixed) / whole
+        raise BudgetError(
+            f"the budget asks for {fraction:.3g} of the {what}, but at most {100 * (1 - share):.1f} % can be "
+            f"removed here ({share:.3g} stays); ask for {_up(share)} or more, lower the floor or the multiple, "
+            "or see which groups are pinned with: inspect --groups"
+        )
+
+    def _within(self, terms: Terms, least: Mask, goal: float, whole: float) -> Mask:
+        """Choose until a cost sum is at most `goal`, which the choice `least` is known to meet."""
+        structure = self.groups.structure
 
         def excess(dead: Mask) -> float:
-            return structure.total(terms, dead) + fixed - fraction * whole * (1 + 1e-9)
+            return structure.total(terms, dead) - goal
 
-        least = (structure.total(terms, self.least_possible()) + fixed) / whole
-        if least > fraction:
-            raise BudgetError(
-                f"the budget asks for {fraction:.3g} of the {what}, but at most {100 * (1 - least):.1f} % can be "
-                f"removed here ({least:.3g} stays); ask for {_up(least)} or more, lower the floor or the multiple, "
-                "or see which groups are pinned with: inspect --groups"
-            )
         if self.scope == "uniform":
             return self.fair(
                 bisect_share(
@@ -83,23 +108,21 @@ class Problem:
                 )
             )
 
-        def chosen(aim: float) -> Mask:
-            return self.fair(
-                self.choice().greedy(terms, lambda dead: excess(dead) + (fraction - aim) * whole)
-            )
+        def chosen(lower: float) -> Mask:
+            return self.fair(self.choice().greedy(terms, lambda dead: excess(dead) + lower * whole))
 
-        best = chosen(fraction)
+        best = chosen(0.0)
         if excess(best) <= 0:
             return best
         # Evening out grouped operators put channels back: aim lower, as little as needed.
-        best, low, high = self.least_possible(), least, fraction
+        best, low, high = least, 0.0, -excess(least) / whole
         for _ in range(_AIMS):
             middle = (low + high) / 2
             dead = chosen(middle)
             if excess(dead) <= 0:
-                best, low = dead, middle
+                best, high = dead, middle
             else:
-                high = middle
+                low = middle
         return best
 
 
@@ -150,9 +173,8 @@ class ParamsBelow:
 
     def choose(self, problem: Problem) -> Mask:
         """Return the mask of removed units."""
-        return problem.below(
-            problem.groups.structure.params, problem.fixed_params, self.fraction, "parameters"
-        )
+        terms = problem.groups.structure.params
+        return problem.below(terms, problem.fixed_params, self.fraction, "parameters", problem.added_params)
 
 
 @budgets.register("ratio")

@@ -18,7 +18,7 @@ from graphrewrite.passes.channels.budgets import Budget, Problem
 from graphrewrite.passes.channels.selection import Limits
 from graphrewrite.pipeline import Context, Pipeline
 from graphrewrite.runtime import bench
-from tests.passes.channels.nets import NETS, attention, cut, details, grouped, pair, tower
+from tests.passes.channels.nets import NETS, attention, cut, details, grouped, pair, samples, tower
 
 SCOPES = ("global", "uniform")
 
@@ -136,6 +136,23 @@ def test_an_impossible_budget_names_the_best_reachable_which_is_reachable(
     assert float(told) - 0.01 < found[f"{what}_after"] / found[f"{what}_before"] <= float(told)
 
 
+def test_parameters_that_compensation_adds_count() -> None:
+    """Readers without a bias get one; the budget leaves room for it, and what it calls reachable is."""
+    model = tower()
+    context = Context(data=samples(model))
+    for fraction in (0.9, 0.7, 0.5, 0.4, 0.3):
+        told = details(cut(model, RemoveChannels(budget=ParamsBelow(fraction)), context))
+        assert told["compensated"]
+        assert told["params_after"] <= fraction * told["params_before"]  # type: ignore[operator]
+
+    with pytest.raises(BudgetError) as caught:
+        cut(model, RemoveChannels(budget=ParamsBelow(0.01), floor=0.4), context)
+    (figure,) = re.findall(r"ask for (\d\.\d+) or more", str(caught.value))
+    told = details(cut(model, RemoveChannels(budget=ParamsBelow(float(figure)), floor=0.4), context))
+    assert told["compensated"]
+    assert told["params_after"] <= float(figure) * told["params_before"]  # type: ignore[operator]
+
+
 def test_a_model_without_channels_to_remove_says_that_all_of_it_stays() -> None:
     b = Builder()
     model = b.model(b.linear(b.input(["N", 3], "x"), 2, 3))
@@ -224,7 +241,9 @@ def timed(model: Model, budget: LatencyBelow, overhead: float = 0.0, floor: floa
     found = groups(model)
     clock = Clock(found, overhead)
     scores = [np.linspace(1, 2, group.units) for group in found]
-    dead = budget.choose(Problem(found, scores, Limits(floor=floor), "global", 0.0, 0.0, clock))
+    dead = budget.choose(
+        Problem(found, scores, Limits(floor=floor), "global", 0.0, 0.0, clock, lambda dead: 0.0)
+    )
     return found.macs(dead) / found.macs(), clock.asked
 
 
