@@ -90,12 +90,7 @@ class Structure:
         seen: set[str] = set()
         for use in self.analysis.weights.values():
             dtype = self.analysis.info.dtype(use.name)
-            if (
-                use.name in seen
-                or dtype is None
-                or np.dtype(dtype).kind in "iubO"
-                and np.dtype(dtype).itemsize > 2
-            ):
+            if use.name in seen or dtype is None or _is_no_weight(np.dtype(dtype)):
                 continue
             seen.add(use.name)
             size = 1.0
@@ -194,3 +189,8 @@ class Structure:
         result = np.zeros(len(self.units), dtype=np.uint64)
         np.add.at(result, coo.row, mark[self.row_axis[coo.col]])
         return result
+
+
+def _is_no_weight(dtype: np.dtype[np.generic]) -> bool:
+    """Tell masks, texts, indices and shapes from weights; integers of up to 16 bits are quantised ones."""
+    return dtype.kind in "bO" or (dtype.kind in "iu" and dtype.itemsize > 2)

@@ -106,6 +106,7 @@ class Draft(View):
             maker = self.producer(tensor)
             if maker is None or maker.op == "Constant":
                 return False
+            self.anchor = maker
             stored = values if isinstance(values, gs.Constant) else gs.Constant("", _frozen(values))
             return self.replace(tensor, self.op("Constant", like=tensor, value=stored))
         if isinstance(values, gs.Constant):  # keep the form the numbers are stored in

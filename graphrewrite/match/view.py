@@ -7,7 +7,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir import Array, Model, constant_value
-from graphrewrite.ir.edit import all_graphs
+from graphrewrite.ir.edit import all_graphs, redirect
 from graphrewrite.ir.shapes import infer
 from graphrewrite.ir.symbols import Dim, Real, Sym
 
@@ -33,7 +33,6 @@ class View:
         self.model = model
         self.graph = model.graph
         self.opset = model.opset
-        self.info = infer(model)
         self._dead: dict[int, gs.Node] = {}
         # Readings that ended but still stand in `tensor.outputs`: how many, by tensor.
         self._gone: dict[int, int] = {}
@@ -43,6 +42,7 @@ class View:
         # A default that a caller may override is no constant. Before IR 4 every initializer had to be listed as input.
         listed = model.graph.inputs if model.ir_version >= 4 else ()
         self._overridable = {id(tensor) for tensor in listed if isinstance(tensor, gs.Constant)}
+        self.info = infer(_without_defaults(model) if self._overridable else model)
         self._own = {id(node) for node in model.graph.nodes}
 
     def nodes(self) -> Iterator[gs.Node]:
@@ -149,3 +149,15 @@ class View:
         list.clear(tensor.outputs)
         for node in readers.values():
             list.extend(tensor.outputs, [node] * sum(source is tensor for source in node.inputs))
+
+
+def _without_defaults(model: Model) -> Model:
+    """Return a copy in which initializers a caller may override are plain inputs: their numbers mean nothing yet."""
+    copy = model.clone()
+    for position, tensor in enumerate(list(copy.graph.inputs)):
+        if isinstance(tensor, gs.Constant):
+            plain = gs.Variable(tensor.name, tensor.dtype, list(tensor.shape))
+            redirect(copy.graph, tensor, plain)
+            copy.graph.inputs[position] = plain
+            copy.graph.initializers.pop(tensor.name, None)
+    return copy

@@ -101,17 +101,16 @@ class RemoveChannels:
                 latest[key] = self._cut(found, dead, evidence, context)
             return latest[key]
 
+        others = table.params - found.params()  # negative where the analysis follows what is no weight
         problem = Problem(
             found,
             scores,
             Limits(steps(found, self.multiple, untouched.keys()), self.floor, frozenset(untouched)),
             self.scope,
             max(table.total("macs") - found.macs(), 0.0),
-            max(table.total("params") - found.params(), 0.0),
+            others,
             lambda dead: relative_latency(plain, found, dead, context),
-            lambda dead: (
-                cut_for(dead).cost.params - found.params(dead) - max(table.params - found.params(), 0.0)
-            ),
+            lambda dead: cut_for(dead).cost.params - found.params(dead) - others,
         )
         notes = [Note("skipped", name, why) for name, why in {**untouched, **found.pinned}.items()]
         notes += [Note("skipped", pattern, "nothing it names could be cut anyway") for pattern in idle]

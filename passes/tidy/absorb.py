@@ -152,7 +152,9 @@ class AbsorbBefore(_Absorbing):
 def _check_range(draft: Draft, linear: Linear, weight: Array, bias: Array | None) -> None:
     dtype = draft.dtype(linear.weight)
     for values in (weight, bias):
-        if values is not None and not np.all(np.isfinite(values.astype(dtype))):
+        with np.errstate(over="ignore"):
+            fits = values is None or bool(np.all(np.isfinite(values.astype(dtype))))
+        if not fits:
             refuse(f"the folded numbers of {linear.weight.name!r} leave the range of {dtype}")
 
 

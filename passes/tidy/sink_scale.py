@@ -86,7 +86,9 @@ def _scale(draft: Draft, node: gs.Node, path: _Path, factor: float) -> Result:
     weight = scaled(draft, linear, np.full(linear.channels, factor))
     bias = None if linear.bias is None else bias_vector(draft, linear) * factor
     dtype = draft.dtype(linear.weight)
-    if not np.all(np.isfinite(weight.astype(dtype))):
+    with np.errstate(over="ignore"):
+        fits = bool(np.all(np.isfinite(weight.astype(dtype))))
+    if not fits:
         refuse(f"the scaled weights leave the range of {dtype}")
     if not draft.can_replace(node.outputs[0], x):
         return False

@@ -1,6 +1,6 @@
 """Every benchmark one after the other, quick versions first: what `make bench` prints.
 
-`python tests/bench/run.py` takes a few minutes; `--full` adds graphs of 100k nodes, the 3 GB model and the whole corpus.
+`python tests/bench/run.py` takes a few minutes; `--full` adds graphs of 100k nodes, the 3 GB model, the corpus.
 Nothing is asserted: machines differ and are shared. Each script also runs alone, with options of its own.
 """
 

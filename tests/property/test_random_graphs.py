@@ -55,7 +55,7 @@ def budget_cut(model: Model) -> float:
     check(outcome.model)
     slow = outcome.reference()
     error = difference(outcome.model, slow, 0)
-    if error > FLOAT32 and is_rounding(error, slow):
+    if error > FLOAT32 and is_rounding(error, worlds(model), outcome.model, slow):
         return 0.0
     if error > FLOAT32 and any(node.op in STEPS for node in model.graph.nodes):
         error = min(error, difference(outcome.model, slow, 1))

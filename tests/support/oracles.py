@@ -5,7 +5,7 @@
 What is tied too much neither sees: for that there is `tests.support.exhaustive`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ from graphrewrite.runtime.session import run_session, session
 from tests.support.tolerances import FLOAT32, Array, largest
 
 Mask = npt.NDArray[np.bool_]
-Feeds = Mapping[str, Array]
+Data = Callable[[int], list[dict[str, Array]]]
 
 # Their results jump: a difference in the last bit of an input may become a whole step of the output.
 STEPS = frozenset(
@@ -102,36 +102,37 @@ def removal(model: Model, found: Groups, dead: Mask, feeds: list[dict[str, Array
     return Removal(error, moved, cut)
 
 
-def removal_error(model: Model, found: Groups, dead: Mask) -> float:
-    """Return the error of one cut, 0 when it is no more than the reference's own rounding.
+def removal_error(model: Model, found: Groups, dead: Mask, data: Data | None = None) -> float:
+    """Return the error of one cut, 0 when it is no more than rounding; `data(seed)` gives inputs.
 
     Rounding is large where a graph divides by what is nearly nothing (a norm over one kept member), and a step where it
-    rounds. So when the error is above the tolerance, the inputs are moved by one part in ten million: what the
-    reference answers to that is its rounding. Where results jump by steps, other inputs have a second say.
+    rounds. So when the error is above the tolerance, the inputs are moved by one part in ten million: what the cut and
+    the reference answer to that is their rounding. Where results jump by steps, other inputs have a second say.
     """
-    error = removal(model, found, dead).error
+    feeds = data or (lambda seed: worlds(model, seed))
+    result = removal(model, found, dead, feeds(0))
+    error = result.error
     if error <= FLOAT32:
         return error
-    if is_rounding(error, reference(found.analysis, found.dead_labels(dead))[0]):
+    if is_rounding(error, feeds(0), result.cut, reference(found.analysis, found.dead_labels(dead))[0]):
         return 0.0
     if any(node.op in STEPS for node in model.graph.nodes):
-        error = min(error, removal(model, found, dead, worlds(model, seed=1)).error)
+        error = min(error, removal(model, found, dead, feeds(1)).error)
     return error
 
 
-def is_rounding(error: float, slow: Model) -> bool:
-    """Tell whether an error is no larger than what the reference's own rounding can explain."""
-    return error <= 20 * rounding(slow) <= 1e-2
+def is_rounding(error: float, data: list[dict[str, Array]], *models: Model) -> bool:
+    """Tell whether an error is no larger than what the rounding of one of two models can explain."""
+    if is_narrow(models[0]):
+        data, models = [widen_feeds(each) for each in data], tuple(widened(each) for each in models)
+    return error <= 20 * max(rounding(each, data) for each in models) <= 1e-2
 
 
-def rounding(model: Model, draws: int = 6) -> float:
+def rounding(model: Model, data: list[dict[str, Array]], draws: int = 6) -> float:
     """Return how much the outputs move when every float input moves by 1e-7 of itself."""
     rng = np.random.default_rng(3)
-    before = worlds(model)[:1]
-    data = list(before)
-    for _ in range(draws):
-        data.append({n: _nudged(array, rng) for n, array in before[0].items()})
-    first, *others = run_all(model, data)
+    nudged = [{name: _nudged(array, rng) for name, array in data[0].items()} for _ in range(draws)]
+    first, *others = run_all(model, [data[0], *nudged])
     return max(largest(other, first) for other in others)
 
 
