@@ -28,10 +28,10 @@ def shuffle(b: Builder) -> gs.Tensor:
     """A channel shuffle as it is exported with a dynamic batch: every size computed."""
     x = b.input(["N", 6, 8, 8])
     sizes = [
-        b.op("Gather", b.op("Shape", x), b.op("Constant", value=gs.Constant("", np.int64(axis))))
+        b.op("Gather", b.op("Shape", x), b.op("Constant", value=gs.Constant("", np.asarray(axis))))
         for axis in range(4)
     ]
-    half = b.op("Div", sizes[1], b.op("Constant", value=gs.Constant("", np.int64(2))))
+    half = b.op("Div", sizes[1], b.op("Constant", value=gs.Constant("", np.asarray(2))))
     ends = [b.op("Unsqueeze", s, b.constant(ints(0))) for s in (*sizes, half)]
     split = b.op(
         "Reshape", x, b.op("Concat", ends[0], b.constant(ints(2)), ends[4], ends[2], ends[3], axis=0)
