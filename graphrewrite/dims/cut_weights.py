@@ -12,11 +12,15 @@ from graphrewrite.dims.record import Grouped, WeightUse
 from graphrewrite.errors import ShapeError
 from graphrewrite.ir import Array, constant_value
 from graphrewrite.ir.edit import set_input
+from graphrewrite.ir.values import let_go
 
 if TYPE_CHECKING:
     from graphrewrite.dims.shrink import Cut
 
 Kept: TypeAlias = dict[int, Ints]  # axis -> kept positions
+
+# A weight of so many bytes does not stay in memory beside what was cut out of it, when it can be read from a file.
+_LARGE = 16_000_000
 
 
 def cut_weights(cut: "Cut") -> None:
@@ -59,6 +63,7 @@ def _cut_tensor(cut: "Cut", name: str, uses: Sequence[tuple[WeightUse, Kept]], r
     in_place = (
         None if whole_needed else max(variants, key=lambda key: sum(len(u.sites) for u, _ in variants[key]))
     )
+    source = cut.analysis.model.graph.initializers.get(name)
     for key, group in variants.items():
         kept = group[0][1]
         if not kept:
@@ -84,6 +89,8 @@ def _cut_tensor(cut: "Cut", name: str, uses: Sequence[tuple[WeightUse, Kept]], r
         cut.kept_weights[constant.name] = kept
         cut.copied_from[constant.name] = name
         cut.model.origin[constant.name] = (name, "cut apart from the uses that keep other positions")
+    if source is not None and values.nbytes >= _LARGE:
+        let_go(source)
 
 
 def _slots(cut: "Cut", grouped: Grouped) -> Ints:

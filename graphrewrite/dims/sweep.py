@@ -138,8 +138,16 @@ def _visit(analysis: Analysis, step: Step) -> None:
     step.finish()
 
 
+# A weight makes new positions, whatever type the numbers have.
+_LAYERS = frozenset(
+    {"MatMul", "Gemm", "Einsum", "MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul"}
+)
+
+
 def _is_shape_arithmetic(analysis: Analysis, node: gs.Node) -> bool:
     """Integer or boolean results of rigid or constant inputs carry no positions anyone could remove."""
+    if node.op in _LAYERS:
+        return False
     for tensor in node.outputs:
         dtype = analysis.info.dtype(tensor.name)
         if tensor.name and (dtype is None or np.dtype(dtype).kind not in "iub"):

@@ -12,15 +12,13 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from graphrewrite.errors import InvalidModel
 from graphrewrite.ir.clone import clone_graph
-from graphrewrite.ir.codec import graph_to_proto
+from graphrewrite.ir.codec import FREE_INITIALIZERS, graph_to_proto
 from graphrewrite.ir.edit import all_graphs, sort_nodes, subgraphs_of
 from graphrewrite.ir.model import Model
 from graphrewrite.ir.values import is_sparse, proto_from_constant, stored_type, tensor_bytes
 
 # Larger tensors are shown to onnx's checker empty. Small ones may matter to it (a sparse layout, a text).
 _SHOWN = 1024
-# The checker wants every initializer of older files listed as an input, which `Model` sees to when it writes them.
-_FREE_INITIALIZERS = 4
 # Stands in for the domain of operators that no release of onnx knows: the checker lets unknown domains pass.
 _ELSEWHERE = "graphrewrite.unknown"
 _STANDARD = ("", "ai.onnx")
@@ -202,7 +200,8 @@ def _label(node: gs.Node | str) -> str:
 
 def _skeleton(model: Model) -> onnx.ModelProto:
     """Write the model for onnx's checker: everything but the numbers of large tensors and inner declarations."""
-    proto = onnx.ModelProto(ir_version=max(model.ir_version, _FREE_INITIALIZERS))
+    # The checker wants every initializer of older files listed as an input, which `Model` sees to when it writes them.
+    proto = onnx.ModelProto(ir_version=max(model.ir_version, FREE_INITIALIZERS))
     for domain, version in model.opsets.items():
         proto.opset_import.add(domain=domain, version=version)
     proto.functions.extend(model.functions)

@@ -36,8 +36,20 @@ Encode: TypeAlias = Callable[[gs.Constant], TensorProto | onnx.SparseTensorProto
 
 _Message = TypeVar("_Message", bound=Message)
 
+FREE_INITIALIZERS = 4
+"""The first IR version whose initializers need not be listed among the graph inputs."""
+
 _GRAPH_LISTS = frozenset({"node", "initializer", "sparse_initializer", "input", "output", "value_info"})
 _NODE_EXTRAS = ("doc_string", "overload", "metadata_props", "device_configurations")
+
+
+def list_initializers(graph: gs.Graph, proto: onnx.ModelProto) -> None:
+    """Name every initializer of the main graph among the inputs where the proto's IR version asks for it."""
+    if proto.ir_version >= FREE_INITIALIZERS:
+        return
+    listed = {info.name for info in proto.graph.input}
+    missing = (constant for name, constant in graph.initializers.items() if name not in listed)
+    proto.graph.input.extend(info_of(constant) for constant in missing)
 
 
 def nowhere(tensor: TensorProto) -> FileRange | None:

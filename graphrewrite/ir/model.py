@@ -12,16 +12,13 @@ from google.protobuf.message import DecodeError, EncodeError
 from graphrewrite.errors import InvalidModel
 from graphrewrite.ir import garbage
 from graphrewrite.ir.clone import clone_graph
-from graphrewrite.ir.codec import Encode, Locate, graph_from_proto, graph_to_proto, nowhere
-from graphrewrite.ir.declared import info_of
+from graphrewrite.ir.codec import Encode, Locate, graph_from_proto, graph_to_proto, list_initializers, nowhere
 from graphrewrite.ir.edit import all_graphs
 from graphrewrite.ir.external import INLINE_LIMIT, ExternalWriter, Locator, read_in, write_beside
 from graphrewrite.ir.values import is_sparse, proto_from_constant, utf8
 from graphrewrite.ir.weights import Weights
 
 _DEFAULT_DOMAIN = ("", "ai.onnx")
-# From this IR version on an initializer need not be listed among the graph inputs.
-_FREE_INITIALIZERS = 4
 _KEPT_APART = frozenset({"graph", "functions", "metadata_props"})
 
 
@@ -222,10 +219,7 @@ class Model:
         for key, value in self.metadata.items():
             proto.metadata_props.add(key=key, value=value)
         graph_to_proto(self.graph, encode, proto.graph)
-        if self.ir_version < _FREE_INITIALIZERS:
-            listed = {info.name for info in proto.graph.input}
-            added = (constant for name, constant in self.graph.initializers.items() if name not in listed)
-            proto.graph.input.extend(info_of(constant) for constant in added)
+        list_initializers(self.graph, proto)
         return proto
 
     def _tensor_bytes(self) -> int:

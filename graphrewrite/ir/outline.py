@@ -6,7 +6,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from graphrewrite.ir.codec import graph_to_proto
+from graphrewrite.ir.codec import graph_to_proto, list_initializers
 from graphrewrite.ir.model import Model
 from graphrewrite.ir.values import is_sparse, proto_from_constant, stored_type, tensor_bytes
 
@@ -33,6 +33,7 @@ def outline(model: Model) -> onnx.ModelProto:
     for key, value in model.metadata.items():
         proto.metadata_props.add(key=key, value=value)
     graph_to_proto(model.graph, encode, proto.graph)
+    list_initializers(model.graph, proto)
     return proto
 
 

@@ -96,6 +96,18 @@ def array_of(constant: gs.Constant) -> Array:
     return array
 
 
+def let_go(constant: gs.Constant) -> None:
+    """Take the file pages behind a constant, and all others of that file, out of this process's memory.
+
+    For whoever reads many large weights one after the other. Arrays stay valid and are read in again when needed; a
+    constant that lies in no file is left as it is.
+    """
+    stored = constant._values
+    source = stored.source if isinstance(stored, StoredValues) else None
+    if source is not None and source.file is not None:
+        source.file.release()
+
+
 def constant_value(tensor: gs.Tensor) -> Array | None:
     """Return the numbers of a tensor that cannot change between runs, or None.
 

@@ -21,6 +21,7 @@ class Draft(View):
     Attributes:
         anchor: the node at whose place new nodes are put; the rule engine sets it.
         changed: tensors that got another producer or meaning since the rule engine last looked.
+        moved: nodes that read another tensor than before.
         freed: tensors that lost a reader.
         fresh: nodes that were made.
         edits: how many changes were made.
@@ -31,6 +32,7 @@ class Draft(View):
         super().__init__(model)
         self.anchor: gs.Node | None = None
         self.changed: list[gs.Tensor] = []
+        self.moved: list[gs.Node] = []
         self.freed: list[gs.Tensor] = []
         self.fresh: list[gs.Node] = []
         self.edits = 0
@@ -117,7 +119,6 @@ class Draft(View):
         if self.model.ir_version < 4:
             self.graph.inputs.append(constant)
         self._reroute(tensor, constant)
-        self.changed.append(constant)
         # The node may go on writing a tensor nothing reads (one of several outputs); its name is taken now.
         tensor.name = self._namer.fresh(tensor.name)
         self._bury(tensor)
@@ -186,7 +187,6 @@ class Draft(View):
             self._bury(new)
         else:
             self._reroute(old, new)
-            self.changed.append(new)
             self._bury(old)
         self.edits += 1
         return True
@@ -220,6 +220,7 @@ class Draft(View):
                     list.__setitem__(node.inputs, index, new)
         list.extend(new.outputs, users)
         list.clear(old.outputs)
+        self.moved.extend(users)
 
     def _touch(self, node: gs.Node) -> None:
         self.edits += 1
@@ -255,15 +256,15 @@ class Draft(View):
 
     # --------------------------------------------------------------------------------------------------- closing
 
-    def bury_unused(self) -> int:
-        """Mark every node dead that no output depends on; return how many."""
+    def bury_unused(self) -> list[str]:
+        """Mark every node dead that no output depends on; return their names."""
         before = len(self._dead)
         for node in list(self.nodes()):
             for tensor in node.outputs:
                 if self.use_count(tensor) == 0:
                     self._bury(tensor)
                     break
-        return len(self._dead) - before
+        return [node.name or node.op for node in list(self._dead.values())[before:]]
 
     def close(self) -> tuple[list[str], list[str]]:
         """Put the graph in order; return the names of dead nodes and initializers that were dropped on the way."""

@@ -246,6 +246,11 @@ class Engine:
         for node in draft.fresh:
             self._push(node)
         starts = list(draft.changed)
+        for (
+            node
+        ) in draft.moved:  # not all readers of what they read now: of one tensor there may be very many
+            self._push(node)
+            starts.extend(node.outputs)
         for tensor in draft.freed:
             # Rules that ask about all readers ask about few; announcing every step down from many would be quadratic.
             if draft.use_count(tensor) <= FEW:
@@ -253,7 +258,7 @@ class Engine:
                 if maker is not None:
                     self._push(maker)
                     starts.append(tensor)
-        draft.fresh, draft.changed, draft.freed = [], [], []
+        draft.fresh, draft.changed, draft.moved, draft.freed = [], [], [], []
         seen: set[int] = set()
         for _ in range(self._reach):
             following: list[gs.Tensor] = []

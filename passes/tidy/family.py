@@ -69,7 +69,7 @@ def tidy(
 def _run(model: Model, rules: RuleSet, batches: Sequence[Callable[[Draft], Batch]], record: _Record) -> bool:
     """Tidy once; return whether nodes came out of bodies, so that a fresh look may find more."""
     draft = Draft(model)
-    draft.bury_unused()
+    record.add("dead node", draft.bury_unused())
     present = [make(draft) for make in batches]
     engine = Engine(draft, rules)
     for _ in range(_ROUNDS):

@@ -91,14 +91,11 @@ def read_linear(draft: Draft, node: gs.Node | None) -> Linear | None:
 
 def _matmul_with_bias(draft: Draft, node: gs.Node) -> Linear | None:
     for side in (0, 1):
-        bias = node.inputs[1 - side]
-        inner = read_linear(draft, draft.producer(node.inputs[side]))
-        if (
-            inner is None
-            or inner.node.op != "MatMul"
-            or inner.last is not inner.node
-            or not draft.is_constant(bias)
-        ):
+        bias, maker = node.inputs[1 - side], draft.producer(node.inputs[side])
+        if maker is None or maker.op != "MatMul" or not draft.is_constant(bias):
+            continue
+        inner = read_linear(draft, maker)
+        if inner is None:
             continue
         if draft.shape(bias) != (inner.channels,) or not draft.feeds_only(inner.output, node):
             continue

@@ -8,6 +8,7 @@ import importlib
 import math
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -161,6 +162,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
 
     rule = [f"{'-' * (w + 1)}-" if i < left else f"{'-' * (w + 1)}:" for i, w in enumerate(widths)]
     return "\n".join([text(lines[0]), f"|{'|'.join(rule)}|", *map(text, lines[1:])])
+
+
+def clean_when_stopped() -> None:
+    """Leave through the usual doors when the process is told to end, so that temporary folders are removed."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def say(text: str = "") -> None:

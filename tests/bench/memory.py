@@ -29,7 +29,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from tests.bench.common import Stages, facts, say, table, tell
+from tests.bench.common import Stages, clean_when_stopped, facts, say, table, tell
 from tests.bench.stages import COMMAND, PRUNE
 
 INTERVAL = 0.004
@@ -57,11 +57,11 @@ def main() -> int:
         "--width", type=int, default=8192, help="one weight has width * width numbers (default 8192)"
     )
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
-    parser.add_argument(
-        "--only", nargs="+", default=["*"], metavar="WORD", help="commands with these words only"
-    )
+    parser.add_argument("--only", nargs="+", default=["tidy", "prune"], choices=["tidy", "prune"])
     parser.add_argument("--stages", action="store_true", help="print the peak of every stage too")
+    parser.add_argument("--verify", nargs="+", default=["off", "structure", "full"])
     options = parser.parse_args()
+    clean_when_stopped()
     say(facts())
     largest = 4.0 * options.width**2
     layers = max(2, round(options.gigabytes * 1e9 / largest))
@@ -82,15 +82,13 @@ def main() -> int:
         )
         rows, more = [], []
         small, large = 1.3 * largest + 500 * MB, 1.5 * size
-        plan: list[tuple[list[str], float]] = [
-            (["tidy", "--verify", v], small) for v in ("off", "structure", "full")
-        ]
+        plan = [(["tidy", "--verify", level], small) for level in options.verify]
         plan += [
-            (["prune", "--macs", "0.5", "--threads", "1", "--verify", v], large)
-            for v in ("off", "structure", "full")
+            (["prune", "--macs", "0.5", "--threads", "1", "--verify", level], large)
+            for level in options.verify
         ]
         for words, bar in plan:
-            if options.only != ["*"] and not set(options.only) <= set(words):
+            if words[0] not in options.only:
                 continue
             name = " ".join(words)
             tell(name)
@@ -167,11 +165,14 @@ def watch(arguments: Sequence[str], scratch: Path) -> Peaks:
             stderr=stream,
         )
         samples = []
-        while child.poll() is None:
-            found = _status(child.pid)
-            if found is not None:
-                samples.append((time.monotonic(), *found))
-            time.sleep(INTERVAL)
+        try:
+            while child.poll() is None:
+                found = _status(child.pid)
+                if found is not None:
+                    samples.append((time.monotonic(), *found))
+                time.sleep(INTERVAL)
+        finally:
+            child.kill()
     if child.returncode:
         raise RuntimeError(
             f"{' '.join(arguments)} failed with {child.returncode}: {errors.read_text()[-2000:]}"
@@ -182,6 +183,8 @@ def watch(arguments: Sequence[str], scratch: Path) -> Peaks:
         peaks.anonymous = max(peaks.anonymous, anonymous)
         peaks.mapped = max(peaks.mapped, mapped)
         stage = _stage_at(told["track"], moment)
+        if stage is None:
+            continue
         old = peaks.stages.get(stage, (0.0, 0.0))
         peaks.stages[stage] = (max(old[0], anonymous + mapped), max(old[1], anonymous))
     # The kernel's own high-water mark misses nothing between two samples.
@@ -189,10 +192,10 @@ def watch(arguments: Sequence[str], scratch: Path) -> Peaks:
     return peaks
 
 
-def _stage_at(track: Sequence[tuple[str, float, float]], moment: float) -> str:
-    """Return the innermost stage that ran then: the shortest one around it."""
+def _stage_at(track: Sequence[tuple[str, float, float]], moment: float) -> str | None:
+    """Return the innermost stage that ran then: the shortest one around it; None before and after all of them."""
     around = [(end - start, name) for name, start, end in track if start <= moment <= end]
-    return min(around)[1] if around else "outside"
+    return min(around)[1] if around else None
 
 
 def _status(pid: int) -> tuple[float, float] | None:

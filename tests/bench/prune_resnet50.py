@@ -24,7 +24,7 @@ from graphrewrite import cost
 from graphrewrite.ir import Model
 from graphrewrite.passes.channels import MacsBelow, RemoveChannels
 from graphrewrite.pipeline import Context, Pipeline, PipelineResult
-from tests.bench.common import Spent, Stages, facts, middle, say, table, timed
+from tests.bench.common import Spent, Stages, clean_when_stopped, facts, middle, say, table, timed
 from tests.bench.networks import resnet50
 from tests.bench.stages import PRUNE
 
@@ -37,6 +37,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 0], help="0 stands for one per core")
     options = parser.parse_args()
+    clean_when_stopped()
     say(facts())
     with tempfile.TemporaryDirectory(prefix="graphrewrite-bench-") as scratch:
         path, out = Path(scratch) / "resnet50.onnx", Path(scratch) / "half.onnx"

@@ -21,7 +21,7 @@ from graphrewrite.ir.check import check
 from graphrewrite.passes.channels import MacsBelow, RemoveChannels
 from graphrewrite.passes.tidy import Tidy
 from graphrewrite.pipeline import Context, Pipeline
-from tests.bench.common import Stages, exponent, facts, say, table, tell
+from tests.bench.common import Stages, clean_when_stopped, exponent, facts, say, table, tell
 from tests.bench.networks import GROWING
 from tests.bench.stages import PRUNE
 
@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000], metavar="NODES")
     parser.add_argument("--nets", nargs="+", default=list(GROWING), choices=list(GROWING))
     options = parser.parse_args()
+    clean_when_stopped()
     say(facts())
     split(GROWING["chain"](100))  # so that nothing is imported inside a measurement
     for net in options.nets:

@@ -33,13 +33,13 @@ models = torchvision.models
 OLD_AND_NEW = (ts(11), dyn(18))
 # Name, picture size, variants, whether in the core set; all others as the library builds them.
 CLASSIFIERS: tuple[tuple[str, int, tuple[Variant, ...], bool], ...] = (
-    ("resnet18", 32, (ts(13), dyn(18), norms_kept(ts(9))), True),
+    ("resnet18", 32, (ts(13), dyn(18)), True),
     ("densenet121", 32, (ts(14), dyn(18), norms_kept(ts(9))), True),
     ("efficientnet_b0", 32, (ts(17), dyn(21)), True),
     ("googlenet", 32, OLD_AND_NEW, True),
     ("mnasnet0_5", 32, KEPT, False),
     ("mnasnet1_0", 32, (static(ts(12)),), False),
-    ("mobilenet_v2", 32, (ts(10), dyn(18), half(ts(13)), raw()), True),
+    ("mobilenet_v2", 32, (ts(10), dyn(18), half(ts(13)), raw(), norms_kept(ts(9))), True),
     ("mobilenet_v3_small", 32, (*KEPT, half(dyn(18))), True),
     ("mobilenet_v3_large", 32, BOTH, False),
     ("regnet_x_400mf", 32, BOTH, False),
@@ -159,8 +159,9 @@ def small_resnet_segmenter(head: str) -> Net:
     library = models.segmentation
     if head == "fcn":
         return Net(Outputs(library.FCN(features, library.fcn.FCNHead(1024, 6))), image(64))
-    pyramid = library.deeplabv3.DeepLabHead(1024, 6, (2, 4, 6))
-    return Net(Outputs(library.DeepLabV3(features, pyramid)), image(64))
+    pyramid = library.deeplabv3.ASPP(1024, (2, 4, 6), 64)  # the library's head is 256 wide
+    tail = [nn.Conv2d(64, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.Conv2d(64, 6, 1)]
+    return Net(Outputs(library.DeepLabV3(features, nn.Sequential(pyramid, *tail))), image(64))
 
 
 class Detector(nn.Module):
@@ -285,7 +286,7 @@ def specs_of_source() -> list[Spec]:
         ("vgg11", "cnn", partial(vgg, SMALL, False), (ts(12), dyn(18)), True),
         ("vgg16_bn", "cnn", partial(vgg, HALVED, True), KEPT, False),
         ("vgg19", "cnn", partial(vgg, DEEP, False), (ts(9), static(dyn(18))), False),
-        ("inception_v3", "cnn", inception_v3, (half(ts(13)), half(dyn(18))), False),
+        ("inception_v3", "cnn", inception_v3, (half(ts(13)),), False),
         ("convnext_half", "cnn", convnext, BOTH, True),
         ("efficientnet_v2", "cnn", efficientnet_v2, KEPT, False),
         ("swin_v1_tv", "transformer", partial(swin, False), BOTH, True),

@@ -81,12 +81,14 @@ class Drawing:
     def ints(self, *values: int) -> Drawn:
         return self.const(np.array(values, dtype=np.int64))
 
-    def floats(self, *shape: int, scale: float | None = None, offset: float = 0.0) -> Drawn:
+    def floats(
+        self, *shape: int, scale: float | None = None, offset: float = 0.0, name: str | None = None
+    ) -> Drawn:
         """File random float32 weights; by default scaled so that a layer keeps the size of its input."""
         factor = (
             scale if scale is not None else 1 / np.sqrt(max(prod(shape[1:]), 1)) if len(shape) > 1 else 0.3
         )
-        return self.const((offset + factor * self.rng.standard_normal(shape)).astype(np.float32))
+        return self.const((offset + factor * self.rng.standard_normal(shape)).astype(np.float32), name)
 
     def scalar(self, value: float) -> Drawn:
         return self.const(np.float32(value))

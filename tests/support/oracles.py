@@ -70,13 +70,13 @@ def run_all(model: Model, data: list[dict[str, Array]], extra: Sequence[str] = (
     return [run_session(started, feeds) for feeds in data]
 
 
-def random_dead(found: Groups, rng: np.random.Generator, untouched: float = 0.3) -> Mask:
-    """Draw units to remove: every group its own share, some groups nothing, at least one unit of each left."""
+def random_dead(found: Groups, rng: np.random.Generator, untouched: float = 0.3, least: int = 1) -> Mask:
+    """Draw units to remove: every group its own share, some groups nothing, at least `least` units of each left."""
     dead = found.none_dead()
     for group in found:
-        if rng.random() < untouched or group.units < 2:
+        if rng.random() < untouched or group.units <= least:
             continue
-        count = int(round(rng.random() * (group.units - 1)))
+        count = round(rng.random() * (group.units - least))
         dead[rng.permutation(group.unit_ids)[:count]] = True
     return found.balanced(dead)
 

@@ -71,6 +71,26 @@ def matmul_integer(s: Step) -> None:
     product_of(s, a, b, 0)
 
 
+@rule("QLinearMatMul")
+def qlinear_matmul(s: Step) -> None:
+    """A quantized product: scales and zero points are scalars or follow the rows of A and the columns of B."""
+    a, b = s.forced(s.axes(0)), s.forced(s.axes(3))
+    if len(a) < 2 or len(b) < 2:
+        s.refuse("a quantized product with a vector is not followed")
+        return
+    for slots, axis in (((1, 2), a[-2]), ((4, 5), b[-1])):
+        for slot in slots:
+            if s.sizes(slot) and s.sizes(slot)[-1] != (1, 1):
+                s.tie(axis, s.axes(slot)[-1])
+    s.tie(a[-1], b[-2])
+    s.contracts(3, len(b) - 2)
+    # The zero of a quantized tensor is its zero point.
+    s.mix("quantized", 0, {len(a) - 1: a[-1]})
+    batch = broadcast_axes(s, [a[:-2] or [ONE], b[:-2] or [ONE]]) if len(a) > 2 or len(b) > 2 else []
+    s.macs(1, [*batch, a[-2], a[-1], b[-1]])
+    s.out([*batch, a[-2], b[-1]])
+
+
 @rule("Einsum")
 def einsum(s: Step) -> None:
     """Equal letters are one axis; a letter that is summed is mixed."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -146,6 +147,27 @@ def details(result: PipelineResult) -> dict[str, Json]:
     """Return what the only step has to tell."""
     (step,) = result.report.steps
     return dict(step.details)
+
+
+class Told(TypedDict):
+    """What a step says about a group."""
+
+    name: str
+    units: int
+    kept: int
+    macs_per_unit: float
+    lowest_kept_score: float
+    highest_removed_score: float | None
+
+
+def groups_told(result: PipelineResult) -> list[Told]:
+    """Return what the only step says about its groups."""
+    return cast(list[Told], details(result)["groups"])
+
+
+def kept_told(result: PipelineResult) -> dict[str, dict[str, list[int]]]:
+    """Return tensor -> axis -> kept positions (a list of lists for the slots of a grouped convolution)."""
+    return cast(dict[str, dict[str, list[int]]], details(result)["kept"])
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,17 @@ from graphrewrite.passes.channels.budgets import Budget, Problem
 from graphrewrite.passes.channels.selection import Limits
 from graphrewrite.pipeline import Context, Pipeline
 from graphrewrite.runtime import bench
-from tests.passes.channels.nets import NETS, attention, cut, details, grouped, pair, samples, tower
+from tests.passes.channels.nets import (
+    NETS,
+    attention,
+    cut,
+    details,
+    grouped,
+    groups_told,
+    pair,
+    samples,
+    tower,
+)
 
 SCOPES = ("global", "uniform")
 
@@ -199,26 +209,23 @@ def test_other_impossible_fields_are_refused(fields: dict[str, object], told: st
 
 
 def test_every_group_keeps_its_floor() -> None:
-    rows = details(cut(tower((10, 20, 10)), RemoveChannels(budget=MacsBelow(0.25), floor=0.4)))["groups"]
+    rows = groups_told(cut(tower((10, 20, 10)), RemoveChannels(budget=MacsBelow(0.25), floor=0.4)))
 
-    assert isinstance(rows, list)
-    assert all(isinstance(row, dict) and row["kept"] >= 0.4 * row["units"] for row in rows)  # type: ignore[operator]
-    assert any(isinstance(row, dict) and row["kept"] == 0.4 * row["units"] for row in rows)  # type: ignore[operator]
+    assert all(row["kept"] >= 0.4 * row["units"] for row in rows)
+    assert any(row["kept"] == 0.4 * row["units"] for row in rows)
 
 
 def test_a_uniform_scope_keeps_the_same_share_everywhere() -> None:
-    rows = details(cut(tower((20, 40, 20)), RemoveChannels(budget=MacsBelow(0.5), scope="uniform")))["groups"]
+    rows = groups_told(cut(tower((20, 40, 20)), RemoveChannels(budget=MacsBelow(0.5), scope="uniform")))
 
-    assert isinstance(rows, list)
-    shares = {row["kept"] / row["units"] for row in rows if isinstance(row, dict)}  # type: ignore[operator]
+    shares = {row["kept"] / row["units"] for row in rows}
     assert max(shares) - min(shares) <= 1 / 20
 
 
 def test_a_global_scope_does_not() -> None:
-    rows = details(cut(tower((20, 40, 20)), RemoveChannels(budget=MacsBelow(0.5))))["groups"]
+    rows = groups_told(cut(tower((20, 40, 20)), RemoveChannels(budget=MacsBelow(0.5))))
 
-    assert isinstance(rows, list)
-    shares = {row["kept"] / row["units"] for row in rows if isinstance(row, dict)}  # type: ignore[operator]
+    shares = {row["kept"] / row["units"] for row in rows}
     assert max(shares) - min(shares) > 0.1
 
 
@@ -305,10 +312,9 @@ def test_real_latency_is_measured_between_cut_and_original(monkeypatch: pytest.M
 
 def test_balance_and_floor_and_multiple_together() -> None:
     """Four groups keep equally many, in fours, at least half."""
-    rows = details(cut(grouped(), RemoveChannels(budget=Ratio(0.5), multiple=4, floor=0.5)))["groups"]
+    rows = groups_told(cut(grouped(), RemoveChannels(budget=Ratio(0.5), multiple=4, floor=0.5)))
 
-    assert isinstance(rows, list)
-    kept = {str(row["name"]): row["kept"] for row in rows if isinstance(row, dict)}
+    kept = {row["name"]: row["kept"] for row in rows}
     assert kept == {"w_1[0]": 8, "w_4[0]": 16, "w_7[0]": 8}
 
 

@@ -145,7 +145,7 @@ def test_a_norm_that_cannot_be_folded_exactly_stays(case: Case) -> None:
 
 
 def test_a_norm_in_training_mode_stays() -> None:
-    def draw(b):  # type: ignore[no-untyped-def]
+    def draw(b: Builder) -> gs.Tensor:
         y = b.conv(b.input([2, 6, 8, 8]), 4, 6)
         tensors = [b.constant(floats(4, seed=seed)) for seed in range(4)]
         return b.op_all("BatchNormalization", y, *tensors, outputs=3, training_mode=1)[0]
@@ -160,7 +160,7 @@ def test_a_refusal_says_why() -> None:
 
 
 def test_a_large_shared_weight_is_not_copied() -> None:
-    def draw(b):  # type: ignore[no-untyped-def]
+    def draw(b: Builder) -> gs.Tensor:
         x, w = b.input(IMAGE), b.weight(4, 6, 3, 3)
         return [b.batchnorm(b.op("Conv", x, w), 4), b.op("Conv", b.relu(x), w)]
 
@@ -194,7 +194,7 @@ def test_the_folded_numbers_are_those_of_the_formula() -> None:
 
 
 def test_half_precision_weights_stay_half_and_in_range() -> None:
-    def draw(b):  # type: ignore[no-untyped-def]
+    def draw(b: Builder) -> gs.Tensor:
         x = b.input(["N", 2, 4, 4], dtype=np.float16)
         y = b.op("Conv", x, b.constant(np.full((2, 2, 1, 1), 1000, np.float16)))
         return b.op("Mul", y, b.constant(np.full((2, 1, 1), 1000, np.float16)))

@@ -1,55 +1,57 @@
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import onnx_graphsurgeon as gs
 import pytest
 
+from graphrewrite.ir import Builder
 from graphrewrite.passes.tidy import FuseActivations, FuseNorms, Tidy
 from tests.passes.tidy.cases import Case, floats, ints, operators, tidied, verify
 
 
-def num(b, value):  # type: ignore[no-untyped-def]
+def num(b: Builder, value: float) -> gs.Tensor:
     return b.constant(np.float32(value))
 
 
-def gate(b, x, tanh=False):  # type: ignore[no-untyped-def]
+def gate(b: Builder, x: gs.Tensor, tanh: bool = False) -> gs.Tensor:
     if not tanh:
         return b.add(b.op("Erf", b.op("Div", x, num(b, math.sqrt(2)))), num(b, 1))
     cube = b.op("Mul", b.op("Pow", x, num(b, 3)), num(b, 0.044715))
     return b.add(num(b, 1), b.op("Tanh", b.op("Mul", b.add(x, cube), num(b, math.sqrt(2 / math.pi)))))
 
 
-def gelu_half_last(b, tanh=False, half=0.5):  # type: ignore[no-untyped-def]
+def gelu_half_last(b: Builder, tanh: bool = False, half: float = 0.5) -> gs.Tensor:
     x = b.input(["N", 9])
     return b.op("Mul", b.op("Mul", x, gate(b, x, tanh)), num(b, half))
 
 
-def gelu_half_on_x(b, tanh=False):  # type: ignore[no-untyped-def]
+def gelu_half_on_x(b: Builder, tanh: bool = False) -> gs.Tensor:
     x = b.input(["N", 9])
     return b.op("Mul", b.op("Mul", num(b, 0.5), x), gate(b, x, tanh))
 
 
-def gelu_half_inside(b, tanh=False):  # type: ignore[no-untyped-def]
+def gelu_half_inside(b: Builder, tanh: bool = False) -> gs.Tensor:
     x = b.input(["N", 9])
     return b.op("Mul", b.op("Mul", num(b, 0.5), gate(b, x, tanh)), x)
 
 
-def hard_swish(b, six=6.0):  # type: ignore[no-untyped-def]
+def hard_swish(b: Builder, six: float = 6.0) -> gs.Tensor:
     x = b.input(["N", 9])
     return b.op("Div", b.op("Mul", x, b.op("Clip", b.add(x, num(b, 3)), num(b, 0), num(b, six))), num(b, 6))
 
 
-def on_x(b, draw):  # type: ignore[no-untyped-def]
+def on_x(b: Builder, draw: Callable[[Builder, gs.Tensor], gs.Tensor]) -> gs.Tensor:
     return draw(b, b.input(["N", 9]))
 
 
-NEW = {"opset": 20, "ir_version": 9}
 ACTIVATIONS = [
-    Case("Gelu, half last", gelu_half_last, "Gelu", **NEW),
-    Case("Gelu, half on x", gelu_half_on_x, "Gelu", **NEW),
-    Case("Gelu, half inside", gelu_half_inside, "Gelu", **NEW),
-    Case("Gelu by tanh, half last", lambda b: gelu_half_last(b, True), "Gelu", **NEW),
-    Case("Gelu by tanh, half on x", lambda b: gelu_half_on_x(b, True), "Gelu", **NEW),
-    Case("Gelu by tanh, half inside", lambda b: gelu_half_inside(b, True), "Gelu", **NEW),
+    Case("Gelu, half last", gelu_half_last, "Gelu", opset=20, ir_version=9),
+    Case("Gelu, half on x", gelu_half_on_x, "Gelu", opset=20, ir_version=9),
+    Case("Gelu, half inside", gelu_half_inside, "Gelu", opset=20, ir_version=9),
+    Case("Gelu by tanh, half last", lambda b: gelu_half_last(b, True), "Gelu", opset=20, ir_version=9),
+    Case("Gelu by tanh, half on x", lambda b: gelu_half_on_x(b, True), "Gelu", opset=20, ir_version=9),
+    Case("Gelu by tanh, half inside", lambda b: gelu_half_inside(b, True), "Gelu", opset=20, ir_version=9),
     Case("HardSwish by Clip", hard_swish, "HardSwish"),
     Case(
         "HardSwish by HardSigmoid",
@@ -67,7 +69,8 @@ ACTIVATIONS = [
         "Mish",
         lambda b: on_x(b, lambda b, x: b.op("Mul", x, b.op("Tanh", b.op("Softplus", x)))),
         "Mish",
-        **NEW,
+        opset=20,
+        ir_version=9,
     ),
     Case(
         "LogSoftmax", lambda b: on_x(b, lambda b, x: b.op("Log", b.op("Softmax", x, axis=-1))), "LogSoftmax"
@@ -87,7 +90,13 @@ def test_an_activation_becomes_one_node(case: Case) -> None:
 
 ACTIVATIONS_KEPT = [
     Case("Gelu before operator set 20", gelu_half_last, "Add Div Erf Mul Mul"),
-    Case("not quite half", lambda b: gelu_half_last(b, half=0.51), "Add Div Erf Mul Mul", **NEW),
+    Case(
+        "not quite half",
+        lambda b: gelu_half_last(b, half=0.51),
+        "Add Div Erf Mul Mul",
+        opset=20,
+        ir_version=9,
+    ),
     Case("HardSwish before operator set 14", hard_swish, "Add Clip Div Mul", opset=13, ir_version=7),
     Case("another limit", lambda b: hard_swish(b, 5.9), "Add Clip Div Mul"),
     Case(
@@ -114,10 +123,18 @@ def test_an_activation_that_is_another_stays(case: Case) -> None:
     assert not outcome.changed and operators(outcome.model) == case.after
 
 
-def layer_norm(b, axes=(-1,), power=True, second=None, shape=("N", 7, 6), opset=17, keep=1):  # type: ignore[no-untyped-def]
+def layer_norm(
+    b: Builder,
+    axes: Sequence[int] = (-1,),
+    power: bool = True,
+    second: Sequence[int] | None = None,
+    shape: Sequence[int | str] = ("N", 7, 6),
+    opset: int = 17,
+    keep: int = 1,
+) -> gs.Tensor:
     x = b.input(list(shape))
 
-    def mean(v, over):  # type: ignore[no-untyped-def]
+    def mean(v: gs.Tensor, over: Sequence[int]) -> gs.Tensor:
         if opset >= 18:
             return b.op("ReduceMean", v, b.constant(ints(*over)), keepdims=keep)
         return b.op("ReduceMean", v, axes=list(over), keepdims=keep)
@@ -127,7 +144,7 @@ def layer_norm(b, axes=(-1,), power=True, second=None, shape=("N", 7, 6), opset=
     return b.op("Div", centred, b.op("Sqrt", b.add(mean(square, second or axes), num(b, 1e-5))))
 
 
-def with_gain(b, x):  # type: ignore[no-untyped-def]
+def with_gain(b: Builder, x: gs.Tensor) -> gs.Tensor:
     return b.add(b.op("Mul", x, b.constant(floats(6))), b.constant(floats(6)))
 
 
@@ -232,7 +249,7 @@ def test_gain_and_offset_move_into_the_norm() -> None:
 
 
 def test_rms_norm_since_operator_set_23() -> None:
-    def draw(b):  # type: ignore[no-untyped-def]
+    def draw(b: Builder) -> gs.Tensor:
         x = b.input(["N", 7, 6])
         mean = b.op("ReduceMean", b.op("Pow", x, num(b, 2)), b.constant(ints(-1)))
         return b.op("Div", x, b.op("Sqrt", b.add(mean, num(b, 1e-6))))
@@ -242,5 +259,5 @@ def test_rms_norm_since_operator_set_23() -> None:
 
 
 def test_fusing_can_be_left_out() -> None:
-    case = Case("", gelu_half_last, "", **NEW)
+    case = Case("", gelu_half_last, "", opset=20, ir_version=9)
     assert "Gelu" not in operators(tidied(case.model(), Tidy(fuse=False)).model)

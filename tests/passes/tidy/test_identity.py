@@ -241,7 +241,7 @@ def test_what_stays_is_reported_with_its_reason() -> None:
 
 
 def test_two_outputs_that_are_one_tensor_keep_both_names() -> None:
-    def draw(b):  # type: ignore[no-untyped-def]
+    def draw(b: Builder) -> gs.Tensor:
         y = b.relu(b.input(IMAGE))
         return y, b.op("Identity", y)
 

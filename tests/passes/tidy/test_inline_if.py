@@ -1,16 +1,29 @@
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
 import numpy as np
+import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from graphrewrite import Context, Model
 from graphrewrite.passes.tidy import InlineIf, Tidy
 from tests.passes.tidy.cases import operators, prove_same, tidied
 
+# Nodes, names of the outputs, initializers.
+Branch: TypeAlias = tuple[Sequence[NodeProto], Sequence[str], Mapping[str, npt.NDArray[np.generic]]]
 
-def with_if(condition, then, other, outputs=("y",), extra=()) -> Model:  # type: ignore[no-untyped-def]
+
+def with_if(
+    condition: bool | None,
+    then: Branch,
+    other: Branch,
+    outputs: Sequence[str] = ("y",),
+    extra: Sequence[NodeProto] = (),
+) -> Model:
     """x [2, 3] -> If(condition) -> y, z = Exp(y); a branch is (nodes, output names, initializers)."""
 
-    def branch(name, parts):  # type: ignore[no-untyped-def]
+    def branch(name: str, parts: Branch) -> GraphProto:
         nodes, names, stored = parts
         infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, 3]) for n in names]
         return helper.make_graph(
@@ -37,12 +50,17 @@ def with_if(condition, then, other, outputs=("y",), extra=()) -> Model:  # type:
     return Model.from_proto(proto)
 
 
-def node(op, inputs, output, **attrs):  # type: ignore[no-untyped-def]
-    return helper.make_node(op, inputs, [output], **attrs)
+def node(op: str, inputs: Sequence[str], output: str, perm: Sequence[int] = ()) -> NodeProto:
+    attrs = {"perm": list(perm)} if perm else {}
+    return helper.make_node(op, inputs, [output], **attrs)  # type: ignore[arg-type]
 
 
-RELU = ([node("Relu", ["x"], "inner")], ["inner"], {})
-SHIFT = ([node("Add", ["x", "w"], "mid"), node("Neg", ["mid"], "out")], ["out"], {"w": np.float32([1, 2, 3])})
+RELU: Branch = ([node("Relu", ["x"], "inner")], ["inner"], {})
+SHIFT: Branch = (
+    [node("Add", ["x", "w"], "mid"), node("Neg", ["mid"], "out")],
+    ["out"],
+    {"w": np.asarray([1, 2, 3], np.float32)},
+)
 
 
 def test_the_branch_that_is_taken_stands_in_its_place() -> None:
@@ -55,7 +73,7 @@ def test_an_unknown_condition_stays() -> None:
 
 
 def test_names_of_a_branch_may_clash_with_those_of_the_graph() -> None:
-    clash = ([node("Relu", ["x"], "a"), node("Neg", ["a"], "b")], ["b"], {})
+    clash: Branch = ([node("Relu", ["x"], "a"), node("Neg", ["a"], "b")], ["b"], {})
     model = with_if(True, clash, RELU, extra=[helper.make_node("Abs", ["x"], ["late"])])
     model.nodes("Abs")[0].outputs[0].name = "a"
     result = InlineIf().run(model.clone(), Context()).model
@@ -66,22 +84,22 @@ def test_names_of_a_branch_may_clash_with_those_of_the_graph() -> None:
 def test_a_branch_inside_a_branch_is_inlined_as_well() -> None:
     inner = with_if(False, RELU, SHIFT).to_proto().graph.node[0]
     inner.input[0] = "c2"
-    deep = ([inner], ["y"], {"c2": np.asarray(False)})
+    deep: Branch = ([inner], ["y"], {"c2": np.asarray(False)})
     inner.output[0] = "y"
-    renamed = ([*deep[0][:0], inner], ["y"], deep[2])
+    renamed: Branch = ([*deep[0][:0], inner], ["y"], deep[2])
     inner.output[0] = "deep_y"
     model = with_if(True, (renamed[0], ["deep_y"], renamed[2]), RELU)
     assert operators(tidied(model, InlineIf()).model) == "Add Exp Neg"
 
 
 def test_a_branch_that_hands_on_an_outer_tensor() -> None:
-    hand_on = ([node("Identity", ["x"], "same")], ["same"], {})
+    hand_on: Branch = ([node("Identity", ["x"], "same")], ["same"], {})
     result = tidied(with_if(True, hand_on, RELU), Tidy()).model
     assert operators(result) == "Exp"
 
 
 def test_what_comes_out_of_a_branch_is_tidied_too() -> None:
-    double = ([node("Relu", ["x"], "p"), node("Transpose", ["p"], "q", perm=[0, 1])], ["q"], {})
+    double: Branch = ([node("Relu", ["x"], "p"), node("Transpose", ["p"], "q", perm=[0, 1])], ["q"], {})
     result = tidied(with_if(True, double, RELU), Tidy()).model
     assert operators(result) == "Exp Relu"
 

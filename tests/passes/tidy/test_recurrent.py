@@ -1,27 +1,33 @@
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
 
+from graphrewrite.ir import Builder
 from graphrewrite.passes.tidy import DropZeroStates
 from tests.passes.tidy.cases import Case, floats, ints, operators, tidied, verify
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
-def recurrent(b, op, state, both=True):  # type: ignore[no-untyped-def]
+def recurrent(
+    b: Builder, op: str, state: Callable[[Builder, gs.Tensor], gs.Tensor], both: bool = True
+) -> gs.Tensor:
     x = b.input([5, "N", 3])
     weights = b.weight(1, GATES[op] * 2, 3), b.weight(1, GATES[op] * 2, 2)
     states = [state(b, x)] * (2 if op == "LSTM" and both else 1)
     return b.op(op, x, *weights, None, None, *states, hidden_size=2)
 
 
-def filled(b, x, value=0.0):  # type: ignore[no-untyped-def]
+def filled(b: Builder, x: gs.Tensor, value: float = 0.0) -> gs.Tensor:
     batch = b.op("Gather", b.op("Shape", x), b.constant(ints(1)))
     shape = b.concat(b.constant(ints(1)), batch, b.constant(ints(2)), axis=0)
-    return b.op("ConstantOfShape", shape, value=gs.Constant("", np.float32([value])))
+    return b.op("ConstantOfShape", shape, value=gs.Constant("", np.asarray([value], np.float32)))
 
 
-def expanded(b, x):  # type: ignore[no-untyped-def]
+def expanded(b: Builder, x: gs.Tensor) -> gs.Tensor:
     batch = b.op("Gather", b.op("Shape", x), b.constant(ints(1)))
     shape = b.concat(b.constant(ints(1)), batch, b.constant(ints(2)), axis=0)
     return b.op(
@@ -31,23 +37,28 @@ def expanded(b, x):  # type: ignore[no-untyped-def]
 
 @pytest.mark.parametrize("op", GATES)
 @pytest.mark.parametrize("state", [filled, expanded])
-def test_a_state_of_zeros_is_left_out(op, state) -> None:  # type: ignore[no-untyped-def]
+def test_a_state_of_zeros_is_left_out(op: str, state: Callable[[Builder, gs.Tensor], gs.Tensor]) -> None:
     verify(Case("", lambda b: recurrent(b, op, state), op), DropZeroStates())
 
 
 @pytest.mark.parametrize("op", GATES)
-def test_another_state_stays(op) -> None:  # type: ignore[no-untyped-def]
-    for state in (lambda b, x: filled(b, x, 0.5), lambda b, x: b.input([1, "N", 2])):
-        assert not tidied(
-            Case("", lambda b, s=state: recurrent(b, op, s), op).model(), DropZeroStates()
-        ).changed
+def test_another_state_stays(op: str) -> None:
+    def half(b: Builder, x: gs.Tensor) -> gs.Tensor:
+        return filled(b, x, 0.5)
+
+    def fed(b: Builder, x: gs.Tensor) -> gs.Tensor:
+        return b.input([1, "N", 2])
+
+    for state in (half, fed):
+        model = Case("", partial(recurrent, op=op, state=state), op).model()
+        assert not tidied(model, DropZeroStates()).changed
 
 
 def test_zeros_beside_other_numbers_are_not_zeros() -> None:
-    def mixed(b, x):  # type: ignore[no-untyped-def]
+    def mixed(b: Builder, x: gs.Tensor) -> gs.Tensor:
         return b.concat(filled(b, x), filled(b, x, 1.0), axis=0)
 
-    def draw(b):  # type: ignore[no-untyped-def]
+    def draw(b: Builder) -> gs.Tensor:
         x = b.input([5, "N", 3])
         return b.op(
             "RNN",
@@ -66,9 +77,9 @@ def test_zeros_beside_other_numbers_are_not_zeros() -> None:
 
 
 def test_lengths_of_sequences_stay() -> None:
-    def draw(b):  # type: ignore[no-untyped-def]
+    def draw(b: Builder) -> gs.Tensor:
         x = b.input([5, 2, 3])
-        lengths = b.constant(np.int32([5, 3]))
+        lengths = b.constant(np.asarray([5, 3], np.int32))
         return b.op(
             "GRU",
             x,

@@ -1,0 +1,274 @@
+"""Prune the whole corpus through `RemoveChannels` and prove every cut; what stays whole is listed with its reason.
+
+Run `python tests/bench/corpus_prune.py [--macs 0.5] [--ratio 0.5] [--only 'resnet*'] [--core]`. Every model goes
+through a pipeline with `verify="full"`: the result is checked for structure, and its outputs are held against those of
+the masked original at two batch sizes. Runs are kept in build/bench/, so an interrupted bench continues and a second one prints at
+once; `--fresh` starts over. CPU seconds are those of analysis, budget and surgery, without reading and proof.
+"""
+
+import argparse
+import fnmatch
+import json
+import multiprocessing
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from tests.bench.common import RESULTS, clean_when_stopped, facts, say, table, tell
+from tests.corpus.index import Entry, cache_folder, entries
+
+LIMIT_SECONDS = 300
+
+# How a run can end, best first.
+PROVED = "proved"
+RUNS = "not compared"
+NOTHING = "nothing to remove"
+BUDGET = "budget out of reach"
+WRONG = "differs"
+INVALID = "invalid"
+FAILED = "error"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model at one budget; shares are of the original, `error` the largest relative difference in the proof."""
+
+    model: str
+    family: str
+    exporter: str
+    source: str
+    kind: str
+    fraction: float
+    end: str
+    macs: float = 1.0
+    params: float = 1.0
+    error: float = 0.0
+    movement: float = 0.0
+    sizes: int = 0
+    cpu: float = 0.0
+    nodes: int = 0
+    reason: str = ""
+
+
+def main() -> int:
+    """Run what is missing and print the tables; 1 when a model came out invalid, wrong or not at all."""
+    options = _options()
+    clean_when_stopped()
+    chosen = [e for e in entries() if any(fnmatch.fnmatch(e.name, p) for p in options.only)]
+    if options.core:
+        chosen = [e for e in chosen if e.core]
+    chosen = chosen[:: options.every]
+    if not chosen:
+        print(
+            f"no corpus model matches in {cache_folder()}; build it with tests/corpus/build.py",
+            file=sys.stderr,
+        )
+        return 2
+    say(facts())
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    journal = RESULTS / "corpus_prune.jsonl"
+    if options.fresh:
+        journal.unlink(missing_ok=True)
+    known = {(row.model, row.kind, row.fraction): row for row in read(journal)}
+    bad = 0
+    for kind, fraction in options.budgets:
+        rows = []
+        for number, entry in enumerate(chosen, 1):
+            key = (entry.name, kind, fraction)
+            if key not in known:
+                known[key] = _apart(entry, kind, fraction)
+                with open(journal, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(known[key])) + "\n")
+                if number % 50 == 0:
+                    tell(f"{kind} {fraction}: {number} of {len(chosen)}")
+            rows.append(known[key])
+        say(f"\n{kind} {fraction:g}: {len(rows)} files\n")
+        say(report(rows))
+        bad += sum(row.end in (WRONG, INVALID, FAILED) for row in rows)
+    return 1 if bad else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--macs", type=float, nargs="*", default=None, metavar="F")
+    parser.add_argument("--ratio", type=float, nargs="*", default=None, metavar="F")
+    parser.add_argument(
+        "--only", nargs="+", default=["*"], metavar="PATTERN", help="corpus names, such as 'resnet*.ts'"
+    )
+    parser.add_argument("--core", action="store_true", help="the small first set of the corpus only")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="every Nth model only")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier runs")
+    options = parser.parse_args()
+    options.budgets = [("macs", f) for f in options.macs or []] + [("ratio", f) for f in options.ratio or []]
+    if not options.budgets:
+        options.budgets = [("macs", 0.5), ("ratio", 0.5)]
+    return options
+
+
+def read(journal: Path) -> Iterator[Row]:
+    """Yield the rows of earlier runs; a last line that was cut off is skipped."""
+    if journal.is_file():
+        for line in journal.read_text(encoding="utf-8").splitlines():
+            try:
+                yield Row(**json.loads(line))
+            except (ValueError, TypeError):
+                continue
+
+
+def _apart(entry: Entry, kind: str, fraction: float) -> Row:
+    """Run one model in a forked process with a time limit, so that a crash costs one row and no more."""
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=_child, args=(theirs, entry, kind, fraction))
+    child.start()
+    theirs.close()
+    try:
+        if ours.poll(LIMIT_SECONDS):
+            return Row(**ours.recv())
+        return _row(entry, kind, fraction, FAILED, reason=f"no result after {LIMIT_SECONDS} s")
+    except EOFError:
+        child.join()
+        return _row(entry, kind, fraction, FAILED, reason=f"the process died, exit code {child.exitcode}")
+    finally:
+        child.kill()
+        child.join()
+
+
+def _child(connection: Connection, entry: Entry, kind: str, fraction: float) -> None:
+    connection.send(asdict(prune(entry, kind, fraction)))
+
+
+def _row(entry: Entry, kind: str, fraction: float, end: str, **more: object) -> Row:
+    return Row(entry.name, entry.family, entry.exporter, entry.source, kind, fraction, end, **more)  # type: ignore[arg-type]
+
+
+def prune(entry: Entry, kind: str, fraction: float) -> Row:
+    """Prune and prove one model."""
+    from graphrewrite.errors import BudgetError, GraphRewriteError
+    from graphrewrite.ir import Model
+    from graphrewrite.passes.channels import MacsBelow, Ratio, RemoveChannels
+    from graphrewrite.pipeline import Context, Pipeline
+    from graphrewrite.pipeline.verify import StepError
+    from tests.bench.common import Stages
+
+    step = RemoveChannels(budget=MacsBelow(fraction) if kind == "macs" else Ratio(fraction))
+    stages = Stages({"pass": ("graphrewrite.passes.channels.remove:RemoveChannels.run",)})
+
+    def ended(end: str, **more: object) -> Row:
+        return _row(entry, kind, fraction, end, cpu=stages.spent.get("pass", 0.0), **more)
+
+    try:
+        model = Model.load(entry.path)
+        with stages:
+            report = Pipeline((step,)).run(model, Context(threads=1)).report
+    except BudgetError as error:
+        return ended(BUDGET, reason=str(error))
+    except StepError as error:
+        return ended(WRONG if error.stage == "claim" else INVALID, reason=str(error))
+    except GraphRewriteError as error:
+        return ended(FAILED, reason=f"{type(error).__name__}: {error}")
+    except Exception as error:  # a bench lists what broke and goes on
+        return ended(FAILED, reason=f"{type(error).__name__}: {error}")
+    found = report.steps[0].verified
+    details = report.steps[0].details
+    size = {
+        "macs": report.after.macs / max(report.before.macs, 1),
+        "params": report.after.params / max(report.before.params, 1),
+        "nodes": report.before.nodes,
+    }
+    if not report.changed:
+        pins = Counter(str(reason) for reason in dict(details["pinned"]).values())  # type: ignore[arg-type]
+        why = "; ".join(f"{reason} ({n})" for reason, n in pins.most_common(2))
+        return ended(NOTHING, reason=why or "no weight axis may lose anything", **size)
+    proof = {"movement": found.movement or 0.0, "sizes": len(found.worlds)}
+    if found.error is None:
+        return ended(RUNS, reason="; ".join(note.text for note in report.notes), **size, **proof)
+    short = kind == "macs" and size["macs"] > fraction + 1e-3
+    reason = f"left {size['macs']:.3f} of the MACs" if short else ""
+    return ended(PROVED if not short else BUDGET, error=found.error, reason=reason, **size, **proof)
+
+
+# ----------------------------------------------------------------------------------------------------------- report
+
+
+def report(rows: Sequence[Row]) -> str:
+    """Return the tables by family, exporter and origin, the totals, and the exceptions with their reasons."""
+    head = (
+        "",
+        "files",
+        "proved",
+        "not all",
+        "MACs kept",
+        "params kept",
+        "worst error",
+        "CPU s median",
+        "p95",
+        "max",
+    )
+    lines = []
+    for attribute in ("family", "exporter", "source"):
+        names = Counter(str(getattr(row, attribute)) for row in rows)
+        lines += [
+            _line(name, [row for row in rows if getattr(row, attribute) == name])
+            for name, _ in names.most_common()
+        ]
+    lines.append(_line("all", rows))
+    ends = Counter(row.end for row in rows)
+    prunable = [row for row in rows if row.end != NOTHING and not _is_beyond(row)]
+    proved = sum(row.end == PROVED for row in rows)
+    told = ", ".join(f"{end} {n}" for end, n in ends.most_common())
+    parts = [
+        table(head, lines),
+        "",
+        f"ends: {told}",
+        f"proved: {proved} of {len(rows)} files, {100 * proved / max(len(rows), 1):.1f} %; of the {len(prunable)} "
+        f"that have MACs and something that may go {100 * proved / max(len(prunable), 1):.1f} %",
+        f"the proof ran at two sizes for {sum(row.sizes > 1 for row in rows)}, "
+        f"at one for {sum(row.sizes == 1 for row in rows)}; "
+        f"outputs moved by less than 1e-3 in {sum(row.end == PROVED and row.movement < 1e-3 for row in rows)}",
+    ]
+    exceptions = sorted(
+        (row for row in rows if row.end != PROVED), key=lambda row: (row.end, row.reason, row.model)
+    )
+    if exceptions:
+        parts += ["", "exceptions:"]
+        parts += [f"  {row.end}: {row.model}: {row.reason[:220]}" for row in exceptions]
+    return "\n".join(parts)
+
+
+def _is_beyond(row: Row) -> bool:
+    """Tell whether a budget was refused because there is nothing to count or nothing to take."""
+    return row.end == BUDGET and ("no MACs" in row.reason or "at most 0.0 %" in row.reason)
+
+
+def _line(name: str, rows: Sequence[Row]) -> list[str]:
+    done = [row for row in rows if row.end in (PROVED, RUNS)]
+    seconds = sorted(row.cpu for row in rows)
+    figures = ["-"] * 3
+    if done:
+        figures = [
+            f"{median(r.macs for r in done):.3f}",
+            f"{median(r.params for r in done):.3f}",
+            f"{max(r.error for r in done):.1e}",
+        ]
+    return [
+        name,
+        str(len(rows)),
+        str(sum(row.end == PROVED for row in rows)),
+        str(sum(row.end != PROVED for row in rows)),
+        *figures,
+        f"{median(seconds):.3f}",
+        f"{seconds[int(0.95 * (len(seconds) - 1))]:.2f}",
+        f"{seconds[-1]:.2f}",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
