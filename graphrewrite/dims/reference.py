@@ -321,6 +321,7 @@ class _Reference:
 
 _FILL: dict[str, Callable[[np.dtype[np.generic]], float]] = {
     "zero": lambda dtype: 0,
+    "neighbours": lambda dtype: 0,
     "one": lambda dtype: 1,
     "attention": lambda dtype: 0,
     "softmax": lambda dtype: -6e4 if dtype.itemsize < 4 else -1e30,

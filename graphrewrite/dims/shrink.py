@@ -255,13 +255,13 @@ class Cut:
                     self.namer.fresh(f"{target.name}.at{i}"),
                     np.asarray([i - shift], dtype=np.int64),
                 )
-                pieces.append(self._insert(node, "Gather", [old, index], {"axis": 0}))
+                pieces.append(self.insert(node, "Gather", [old, index], {"axis": 0}))
             else:
                 value = np.asarray([1 if element is None else element], dtype=np.int64)
                 pieces.append(add_constant(self.graph, self.namer.fresh(f"{target.name}.size{i}"), value))
-        set_input(target, slot, self._insert(node, "Concat", pieces, {"axis": 0}))
+        set_input(target, slot, self.insert(node, "Concat", pieces, {"axis": 0}))
 
-    def _insert(
+    def insert(
         self, node: int, op: str, inputs: Sequence[gs.Tensor], attrs: dict[str, object]
     ) -> gs.Variable:
         """Add a node just before node `node` and return its output."""
@@ -271,10 +271,17 @@ class Cut:
         self._before.setdefault(id(target), []).append(gs.Node(op, name, attrs, list(inputs), [out]))
         return out
 
-    def append(self, node: gs.Node, op: str, inputs: Sequence[gs.Tensor], out: gs.Tensor) -> None:
+    def append(
+        self,
+        node: gs.Node,
+        op: str,
+        inputs: Sequence[gs.Tensor],
+        out: gs.Tensor,
+        attrs: dict[str, object] | None = None,
+    ) -> None:
         """Add a node just after another (and after those added there before)."""
         name = self.namer.fresh(f"{node.name or node.op}.{op.lower()}")
-        self._after.setdefault(id(node), []).append(gs.Node(op, name, {}, list(inputs), [out]))
+        self._after.setdefault(id(node), []).append(gs.Node(op, name, attrs or {}, list(inputs), [out]))
 
     def file(self, stem: str, values: Array) -> gs.Constant:
         """File a constant under a fresh name."""
@@ -283,7 +290,7 @@ class Cut:
     def _gather_before(self, node: int, axis: int, index: Ints) -> None:
         target = self.nodes[node]
         constant = add_constant(self.graph, self.namer.fresh(f"{target.name}.kept"), index.astype(np.int64))
-        set_input(target, 0, self._insert(node, "Gather", [target.inputs[0], constant], {"axis": axis}))
+        set_input(target, 0, self.insert(node, "Gather", [target.inputs[0], constant], {"axis": axis}))
 
     # --- finishing ------------------------------------------------------------------------------------------------
 

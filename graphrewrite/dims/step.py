@@ -24,6 +24,7 @@ from graphrewrite.dims.axes import (
     rows_of,
     tie_axes,
 )
+from graphrewrite.dims.full_width import at_full_width
 from graphrewrite.dims.labels import Ints, Labels
 from graphrewrite.dims.record import (
     Analysis,
@@ -208,6 +209,17 @@ class Step:
         elif not axis.is_rigid:
             self.analysis.windows.append(axis)
         return axis
+
+    def neighbours(self, number: int, axis: Axis) -> None:
+        """Declare that positions along axis `number` of input 0, an axis of output 0 too, are mixed by their distance.
+
+        Where it is cut the node goes on working at full width (see `at_full_width`), so nothing is pinned.
+        """
+        if not axis.is_static:
+            self.pin(axis, "neighbours along a dynamic axis are mixed")
+        elif not axis.is_rigid:
+            self.mix("neighbours", 0, {number: axis})
+            self.restate([axis], lambda cut: at_full_width(cut, self.index, number, axis))
 
     # --- records --------------------------------------------------------------------------------------------------
 

@@ -33,7 +33,8 @@ def space(s: Step, output: int = 0) -> list[Axis]:
 @rule("Conv", "ConvInteger")
 def conv(s: Step) -> None:
     """Input channels are mixed into output channels, inside each group."""
-    x, w = feature_map(s), kernel(s, 1)
+    x, along = _with_neighbours(s)
+    w = kernel(s, 1)
     groups = s.integer("group", 1)
     work = float(size(s.out_sizes()[2:]) * size(s.sizes(1)[2:]))
     s.contracts(1, 1)
@@ -47,7 +48,26 @@ def conv(s: Step) -> None:
         s.tie(w[0], s.axes(2)[0])
     if s.node.op == "ConvInteger" and s.has(3) and s.sizes(3) and s.sizes(3)[0] != (1, 1):
         s.tie(w[0], s.axes(3)[0])
-    s.out([x[0], w[0], *space(s)])
+    s.out([x[0], w[0], *(along.get(i + 2, axis) for i, axis in enumerate(space(s)))])
+
+
+def _with_neighbours(s: Step) -> tuple[list[Axis], dict[int, Axis]]:
+    """Return the axes of the input, and those of its space that may be cut because the kernel slides along channels.
+
+    Channel attention convolves across channels: what is space to the operator is the width of a layer to the model.
+    """
+    x = s.forced(s.axes(0))
+    strides = s.integers("strides") or [1] * (len(x) - 2)
+    along = {}
+    for number, (axis, pair) in enumerate(zip(x[2:], s.out_sizes()[2:], strict=True), start=2):
+        if axis.is_rigid:
+            continue
+        if axis.sizes == pair and strides[number - 2] == 1 and s.node.op == "Conv":
+            s.neighbours(number, axis)
+            along[number] = axis
+        else:
+            s.pin(axis, "a spatial axis")
+    return x, along
 
 
 # With fewer slots a group could lose too little one by one: there whole groups go instead.

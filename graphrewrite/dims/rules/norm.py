@@ -111,9 +111,9 @@ def lp_norm(s: Step) -> None:
 
 @rule("LRN")
 def lrn(s: Step) -> None:
-    """Neighbouring channels are mixed: a real obstacle."""
+    """Every channel is divided by the energy of its neighbours; a removed one has none."""
     x = s.forced(s.axes(0))
-    s.pin(x[1], "neighbouring channels are normalised together")
+    s.neighbours(1, x[1])
     s.out(x)
 
 

@@ -56,13 +56,17 @@ def top_k(s: Step) -> None:
 
 @rule("CumSum", "CumProd")
 def cumulative(s: Step) -> None:
-    """Order along the axis matters."""
+    """Order along the axis matters; a removed position adds nothing to a sum."""
     x = s.forced(s.axes(0))
-    axis = s.numbers(1)
-    if axis is None:
+    given = s.numbers(1)
+    if given is None:
         s.refuse("the axis depends on the input")
         return
-    s.pin(x[axis[0] % len(x)], "sums run along this axis")
+    axis = given[0] % len(x)
+    if s.node.op == "CumSum":
+        s.neighbours(axis, x[axis])
+    else:
+        s.pin(x[axis], "products run along this axis")
     s.out(x)
 
 

@@ -301,6 +301,25 @@ def conv_of_integers(d: Drawing) -> Drawn:
     return head(d, d.mul(d.op("Cast", y, shape=y.shape, to=1), d.scalar(0.001)))
 
 
+@cases.add("7: b[0] last[1] w[0]", opsets=(9, 13))
+def conv_across_channels(d: Drawing) -> Drawn:
+    """Channel attention slides a kernel along the width: the convolution goes on at full width."""
+    y = first(d, 7)
+    pooled = d.op("GlobalAveragePool", y, shape=(y.shape[0], 7, 1, 1))
+    line = d.transpose(d.squeeze(pooled, 3), 0, 2, 1)
+    mixed = d.op("Conv", line, d.floats(1, 1, 3, name="v"), shape=line.shape, pads=[1, 1])
+    gate = d.unary("Sigmoid", d.unsqueeze(d.transpose(mixed, 0, 2, 1), 3))
+    return head(d, d.mul(y, gate))
+
+
+@cases.add(pins={"w[0]": "a spatial axis"}, moves=False)
+def conv_across_channels_without_padding(d: Drawing) -> Drawn:
+    """Fewer places come out than go in: not the same axis."""
+    y = first(d, 7)
+    line = d.transpose(d.squeeze(d.op("GlobalAveragePool", y, shape=(y.shape[0], 7, 1, 1)), 3), 0, 2, 1)
+    return d.op("Conv", line, d.floats(1, 1, 3, name="v"), shape=(line.shape[0], 1, 5))
+
+
 @pytest.mark.parametrize("case", cases, ids=str)
 def test_groups_pins_and_cuts(case: Case) -> None:
     demand(case)

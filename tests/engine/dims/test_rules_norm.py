@@ -220,10 +220,18 @@ def lp_normalisation(d: Drawing) -> Drawn:
     return head(d, d.op("LpNormalization", x, shape=x.shape, axis=-1, p=2))
 
 
-@cases.add(pins={"w[0]": "neighbouring channels"}, moves=False)
+@cases.add("6: last[1] w[0]", opsets=(9, 13, 17))
 def local_response_normalisation(d: Drawing) -> Drawn:
+    """Neighbours stay neighbours: the operator goes on at full width."""
     x = map_of(d, 6)
     return head(d, d.op("LRN", x, shape=x.shape, size=3))
+
+
+@cases.add("6: last[0] w[1]", opsets=(11, 14))
+def running_sum(d: Drawing) -> Drawn:
+    """A removed position adds nothing to those behind it."""
+    x = sequence(d, 6)
+    return head(d, d.op("CumSum", x, d.const(np.array(2, np.int64)), shape=x.shape))
 
 
 @cases.add("6: last[1] w[0]", opsets=(13,), symbolic=[False])
