@@ -54,7 +54,7 @@ def _cut_tensor(cut: "Cut", name: str, uses: Sequence[tuple[WeightUse, Kept]], r
         if id(n) not in asking
     )
     sites = sum(len(u.sites) for u, _ in uses)
-    held = any(tensor is out for out in cut.graph.outputs)
+    held = id(tensor) in cut.returned
     variants: dict[bytes, list[tuple[WeightUse, Kept]]] = {}
     for u, kept in uses:
         key = b"|".join(i.to_bytes(2, "little") + k.tobytes() for i, k in sorted(kept.items()))
@@ -63,7 +63,7 @@ def _cut_tensor(cut: "Cut", name: str, uses: Sequence[tuple[WeightUse, Kept]], r
     in_place = (
         None if whole_needed else max(variants, key=lambda key: sum(len(u.sites) for u, _ in variants[key]))
     )
-    source = cut.analysis.model.graph.initializers.get(name)
+    source = cut.analysis.constants.get(name)
     for key, group in variants.items():
         kept = group[0][1]
         if not kept:

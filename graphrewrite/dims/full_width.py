@@ -30,7 +30,8 @@ def at_full_width(cut: "Cut", node: int, number: int, axis: Axis) -> None:
     ends = np.zeros((2, rank), dtype=np.int64)
     ends[1, number] = 1
     stem = target.name or target.op
-    inputs, attrs = [target.inputs[0]], {}
+    inputs: list[gs.Tensor] = [target.inputs[0]]
+    attrs: dict[str, object] = {}
     if cut.model.opset >= 11:
         inputs.append(cut.file(f"{stem}.pads", ends.ravel()))
     else:

@@ -217,7 +217,9 @@ def group_units(analysis: Analysis) -> Groups:
                 )
     taps: list[list[Tap]] = [[] for _ in families]
     for mix in analysis.mixes:
-        tensor = analysis.model.graph.nodes[mix.node].inputs[mix.slot].name
+        if analysis.is_inside(mix.node):
+            continue  # nobody can fetch what a body computes
+        tensor = analysis.nodes[mix.node].inputs[mix.slot].name
         if mix.kind not in ("zero", "attention", "rnn") or analysis.env.get(tensor) is None:
             continue
         for number, axis in mix.axes.items():

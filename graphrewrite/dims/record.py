@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 from graphrewrite.dims.axes import UNKNOWN, Axis, Pair, rows_of
 from graphrewrite.dims.labels import Ints, Labels
 from graphrewrite.ir import Model
+from graphrewrite.ir.edit import all_graphs, all_nodes
 from graphrewrite.ir.shapes import ShapeInfo
 
 if TYPE_CHECKING:
@@ -100,7 +101,10 @@ class Restate:
 
 @dataclass(eq=False)
 class Analysis:
-    """Everything the sweep learnt about one model."""
+    """Everything the sweep learnt about one model.
+
+    `times` is how often the nodes that are being swept run: more than once inside a loop.
+    """
 
     model: Model
     info: ShapeInfo
@@ -119,6 +123,21 @@ class Analysis:
     sequences: dict[str, list[list[Axis]]] = field(default_factory=dict)
     open: list[Open] = field(default_factory=list)
     balances: list[Balance] = field(default_factory=list)
+    times: float = 1.0
+
+    @cached_property
+    def nodes(self) -> list[gs.Node]:
+        """The nodes that indices stand for: those of the main graph in order, then those of bodies."""
+        return all_nodes(self.model.graph)
+
+    @cached_property
+    def returned(self) -> frozenset[int]:
+        """Ids of the tensors that the main graph or a body returns."""
+        return frozenset(id(tensor) for graph in all_graphs(self.model.graph) for tensor in graph.outputs)
+
+    def is_inside(self, node: int) -> bool:
+        """Whether a node belongs to a body."""
+        return node >= len(self.model.graph.nodes)
 
     @cached_property
     def uses(self) -> dict[tuple[int, int], WeightUse]:

@@ -39,7 +39,7 @@ class _Reference:
         self.dead = dead
         self.model = analysis.model.clone()
         self.graph = self.model.graph
-        self.nodes = list(self.graph.nodes)
+        self.nodes = all_nodes(self.graph)
         self.namer = Namer(self.graph)
         self.opset = self.model.opset
         self._before: dict[int, list[gs.Node]] = {}
@@ -64,7 +64,7 @@ class _Reference:
             self._fill(node, 0, alive, 0)
             self._scale_output(node, _ratio(alive))
         elif mix.kind == "quantized":
-            self._fill(node, mix.slot, alive, None, node.inputs[2])
+            self._fill(node, mix.slot, alive, 0, _zero_point(node))
         elif mix.kind == "rnn":
             self._recurrent(node, alive)
         elif mix.kind in _WRITTEN_OUT:
@@ -110,14 +110,12 @@ class _Reference:
         node: gs.Node,
         slot: int,
         alive: dict[int, Mask],
-        value: float | None,
+        value: float,
         filler: gs.Tensor | None = None,
     ) -> None:
         x = node.inputs[slot]
-        if node.op in ("MatMulInteger", "ConvInteger") and len(node.inputs) > 2 and node.inputs[2].name:
-            filler = node.inputs[2]
         # The analysis knows the tensor under its first name: a second mask of the same input sees another tensor.
-        rank = self.rank(self.analysis.model.graph.nodes[self._index(node)].inputs[slot])
+        rank = self.rank(self._original(node, slot))
         other = (
             filler
             if filler is not None
@@ -131,7 +129,7 @@ class _Reference:
         dtype = self._dtype(self._original(node, slot))
         share = np.asarray(keep.values).astype(dtype)
         masked = self.emit(node, "Mul", x, self.const(share))
-        filled = self.emit(node, "Add", masked, self.const((1 - share) * np.asarray(value or 0, dtype=dtype)))
+        filled = self.emit(node, "Add", masked, self.const((1 - share) * np.asarray(value, dtype=dtype)))
         set_input(node, slot, filled)
 
     def _index(self, node: gs.Node) -> int:
@@ -140,7 +138,7 @@ class _Reference:
         return self._indices[id(node)]
 
     def _original(self, node: gs.Node, slot: int) -> gs.Tensor:
-        return self.analysis.model.graph.nodes[self._index(node)].inputs[slot]
+        return self.analysis.nodes[self._index(node)].inputs[slot]
 
     def _scale_output(self, node: gs.Node, ratio: float) -> None:
         out = node.outputs[0]
@@ -272,7 +270,7 @@ class _Reference:
         x = node.inputs[0]
         rank, narrow = self.rank(x), self._dtype(x)
         dtype = _wide(narrow)
-        groups = int(self.analysis.model.graph.nodes[self._index(node)].attrs["num_groups"])
+        groups = int(self.analysis.nodes[self._index(node)].attrs["num_groups"])
         sizes = self.analysis.info.sizes(x.name)
         assert sizes is not None
         channels = alive.get(1, np.ones(sizes[1], dtype=bool)).reshape(groups, -1)
@@ -335,6 +333,24 @@ _WRITTEN_OUT: dict[str, Callable[[_Reference, gs.Node, dict[int, Mask]], None]] 
     "group_moments": _Reference.group_moments,
     "batch_statistics": _Reference.batch_statistics,
 }
+
+
+# Which input of an operator holds the zero point of its first.
+_ZERO_POINT = {
+    "ConvInteger": 2,
+    "MatMulInteger": 2,
+    "MatMulIntegerToFloat": 4,
+    "QAttention": 6,
+    "QGemm": 2,
+    "QLinearConv": 2,
+    "QLinearMatMul": 2,
+}
+
+
+def _zero_point(node: gs.Node) -> gs.Tensor | None:
+    """Return the zero point of a node's first input, None where it is left out and so 0."""
+    slot = _ZERO_POINT[node.op]
+    return node.inputs[slot] if slot < len(node.inputs) and node.inputs[slot].name else None
 
 
 def _extreme(dtype: DType, side: int) -> float:

@@ -241,6 +241,7 @@ class Step:
     def macs(self, coefficient: float, axes: Sequence[Axis]) -> None:
         """Record multiply-accumulates; rigid axes count with their length in world A."""
         loose = []
+        coefficient *= self.analysis.times
         for factor in (factor for axis in axes for factor in axis.factors):
             if isinstance(factor, Rigid):
                 coefficient *= max(factor.sizes[0], 0)

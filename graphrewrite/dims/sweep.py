@@ -9,6 +9,7 @@ does not ask for is pinned, and so is everything an operator without a rule touc
 from math import prod
 
 import numpy as np
+import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from graphrewrite.dims.axes import Axis, pin_axis, rigid, rows_of
@@ -28,28 +29,28 @@ from graphrewrite.dims.record import (
 )
 from graphrewrite.dims.step import Step, UnknownRank, refined
 from graphrewrite.ir import Model
-from graphrewrite.ir.edit import subgraphs_of
+from graphrewrite.ir.bodies import decided, has_bodies, uniquely_named
 from graphrewrite.ir.shapes import ShapeInfo, infer
 
 
-def analyse(model: Model, info: ShapeInfo | None = None) -> Analysis:
-    """Sweep a model whose local functions have been inlined."""
+def analyse(model: Model, info: ShapeInfo | None = None, labels: Labels | None = None) -> Analysis:
+    """Sweep a model whose local functions have been inlined; `labels` may be some that keep a record of what is done."""
     from graphrewrite.dims import rules as _  # noqa: F401  (fills the rule table)
 
-    info = info or infer(model)
+    model, info = _ready(model, info)
     result = Analysis(
-        model, info, Labels(), positions={id(node): i for i, node in enumerate(model.graph.nodes)}
+        model,
+        info,
+        Labels() if labels is None else labels,
     )
+    result.positions.update((id(node), index) for index, node in enumerate(result.nodes))
     for tensor in model.graph.inputs:
         sizes = pairs(info, tensor.name)
         if isinstance(tensor, gs.Variable):
             result.env[tensor.name] = (
                 None if sizes is None else [rigid(p, f"graph input {tensor.name}") for p in sizes]
             )
-    for index, node in enumerate(model.graph.nodes):
-        if node.op == "Constant" and not node.domain:
-            continue
-        _visit(result, Step(result, index, node))
+    sweep_nodes(result, model.graph)
     for tensor in model.graph.outputs:
         for axis in result.env.get(tensor.name) or ():
             pin_axis(result.labels, axis, f"graph output {tensor.name}")
@@ -58,6 +59,25 @@ def analyse(model: Model, info: ShapeInfo | None = None) -> Analysis:
                 pin_axis(result.labels, axis, f"graph output {tensor.name}")
     _settle(result)
     return result
+
+
+def _ready(model: Model, info: ShapeInfo | None) -> tuple[Model, ShapeInfo]:
+    """Give tensors inside bodies names of their own and write branches out that are always taken."""
+    if not has_bodies(model.graph):
+        return model, info or infer(model)
+    unique = uniquely_named(model)
+    if info is None or unique is not model:
+        info = infer(unique)
+    return decided(unique, info), info
+
+
+def sweep_nodes(analysis: Analysis, graph: gs.Graph) -> None:
+    """Apply the rules to the nodes of a graph in order."""
+    first = analysis.positions[id(graph.nodes[0])] if graph.nodes else 0
+    for index, node in enumerate(graph.nodes, start=first):
+        if node.op == "Constant" and not node.domain:
+            continue
+        _visit(analysis, Step(analysis, index, node))
 
 
 def _settle(analysis: Analysis) -> None:
@@ -113,11 +133,6 @@ def _visit(analysis: Analysis, step: Step) -> None:
     node = step.node
     domain = "" if node.domain in (None, "ai.onnx") else node.domain
     function = rules.get((domain, node.op))
-    bodies = any(True for _ in subgraphs_of(node))
-    if bodies:
-        step.refuse(f"the bodies of {node.op} are left alone")
-        analysis.refused.setdefault(node.op, []).append(step.why)
-        return
     if function is None:
         step.refuse(f"no dimension rule for {node.op}" + (f" of domain {domain}" if domain else ""))
         analysis.refused.setdefault(f"{domain}.{node.op}" if domain else node.op, []).append(step.why)
@@ -139,9 +154,11 @@ def _visit(analysis: Analysis, step: Step) -> None:
 
 
 # A weight makes new positions, whatever type the numbers have.
-_LAYERS = frozenset(
-    {"MatMul", "Gemm", "Einsum", "MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul"}
-)
+_LAYERS = frozenset({"MatMul", "Gemm", "Einsum", "MatMulInteger", "ConvInteger"})
+
+
+def _is_quantized(dtype: npt.DTypeLike) -> bool:
+    return np.dtype(dtype).kind in "iu" and np.dtype(dtype).itemsize <= 2
 
 
 def _is_shape_arithmetic(analysis: Analysis, node: gs.Node) -> bool:
@@ -150,7 +167,8 @@ def _is_shape_arithmetic(analysis: Analysis, node: gs.Node) -> bool:
         return False
     for tensor in node.outputs:
         dtype = analysis.info.dtype(tensor.name)
-        if tensor.name and (dtype is None or np.dtype(dtype).kind not in "iub"):
+        # Numbers of two bytes or less are quantized values, not sizes or places.
+        if tensor.name and (dtype is None or np.dtype(dtype).kind not in "iub" or _is_quantized(dtype)):
             return False
     for tensor in node.inputs:
         if tensor.name and not is_constant(tensor):

@@ -7,9 +7,11 @@ from graphrewrite.dims.rules.linear import size
 from graphrewrite.dims.sweep import Balance, Grouped, Step, rule
 
 
-def feature_map(s: Step, slot: int = 0) -> list[Axis]:
-    """Return the axes of a feature map, its space pinned."""
+def feature_map(s: Step, slot: int = 0, channels_last: bool = False) -> list[Axis]:
+    """Return the axes of a feature map as [N, C, space...], its space pinned."""
     axes = s.forced(s.axes(slot))
+    if channels_last:
+        axes = [axes[0], axes[-1], *axes[1:-1]]
     for axis in axes[2:]:
         s.pin(axis, "a spatial axis")
     return axes
@@ -25,29 +27,20 @@ def kernel(s: Step, slot: int) -> list[Axis]:
     return s.weight(slot, (0, 1))
 
 
-def space(s: Step, output: int = 0) -> list[Axis]:
+def space(s: Step, output: int = 0, channels_last: bool = False) -> list[Axis]:
     """Return the output's spatial axes."""
-    return [rigid(pair, f"space of {s.why}") for pair in s.out_sizes(output)[2:]]
+    sizes = s.out_sizes(output)
+    return [rigid(pair, f"space of {s.why}") for pair in (sizes[1:-1] if channels_last else sizes[2:])]
 
 
-@rule("Conv", "ConvInteger")
+@rule("Conv")
 def conv(s: Step) -> None:
     """Input channels are mixed into output channels, inside each group."""
     x, along = _with_neighbours(s)
     w = kernel(s, 1)
-    groups = s.integer("group", 1)
-    work = float(size(s.out_sizes()[2:]) * size(s.sizes(1)[2:]))
-    s.contracts(1, 1)
-    if groups == 1:
-        s.tie(x[1], w[1])
-        s.mix("zero", 0, {1: x[1]})
-        s.macs(work, [x[0], w[0], w[1]])
-    else:
-        grouped(s, 1, x[1], w, groups, work, x[0])
-    if s.node.op == "Conv" and s.has(2):
+    convolve(s, 1, x, w)
+    if s.has(2):
         s.tie(w[0], s.axes(2)[0])
-    if s.node.op == "ConvInteger" and s.has(3) and s.sizes(3) and s.sizes(3)[0] != (1, 1):
-        s.tie(w[0], s.axes(3)[0])
     s.out([x[0], w[0], *(along.get(i + 2, axis) for i, axis in enumerate(space(s)))])
 
 
@@ -62,12 +55,32 @@ def _with_neighbours(s: Step) -> tuple[list[Axis], dict[int, Axis]]:
     for number, (axis, pair) in enumerate(zip(x[2:], s.out_sizes()[2:], strict=True), start=2):
         if axis.is_rigid:
             continue
-        if axis.sizes == pair and strides[number - 2] == 1 and s.node.op == "Conv":
+        if axis.sizes == pair and strides[number - 2] == 1:
             s.neighbours(number, axis)
             along[number] = axis
         else:
             s.pin(axis, "a spatial axis")
     return x, along
+
+
+def convolve(
+    s: Step, slot: int, x: Sequence[Axis], w: Sequence[Axis], kind: str = "zero", channel: int = 1
+) -> None:
+    """Tie the channels of input 0 with the weight at `slot`, [out, in/group, kernel], and record work and mixing.
+
+    `x` lists the input's axes as [N, C, space...]; `channel` says which axis of the tensor C is.
+    """
+    groups = s.integer("group", 1)
+    out = s.out_sizes()
+    work = float(size(out[2:] if channel == 1 else out[1:-1]) * size(s.sizes(slot)[2:]))
+    s.contracts(slot, 1)
+    if groups > 1:
+        grouped(s, slot, x[1], w, groups, work, x[0])
+    else:
+        s.tie(x[1], w[1])
+        s.macs(work, [x[0], w[0], w[1]])
+    if groups == 1 or x[1].sizes[0] > groups:
+        s.mix(kind, 0, {channel: x[1]})
 
 
 # With fewer slots a group could lose too little one by one: there whole groups go instead.
@@ -77,8 +90,6 @@ _LEAST_SLOTS = 4
 def grouped(s: Step, slot: int, x: Axis, w: Sequence[Axis], groups: int, work: float, batch: Axis) -> None:
     """Tie a grouped convolution: every group loses equally many channels, or groups and slots form a product."""
     into, out = x.sizes[0] // groups, w[0].sizes[0] // groups
-    if into > 1:
-        s.mix("zero", 0, {1: x})
 
     def as_product() -> None:
         group_in, slots = s.digits(x, [groups, into])
@@ -140,29 +151,6 @@ def deform_conv(s: Step) -> None:
     s.macs(float(size(s.out_sizes()[2:]) * size(s.sizes(1)[2:])), [x[0], w[0], w[1]])
     if s.has(3):
         s.tie(w[0], s.axes(3)[0])
-    s.out([x[0], w[0], *space(s)])
-
-
-@rule("QLinearConv")
-def qlinear_conv(s: Step) -> None:
-    """A quantized convolution: weight scale and zero point may follow the output channels."""
-    x, w = feature_map(s), kernel(s, 3)
-    groups = s.integer("group", 1)
-    work = float(size(s.out_sizes()[2:]) * size(s.sizes(3)[2:]))
-    s.contracts(3, 1)
-    if groups == 1:
-        s.tie(x[1], w[1])
-        s.macs(work, [x[0], w[0], w[1]])
-    else:
-        grouped(s, 3, x[1], w, groups, work, x[0])
-    # Masking with zero is wrong here: the zero of a quantized tensor is its zero point.
-    s.analysis.mixes = [mix for mix in s.analysis.mixes if mix.node != s.index]
-    s.mix("quantized", 0, {1: x[1]})
-    for slot in (4, 5):
-        if s.has(slot) and s.sizes(slot) and s.sizes(slot)[0] != (1, 1):
-            s.tie(w[0], s.axes(slot)[0])
-    if s.has(8):
-        s.tie(w[0], s.axes(8)[0])
     s.out([x[0], w[0], *space(s)])
 
 

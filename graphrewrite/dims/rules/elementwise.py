@@ -85,16 +85,6 @@ def unary(s: Step) -> None:
     s.out(s.axes(0))
 
 
-@rule("FastGelu", "Gelu", "QuickGelu", "BiasGelu", domain="com.microsoft")
-def contrib_unary(s: Step) -> None:
-    """Activations of the runtime, some with a bias along the last axis."""
-    axes = s.axes(0)
-    if s.has(1):
-        bias = s.axes(1)
-        s.tie(axes[-1], bias[0])
-    s.out(axes)
-
-
 @rule("CastLike")
 def cast_like(s: Step) -> None:
     """Only the type of the second input matters."""

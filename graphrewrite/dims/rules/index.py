@@ -1,4 +1,4 @@
-"""Operators that pick positions: slices, gathers, scatters, and the lookups behind quantized tensors."""
+"""Operators that pick positions: slices, gathers, scatters."""
 
 import numpy as np
 
@@ -152,23 +152,3 @@ def scatter_elements(s: Step) -> None:
             for each in (a, b, c):
                 s.pin(each, "positions are written by number")
     s.out(x)
-
-
-@rule("QuantizeLinear", "DequantizeLinear")
-def quantize_linear(s: Step) -> None:
-    """Scales per channel follow their axis; block-wise scales pin it."""
-    x = s.axes(0)
-    _scales(s, x)
-    s.out(x)
-
-
-def _scales(s: Step, x: list[Axis]) -> None:
-    if s.integer("block_size", 0):
-        for axis in x:
-            s.pin(axis, "block-wise scales")
-        return
-    for slot in (1, 2):
-        if s.has(slot):
-            vector = s.axes(slot)
-            if vector and vector[0].sizes != (1, 1):
-                s.tie(x[s.integer("axis", 1) % len(x)], vector[0])

@@ -29,66 +29,32 @@ def gemm(s: Step) -> None:
 def matmul(s: Step) -> None:
     """Batched product over the last axis of A and the last but one of B."""
     a, b = s.forced(s.axes(0)), s.forced(s.axes(1))
-    product_of(s, a, b, 0)
+    product_of(s, a, b)
 
 
-@rule("FusedMatMul", domain="com.microsoft")
-def fused_matmul(s: Step) -> None:
-    """MatMul with transposed operands."""
-    a, b = s.forced(s.axes(0)), s.forced(s.axes(1))
-    if s.integer("transBatchA", 0) or s.integer("transBatchB", 0):
-        s.refuse("transposed batch axes are not followed")
-        return
-    swap_a, swap_b = bool(s.integer("transA", 0)), bool(s.integer("transB", 0))
-    a = [*a[:-2], a[-1], a[-2]] if swap_a and len(a) > 1 else a
-    b = [*b[:-2], b[-1], b[-2]] if swap_b and len(b) > 1 else b
-    product_of(s, a, b, 1 if swap_a and len(a) > 1 else 0)
+def product_of(
+    s: Step,
+    a: list[Axis],
+    b: list[Axis],
+    slot: int = 1,
+    kind: str = "zero",
+    places: tuple[int, int] | None = None,
+) -> None:
+    """Tie and record a matrix product of input 0 with the input at `slot`, seen as A [..., m, k] and B [..., k, n].
 
-
-def product_of(s: Step, a: list[Axis], b: list[Axis], back: int) -> None:
-    """Tie and record a MatMul; the contracted axis of A is its last (`back` = 0) or last but one (1) in the graph."""
+    `places` says which axes of the two tensors k is, where the operator transposes them; `kind` how the proof masks A.
+    """
     inner_b = b[-2] if len(b) > 1 else b[0]
     s.tie(a[-1], inner_b)
-    s.contracts(0, len(a) - 1 - back)
-    s.contracts(1, max(len(b) - 2, 0))
-    s.mix("zero", 0, {len(a) - 1 - back: a[-1]})
+    in_a, in_b = places or (len(a) - 1, max(len(b) - 2, 0))
+    s.contracts(0, in_a)
+    s.contracts(slot, in_b)
+    s.mix(kind, 0, {in_a: a[-1]})
     batch = broadcast_axes(s, [a[:-2] or [ONE], b[:-2] or [ONE]]) if len(a) > 2 or len(b) > 2 else []
     rows = [a[-2]] if len(a) > 1 else []
     columns = [b[-1]] if len(b) > 1 else []
     s.macs(1, [*batch, *rows, a[-1], *columns])
     s.out([*batch, *rows, *columns])
-
-
-@rule("MatMulInteger")
-def matmul_integer(s: Step) -> None:
-    """Integer product; zero points are scalars or follow the rows of A and columns of B."""
-    a, b = s.forced(s.axes(0)), s.forced(s.axes(1))
-    for slot, axis in ((2, a[-2] if len(a) > 1 else None), (3, b[-1])):
-        if s.has(slot) and axis is not None:
-            points = s.axes(slot)
-            if points and points[-1].sizes != (1, 1):
-                s.tie(axis, points[-1])
-    product_of(s, a, b, 0)
-
-
-@rule("QLinearMatMul")
-def qlinear_matmul(s: Step) -> None:
-    """A quantized product: scales and zero points are scalars or follow the rows of A and the columns of B."""
-    a, b = s.forced(s.axes(0)), s.forced(s.axes(3))
-    if len(a) < 2 or len(b) < 2:
-        s.refuse("a quantized product with a vector is not followed")
-        return
-    for slots, axis in (((1, 2), a[-2]), ((4, 5), b[-1])):
-        for slot in slots:
-            if s.sizes(slot) and s.sizes(slot)[-1] != (1, 1):
-                s.tie(axis, s.axes(slot)[-1])
-    s.tie(a[-1], b[-2])
-    s.contracts(3, len(b) - 2)
-    # The zero of a quantized tensor is its zero point.
-    s.mix("quantized", 0, {len(a) - 1: a[-1]})
-    batch = broadcast_axes(s, [a[:-2] or [ONE], b[:-2] or [ONE]]) if len(a) > 2 or len(b) > 2 else []
-    s.macs(1, [*batch, a[-2], a[-1], b[-1]])
-    s.out([*batch, a[-2], b[-1]])
 
 
 @rule("Einsum")

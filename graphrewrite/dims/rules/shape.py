@@ -48,7 +48,7 @@ def _shuffle(s: Step, out: list[Axis]) -> tuple[str, int, Ints] | None:
         if (
             len(tensor.outputs) != 1
             or len(tensor.inputs) != 1
-            or any(tensor is t for t in s.analysis.model.graph.outputs)
+            or id(tensor) in s.analysis.returned
         ):
             return None
         node = tensor.inputs[0]
