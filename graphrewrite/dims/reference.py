@@ -6,17 +6,19 @@ numbers the surgery restates, so a wrong restatement or a missing tie shows as a
 """
 
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from math import prod
 
 import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
+from graphrewrite.dims import reference_fused
 from graphrewrite.dims.axes import Axis
 from graphrewrite.dims.sweep import Analysis, Mix
 from graphrewrite.errors import UnsupportedOp
 from graphrewrite.ir import Array, Model, Namer
-from graphrewrite.ir.edit import add_constant, set_input
+from graphrewrite.ir.edit import add_constant, all_graphs, all_nodes, set_input
 
 Mask = npt.NDArray[np.bool_]
 DType = np.dtype[np.generic]
@@ -24,7 +26,7 @@ DType = np.dtype[np.generic]
 
 def reference(analysis: Analysis, dead: Mask) -> tuple[Model, list[gs.Node]]:
     """Build the reference for a cut (`dead` is a mask over all labels), and the original's nodes in it by index."""
-    build = _Reference(analysis, dead)
+    build = Reference(analysis, dead)
     for mix in analysis.mixes:
         alive = {number: build.alive(axis) for number, axis in mix.axes.items()}
         if any(not a.all() for a in alive.values()):
@@ -33,7 +35,9 @@ def reference(analysis: Analysis, dead: Mask) -> tuple[Model, list[gs.Node]]:
     return build.model, build.nodes
 
 
-class _Reference:
+class Reference:
+    """The graph under construction: nodes to put before and after the original ones, and who is alive."""
+
     def __init__(self, analysis: Analysis, dead: Mask) -> None:
         self.analysis = analysis
         self.dead = dead
@@ -59,7 +63,7 @@ class _Reference:
         node = self.nodes[mix.node]
         simple = _FILL.get(mix.kind)
         if simple is not None:
-            self._fill(node, mix.slot, alive, simple(self._dtype(node.inputs[mix.slot])))
+            self._fill(node, mix.slot, alive, simple(self.dtype(node.inputs[mix.slot])))
         elif mix.kind == "mean":
             self._fill(node, 0, alive, 0)
             self._scale_output(node, _ratio(alive))
@@ -102,7 +106,8 @@ class _Reference:
         assert shape is not None
         return len(shape)
 
-    def _dtype(self, tensor: gs.Tensor) -> np.dtype[np.generic]:
+    def dtype(self, tensor: gs.Tensor) -> np.dtype[np.generic]:
+        """Return a tensor's element type, float32 where nothing is known."""
         return np.dtype(self.analysis.info.dtype(tensor.name) or np.float32)
 
     def _fill(
@@ -119,14 +124,14 @@ class _Reference:
         other = (
             filler
             if filler is not None
-            else self.const(np.asarray(value, dtype=self._dtype(self._original(node, slot))))
+            else self.const(np.asarray(value, dtype=self.dtype(self._original(node, slot))))
         )
         keep = self.mask(rank, alive)
         if self.opset >= 9:
             set_input(node, slot, self.emit(node, "Where", keep, x, other))
             return
         # Before opset 9 there is no Where: the same by arithmetic (an infinity at a dead position would survive it).
-        dtype = self._dtype(self._original(node, slot))
+        dtype = self.dtype(self._original(node, slot))
         share = np.asarray(keep.values).astype(dtype)
         masked = self.emit(node, "Mul", x, self.const(share))
         filled = self.emit(node, "Add", masked, self.const((1 - share) * np.asarray(value, dtype=dtype)))
@@ -143,7 +148,7 @@ class _Reference:
     def _scale_output(self, node: gs.Node, ratio: float) -> None:
         out = node.outputs[0]
         raw = gs.Variable(self.namer.fresh(f"{out.name}.raw"))
-        dtype = self._dtype(out)
+        dtype = self.dtype(out)
         node.outputs = [raw]
         after = self._after.setdefault(id(node), [])
 
@@ -169,24 +174,28 @@ class _Reference:
         if -1 in alive and not alive[-1].all():
             self._fill(node, 2, {2: alive[-1]}, 0)
 
-    def replace(self, node: gs.Node, results: Sequence[gs.Tensor]) -> None:
-        """Let the outputs of a node come from these tensors instead."""
+    def replace(self, node: gs.Node, results: Sequence[gs.Tensor | None]) -> None:
+        """Let the outputs of a node come from these tensors instead; None leaves an output as it is."""
         outs = list(node.outputs)
-        node.outputs = [gs.Variable(self.namer.fresh(f"{out.name}.unused")) for out in outs]
+        node.outputs = [
+            out if result is None else gs.Variable(self.namer.fresh(f"{out.name}.unused"))
+            for out, result in zip_longest(outs, results[: len(outs)])
+        ]
         for out, result in zip(outs, results, strict=False):
-            if out.name:
+            if out.name and result is not None:
                 after = self._before.setdefault(id(node), [])
                 after.append(gs.Node("Identity", self.namer.fresh("reference.out"), {}, [result], [out]))
 
     def place(self) -> None:
         """Put the new nodes beside the ones they belong to."""
-        ordered: list[gs.Node] = []
-        for node in self.nodes:
-            ordered.extend(self._before.get(id(node), ()))
-            if any(tensor.name and not tensor.name.endswith(".unused") for tensor in node.outputs):
-                ordered.append(node)
-            ordered.extend(self._after.get(id(node), ()))
-        self.graph.nodes = ordered
+        for graph in list(all_graphs(self.graph)):
+            ordered: list[gs.Node] = []
+            for node in graph.nodes:
+                ordered.extend(self._before.get(id(node), ()))
+                if any(tensor.name and not tensor.name.endswith(".unused") for tensor in node.outputs):
+                    ordered.append(node)
+                ordered.extend(self._after.get(id(node), ()))
+            graph.nodes = ordered
 
     # --- statistics written out -----------------------------------------------------------------------------------
 
@@ -240,61 +249,69 @@ class _Reference:
     def moments(self, node: gs.Node, alive: dict[int, Mask]) -> None:
         """LayerNormalization and InstanceNormalization over kept positions."""
         x = node.inputs[0]
-        rank, dtype = self.rank(x), self._dtype(x)
+        rank, dtype = self.rank(x), self.dtype(x)
         epsilon = float(node.attrs.get("epsilon", 1e-5))
         layer = node.op == "LayerNormalization"
         axes = list(range(int(node.attrs.get("axis", -1)) % rank, rank)) if layer else list(range(2, rank))
+        y, mean, inverse = self.standardised(node, x, axes, alive, rank, dtype, epsilon)
+        self.replace(node, [self.affine(node, y, rank, layer, (1, 2)), mean, inverse])
+
+    def standardised(
+        self,
+        node: gs.Node,
+        x: gs.Tensor,
+        axes: Sequence[int],
+        alive: dict[int, Mask],
+        rank: int,
+        dtype: DType,
+        epsilon: float,
+    ) -> tuple[gs.Tensor, gs.Tensor, gs.Tensor]:
+        """As `centred`, in at least single precision; the first result is of type `dtype` again."""
         wide = _wide(dtype)
         source = self.emit(node, "Cast", x, to=1) if wide != dtype else x
         y, mean, inverse = self.centred(node, source, axes, alive, rank, wide, epsilon)
-        y = self.emit(node, "Cast", y, to=_number(dtype)) if wide != dtype else y
-        self.replace(node, [self.affine(node, y, rank, layer, (1, 2)), mean, inverse])
+        return (self.emit(node, "Cast", y, to=_number(dtype)) if wide != dtype else y), mean, inverse
 
     def mean_square(self, node: gs.Node, alive: dict[int, Mask]) -> None:
         """Root-mean-square normalisation over kept positions."""
         x = node.inputs[0]
-        rank, dtype = self.rank(x), self._dtype(x)
+        rank = self.rank(x)
+        axes = list(range(int(node.attrs.get("axis", -1)) % rank, rank))
+        epsilon = float(node.attrs.get("epsilon", 1e-5))
+        y, inverse = self.by_mean_square(node, x, axes, alive, rank, self.dtype(x), epsilon)
+        self.replace(node, [self.affine(node, y, rank, True, (1,)), inverse])
+
+    def by_mean_square(
+        self,
+        node: gs.Node,
+        x: gs.Tensor,
+        axes: Sequence[int],
+        alive: dict[int, Mask],
+        rank: int,
+        dtype: DType,
+        epsilon: float,
+    ) -> tuple[gs.Tensor, gs.Tensor]:
+        """Return x / sqrt(mean square + epsilon) and 1 / sqrt(...), over kept positions."""
         wide = _wide(dtype)
         source = self.emit(node, "Cast", x, to=1) if wide != dtype else x
-        axes = list(range(int(node.attrs.get("axis", -1)) % rank, rank))
-        epsilon = self.const(np.asarray(node.attrs.get("epsilon", 1e-5), dtype=wide))
         square = self.mean(
             node, self.emit(node, "Mul", source, source), axes, self.mask(rank, alive), _ratio(alive), wide
         )
-        y = self.emit(node, "Div", source, self.emit(node, "Sqrt", self.emit(node, "Add", square, epsilon)))
+        total = self.emit(node, "Add", square, self.const(np.asarray(epsilon, dtype=wide)))
+        deviation = self.emit(node, "Sqrt", total)
+        y = self.emit(node, "Div", source, deviation)
         y = self.emit(node, "Cast", y, to=_number(dtype)) if wide != dtype else y
-        self.replace(node, [self.affine(node, y, rank, True, (1,))])
+        return y, self.emit(node, "Reciprocal", deviation)
 
     def group_moments(self, node: gs.Node, alive: dict[int, Mask]) -> None:
         """GroupNormalization: statistics over the kept members of each group and over space."""
         x = node.inputs[0]
-        rank, narrow = self.rank(x), self._dtype(x)
-        dtype = _wide(narrow)
-        groups = int(self.analysis.nodes[self._index(node)].attrs["num_groups"])
+        rank, dtype = self.rank(x), self.dtype(x)
+        groups = int(node.attrs["num_groups"])
         sizes = self.analysis.info.sizes(x.name)
         assert sizes is not None
-        channels = alive.get(1, np.ones(sizes[1], dtype=bool)).reshape(groups, -1)
-        split = self.const(np.asarray([0, groups, channels.shape[1], -1], dtype=np.int64))
-        source = self.emit(node, "Cast", x, to=_number(dtype)) if dtype != narrow else x
-        flat = self.emit(node, "Reshape", source, split)  # [N, groups, members, space]
-        kept = channels.copy()
-        kept[~kept.any(axis=1)] = (
-            True  # a dead group's numbers are garbage either way; nothing is divided by zero
-        )
-        keep = self.const(kept[None, :, :, None])
-        ratio = self.const((kept.shape[1] / kept.sum(axis=1)).astype(dtype).reshape(1, groups, 1, 1))
-        zero = self.const(np.asarray(0, dtype=dtype))
-
-        def average(t: gs.Tensor) -> gs.Variable:
-            masked = self.emit(node, "Where", keep, t, zero)
-            axes = self.const(np.asarray([2, 3], dtype=np.int64))
-            return self.emit(node, "Mul", self.emit(node, "ReduceMean", masked, axes, keepdims=1), ratio)
-
-        moved = self.emit(node, "Sub", flat, average(flat))
-        variance = average(self.emit(node, "Mul", moved, moved))
-        epsilon = self.const(np.asarray(node.attrs.get("epsilon", 1e-5), dtype=dtype))
-        y = self.emit(node, "Div", moved, self.emit(node, "Sqrt", self.emit(node, "Add", variance, epsilon)))
-        y = self.emit(node, "Cast", y, to=_number(narrow)) if dtype != narrow else y
+        kept = alive.get(1, np.ones(sizes[1], dtype=bool))
+        y = self.in_groups(node, x, kept, groups, dtype, float(node.attrs.get("epsilon", 1e-5)))
         shape = self.emit(node, "Shape", x)
         vector_length = (self.analysis.info.sizes(node.inputs[1].name) or (0,))[0]
         if vector_length == groups and groups != sizes[1]:
@@ -307,10 +324,38 @@ class _Reference:
             return
         self.replace(node, [self.affine(node, self.emit(node, "Reshape", y, shape), rank, False, (1, 2))])
 
+    def in_groups(
+        self, node: gs.Node, x: gs.Tensor, kept: Mask, groups: int, narrow: DType, epsilon: float
+    ) -> gs.Tensor:
+        """Standardise x [N, C, space...] over the kept members of each group; return [N, groups, members, space]."""
+        dtype = _wide(narrow)
+        channels = kept.reshape(groups, -1)
+        split = self.const(np.asarray([0, groups, channels.shape[1], -1], dtype=np.int64))
+        source = self.emit(node, "Cast", x, to=_number(dtype)) if dtype != narrow else x
+        flat = self.emit(node, "Reshape", source, split)  # [N, groups, members, space]
+        members = channels.copy()
+        members[~members.any(axis=1)] = (
+            True  # a dead group's numbers are garbage either way; nothing is divided by zero
+        )
+        keep = self.const(members[None, :, :, None])
+        ratio = self.const((members.shape[1] / members.sum(axis=1)).astype(dtype).reshape(1, groups, 1, 1))
+        zero = self.const(np.asarray(0, dtype=dtype))
+
+        def average(t: gs.Tensor) -> gs.Variable:
+            masked = self.emit(node, "Where", keep, t, zero)
+            axes = self.const(np.asarray([2, 3], dtype=np.int64))
+            return self.emit(node, "Mul", self.emit(node, "ReduceMean", masked, axes, keepdims=1), ratio)
+
+        moved = self.emit(node, "Sub", flat, average(flat))
+        variance = average(self.emit(node, "Mul", moved, moved))
+        shift = self.const(np.asarray(epsilon, dtype=dtype))
+        y = self.emit(node, "Div", moved, self.emit(node, "Sqrt", self.emit(node, "Add", variance, shift)))
+        return self.emit(node, "Cast", y, to=_number(narrow)) if dtype != narrow else y
+
     def batch_statistics(self, node: gs.Node, alive: dict[int, Mask]) -> None:
         """Batch norm with batch statistics over kept positions of everything but channels."""
         x = node.inputs[0]
-        rank, dtype = self.rank(x), self._dtype(x)
+        rank, dtype = self.rank(x), self.dtype(x)
         axes = [axis for axis in range(rank) if axis != 1]
         epsilon = float(node.attrs.get("epsilon", 1e-5))
         y, _, _ = self.centred(node, x, axes, alive, rank, dtype, epsilon)
@@ -327,11 +372,12 @@ _FILL: dict[str, Callable[[np.dtype[np.generic]], float]] = {
     "highest": lambda dtype: _extreme(dtype, 1),
 }
 
-_WRITTEN_OUT: dict[str, Callable[[_Reference, gs.Node, dict[int, Mask]], None]] = {
-    "moments": _Reference.moments,
-    "mean_square": _Reference.mean_square,
-    "group_moments": _Reference.group_moments,
-    "batch_statistics": _Reference.batch_statistics,
+_WRITTEN_OUT: dict[str, Callable[[Reference, gs.Node, dict[int, Mask]], None]] = {
+    **reference_fused.WRITTEN_OUT,
+    "moments": Reference.moments,
+    "mean_square": Reference.mean_square,
+    "group_moments": Reference.group_moments,
+    "batch_statistics": Reference.batch_statistics,
 }
 
 
@@ -378,4 +424,4 @@ def _number(dtype: np.dtype[np.generic]) -> int:
     return numpy_dtype_to_onnx(dtype)
 
 
-__all__ = ["reference"]
+__all__ = ["Reference", "reference"]

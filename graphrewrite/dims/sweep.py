@@ -161,9 +161,13 @@ def _is_quantized(dtype: npt.DTypeLike) -> bool:
     return np.dtype(dtype).kind in "iu" and np.dtype(dtype).itemsize <= 2
 
 
+# What a body reads are not inputs of its node.
+_WITH_BODIES = frozenset({"If", "Loop", "Scan"})
+
+
 def _is_shape_arithmetic(analysis: Analysis, node: gs.Node) -> bool:
     """Integer or boolean results of rigid or constant inputs carry no positions anyone could remove."""
-    if node.op in _LAYERS:
+    if node.op in _LAYERS or node.op in _WITH_BODIES:
         return False
     for tensor in node.outputs:
         dtype = analysis.info.dtype(tensor.name)

@@ -23,12 +23,13 @@ from graphrewrite.passes.channels.adjust import (
     consumers,
     with_weights,
 )
-from graphrewrite.passes.channels.budgets import Budget, MacsBelow, Problem
+from graphrewrite.passes.channels.budgets import Budget, MacsBelow
 from graphrewrite.passes.channels.constants import exact_constants
 from graphrewrite.passes.channels.criteria.l2 import L2
 from graphrewrite.passes.channels.evidence import Criterion, Evidence, Need, Scores, needs_of
 from graphrewrite.passes.channels.granularity import steps
 from graphrewrite.passes.channels.latency import relative_latency
+from graphrewrite.passes.channels.problem import ChannelProblem
 from graphrewrite.passes.channels.reconstruct import Reconstruction
 from graphrewrite.passes.channels.reconstruct.mean import Mean
 from graphrewrite.passes.channels.selection import Limits
@@ -102,7 +103,7 @@ class RemoveChannels:
             return latest[key]
 
         others = table.params - found.params()  # negative where the analysis follows what is no weight
-        problem = Problem(
+        problem = ChannelProblem(
             found,
             scores,
             Limits(steps(found, self.multiple, untouched.keys()), self.floor, frozenset(untouched)),

@@ -9,7 +9,8 @@ import pytest
 from graphrewrite.dims import groups
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.passes.channels import RemoveChannels
-from graphrewrite.passes.channels.budgets import Budget, Problem, budgets
+from graphrewrite.passes.channels.budgets import Budget, budgets
+from graphrewrite.passes.channels.problem import ChannelProblem
 from graphrewrite.passes.channels.selection import Limits
 from graphrewrite.pipeline import Pass
 from graphrewrite.serial import from_json, to_json
@@ -19,12 +20,12 @@ NAMES = list(budgets)
 SCOPES = ("global", "uniform")
 
 
-def problem(net: str, scope: str, limits: Limits) -> Problem:
+def problem(net: str, scope: str, limits: Limits) -> ChannelProblem:
     """A problem whose clock counts MACs and whose cuts add nothing."""
     found = groups(NETS[net]())
     scores = [np.random.default_rng(group.units).random(group.units) for group in found]
     whole = found.macs()
-    return Problem(
+    return ChannelProblem(
         found, scores, limits, scope, 0.0, 0.0, lambda dead: found.macs(dead) / whole, lambda dead: 0.0
     )
 

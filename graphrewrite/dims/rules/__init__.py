@@ -2,14 +2,30 @@
 
 from graphrewrite.dims.rules import (
     attention,
+    contrib,
+    control,
     conv,
     elementwise,
     index,
     linear,
     norm,
+    quantized,
     recurrent,
     reduce,
     shape,
 )
 
-__all__ = ["attention", "conv", "elementwise", "index", "linear", "norm", "recurrent", "reduce", "shape"]
+__all__ = [
+    "attention",
+    "contrib",
+    "control",
+    "conv",
+    "elementwise",
+    "index",
+    "linear",
+    "norm",
+    "quantized",
+    "recurrent",
+    "reduce",
+    "shape",
+]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from graphrewrite.dims.axes import Axis, of_rows, outer, rigid
 from graphrewrite.dims.rules.linear import size
-from graphrewrite.dims.sweep import Balance, Grouped, Step, rule
+from graphrewrite.dims.sweep import Balance, Grouped, Step, pairs, rule
 
 
 def feature_map(s: Step, slot: int = 0, channels_last: bool = False) -> list[Axis]:
@@ -156,10 +156,29 @@ def deform_conv(s: Step) -> None:
 
 @rule("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 def pool(s: Step) -> None:
-    """Batch and channels pass; indices count across channels, so asking for them pins."""
+    """Batch and channels pass; indices count across channels, so only unpooling may read them."""
     x = feature_map(s)
-    if len(s.node.outputs) > 1 and s.node.outputs[1].name:
-        s.pin(x[1], "the indices output counts across channels")
+    indices = s.node.outputs[1] if len(s.node.outputs) > 1 else None
+    if indices is not None and indices.name:
+        undone = [node for node in indices.outputs if node.op == "MaxUnpool"]
+        if len(undone) < len(indices.outputs) or any(indices is t for t in s.analysis.model.graph.outputs):
+            s.pin(x[1], "the indices output counts across channels")
+        s.out([x[0], x[1], *space(s)], 1)
+    s.out([x[0], x[1], *space(s)])
+
+
+@rule("MaxUnpool")
+def max_unpool(s: Step) -> None:
+    """Pooled values go back to where they came from: both count places in a map of the same channels and space."""
+    x, indices = feature_map(s), s.forced(s.axes(1))
+    s.tie(x[1], indices[1])
+    makers = s.node.inputs[1].inputs
+    made = pairs(s.analysis.info, makers[0].inputs[0].name) if makers and makers[0].op == "MaxPool" else None
+    if made is None or made[2:] != s.out_sizes()[2:]:
+        s.pin(x[1], "the indices count across channels of a map of another size")
+    if s.has(2):
+        s.ignore(2)
+        s.restate([x[1]], lambda cut: cut.set_elements(s.index, 2, {1: cut.count(x[1])}))
     s.out([x[0], x[1], *space(s)])
 
 

@@ -54,6 +54,7 @@ def product_of(
     rows = [a[-2]] if len(a) > 1 else []
     columns = [b[-1]] if len(b) > 1 else []
     s.macs(1, [*batch, *rows, a[-1], *columns])
+    s.multiplies((0, slot), batch, [*rows, a[-1], *columns])
     s.out([*batch, *rows, *columns])
 
 
@@ -83,6 +84,13 @@ def einsum(s: Step) -> None:
         if summed:
             s.mix("zero", slot, summed)
     s.macs(1, list(letters.values()))
+    held = [{letter for letter in term if letters[letter].sizes != (1, 1)} for term in terms]
+    batch = [letter for letter in right if sum(letter in term for term in held) > 1]
+    s.multiplies(
+        range(len(terms)),
+        [letters[c] for c in batch],
+        [axis for c, axis in letters.items() if c not in batch],
+    )
     s.out([letters[c] for c in right])
 
 

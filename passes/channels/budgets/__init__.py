@@ -1,129 +1,52 @@
-"""Budgets: how much may stay. Each is a fraction of the original, counted with every coupled removal."""
+"""Budgets: how much may stay. Each is a fraction of the original, counted with every coupled removal.
 
-from collections.abc import Callable, Sequence
+A budget knows nothing of what is removed: channels, whole blocks. It talks to a `Problem`.
+"""
+
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from graphrewrite.dims import Groups
-from graphrewrite.dims.structure import Mask, Terms
 from graphrewrite.errors import BudgetError, InvalidConfig
-from graphrewrite.passes.channels.selection import Choice, Limits, bisect_share, chunks
 from graphrewrite.registry import Registry
 
-Scores = npt.NDArray[np.float64]
-
-# How often a budget aims lower when evening out grouped operators has put channels back.
-_AIMS = 6
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Cost: TypeAlias = Literal["MACs", "parameters"]
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What a budget chooses from.
+@runtime_checkable
+class Problem(Protocol):
+    """What a budget chooses from: candidates by position in a mask, where True means removed."""
 
-    `fixed_macs` and `fixed_params` are the costs of what the analysis does not follow (bodies, unknown operators).
-    `measure(dead)` returns the latency of the cut model relative to the original, measured now; `added_params(dead)`
-    what a cut brings along: biases of readers that had none, private copies of what others share. Both cut for real.
-    """
-
-    groups: Groups
-    scores: Sequence[Scores]
-    limits: Limits
-    scope: str
-    fixed_macs: float
-    fixed_params: float
-    measure: Callable[[Mask], float]
-    added_params: Callable[[Mask], float]
-
-    def choice(self) -> Choice:
-        """Return an empty choice."""
-        return Choice(self.groups, self.scores, self.limits)
-
-    def fair(self, choice: Choice) -> Mask:
-        """Return the choice's mask, evened out where grouped operators must lose equally many in every group."""
-        if not self.groups.analysis.balances:
-            return choice.dead
-        order = np.zeros(len(choice.dead))
-        for group, score in zip(self.groups, self.scores, strict=True):
-            order[group.unit_ids] = score
-        floors = {group.name: group.units - sum(chunks(group, self.limits)) for group in self.groups}
-        return self.groups.balanced(choice.dead, order, lambda group: floors[group.name], self.limits.step)
+    def nothing(self) -> Mask:
+        """Return the mask with nothing removed."""
+        ...
 
     def least_possible(self) -> Mask:
         """Return the mask with everything removed that may go."""
-        return self.fair(self.choice().shortest())
+        ...
 
-    def below(
-        self,
-        terms: Terms,
-        fixed: float,
-        fraction: float,
-        what: str,
-        added: Callable[[Mask], float] | None = None,
-    ) -> Mask:
-        """Choose until a cost sum, with what the cut adds to it, is at most `fraction` of the original.
+    def share(self, kept: float) -> Mask:
+        """Return the mask in which every family of candidates keeps this share of them, rounded up."""
+        ...
+
+    def below(self, cost: Cost, fraction: float) -> Mask:
+        """Choose until at most `fraction` of the original cost stays.
 
         Raises:
             BudgetError: even the smallest model is above it; the message says what can be reached.
         """
-        structure = self.groups.structure
-        whole = structure.total(terms, self.groups.none_dead()) + fixed
-        if whole <= 0:
-            raise BudgetError(
-                f"the model has no {what} that can be counted, so a budget on them means nothing; use a ratio"
-            )
-        goal = fraction * whole * (1 + 1e-9) - fixed
-        least, extra = self.least_possible(), 0.0
-        for _ in range(_AIMS):
-            if structure.total(terms, least) + extra > goal:
-                break
-            dead = self._within(terms, least, goal - extra, whole)
-            more = added(dead) if added is not None and dead.any() else 0.0
-            if structure.total(terms, dead) + more <= goal:
-                return dead
-            extra = max(more, extra + 1)
-        reached = structure.total(terms, least) + (added(least) if added is not None and least.any() else 0.0)
-        if reached <= goal:
-            return least
-        share = (reached + fixed) / whole
-        raise BudgetError(
-            f"the budget asks for {fraction:.3g} of the {what}, but at most {100 * (1 - share):.1f} % can be "
-            f"removed here ({share:.3g} stays); ask for {_up(share)} or more, lower the floor or the multiple, "
-            "or see which groups are pinned with: inspect --groups"
-        )
+        ...
 
-    def _within(self, terms: Terms, least: Mask, goal: float, whole: float) -> Mask:
-        """Choose until a cost sum is at most `goal`, which the choice `least` is known to meet."""
-        structure = self.groups.structure
+    def left(self, cost: Cost, dead: Mask) -> float:
+        """Return the share of the original cost that stays."""
+        ...
 
-        def excess(dead: Mask) -> float:
-            return structure.total(terms, dead) - goal
-
-        if self.scope == "uniform":
-            return self.fair(
-                bisect_share(
-                    lambda share: self.choice().share(share), lambda choice: excess(self.fair(choice)) <= 0
-                )
-            )
-
-        def chosen(lower: float) -> Mask:
-            return self.fair(self.choice().greedy(terms, lambda dead: excess(dead) + lower * whole))
-
-        best = chosen(0.0)
-        if excess(best) <= 0:
-            return best
-        # Evening out grouped operators put channels back: aim lower, as little as needed.
-        best, low, high = least, 0.0, -excess(least) / whole
-        for _ in range(_AIMS):
-            middle = (low + high) / 2
-            dead = chosen(middle)
-            if excess(dead) <= 0:
-                best, high = dead, middle
-            else:
-                low = middle
-        return best
+    def measure(self, dead: Mask) -> float:
+        """Return the latency of the rewritten model relative to the original, measured now."""
+        ...
 
 
 @runtime_checkable
@@ -131,7 +54,7 @@ class Budget(Protocol):
     """How much may stay."""
 
     def choose(self, problem: Problem) -> Mask:
-        """Return the mask of removed units, [units]."""
+        """Return the mask of removed candidates."""
         ...
 
 
@@ -157,8 +80,8 @@ class MacsBelow:
         check_fraction("MacsBelow.fraction", self.fraction)
 
     def choose(self, problem: Problem) -> Mask:
-        """Return the mask of removed units."""
-        return problem.below(problem.groups.structure.macs, problem.fixed_macs, self.fraction, "MACs")
+        """Return the mask of removed candidates."""
+        return problem.below("MACs", self.fraction)
 
 
 @budgets.register("params_below")
@@ -172,15 +95,14 @@ class ParamsBelow:
         check_fraction("ParamsBelow.fraction", self.fraction)
 
     def choose(self, problem: Problem) -> Mask:
-        """Return the mask of removed units."""
-        terms = problem.groups.structure.params
-        return problem.below(terms, problem.fixed_params, self.fraction, "parameters", problem.added_params)
+        """Return the mask of removed candidates."""
+        return problem.below("parameters", self.fraction)
 
 
 @budgets.register("ratio")
 @dataclass(frozen=True)
 class Ratio:
-    """Let every group keep this fraction of its units."""
+    """Let every group keep this fraction of its units, or every stream this fraction of its blocks."""
 
     fraction: float
 
@@ -188,8 +110,8 @@ class Ratio:
         check_fraction("Ratio.fraction", self.fraction)
 
     def choose(self, problem: Problem) -> Mask:
-        """Return the mask of removed units."""
-        return problem.fair(problem.choice().share(self.fraction))
+        """Return the mask of removed candidates."""
+        return problem.share(self.fraction)
 
 
 @budgets.register("latency_below")
@@ -212,24 +134,21 @@ class LatencyBelow:
             )
 
     def choose(self, problem: Problem) -> Mask:
-        """Return the mask of removed units."""
+        """Return the mask of removed candidates."""
         if self.fraction >= 1:  # the original takes that long, whatever a noisy clock says
-            return problem.groups.none_dead()
+            return problem.nothing()
         least = problem.least_possible()
         reached = problem.measure(least)
         if reached > self.fraction:
             raise BudgetError(
                 f"the budget asks for {self.fraction:.3g} of the latency, but the smallest this can become takes "
-                f"{reached:.3g}; ask for {_up(reached)} or more, or see which groups are pinned with: inspect --groups"
+                f"{reached:.3g}; ask for {rounded_up(reached)} or more, "
+                "or see which groups are pinned with: inspect --groups"
             )
-        structure = problem.groups.structure
-        floor = structure.total(structure.macs, least) / max(
-            structure.total(structure.macs, problem.groups.none_dead()), 1.0
-        )
-        low, high, best = floor, 1.0, least
+        low, high, best = problem.left("MACs", least), 1.0, least
         for _ in range(self.steps):
             middle = (low + high) / 2
-            dead = problem.below(structure.macs, 0.0, middle, "MACs")
+            dead = problem.below("MACs", middle)
             if problem.measure(dead) <= self.fraction:
                 best, low = dead, middle
             else:
@@ -237,5 +156,6 @@ class LatencyBelow:
         return best
 
 
-def _up(value: float) -> str:
+def rounded_up(value: float) -> str:
+    """Write a share with three digits, never below what it is: asking for that much is granted."""
     return f"{np.ceil(value * 1000) / 1000:.3f}"

@@ -14,7 +14,8 @@ from graphrewrite.dims.structure import Mask
 from graphrewrite.errors import BudgetError, InvalidConfig
 from graphrewrite.ir import Builder, Model
 from graphrewrite.passes.channels import LatencyBelow, MacsBelow, ParamsBelow, Ratio, RemoveChannels
-from graphrewrite.passes.channels.budgets import Budget, Problem
+from graphrewrite.passes.channels.budgets import Budget
+from graphrewrite.passes.channels.problem import ChannelProblem
 from graphrewrite.passes.channels.selection import Limits
 from graphrewrite.pipeline import Context, Pipeline
 from graphrewrite.runtime import bench
@@ -249,7 +250,7 @@ def timed(model: Model, budget: LatencyBelow, overhead: float = 0.0, floor: floa
     clock = Clock(found, overhead)
     scores = [np.linspace(1, 2, group.units) for group in found]
     dead = budget.choose(
-        Problem(found, scores, Limits(floor=floor), "global", 0.0, 0.0, clock, lambda dead: 0.0)
+        ChannelProblem(found, scores, Limits(floor=floor), "global", 0.0, 0.0, clock, lambda dead: 0.0)
     )
     return found.macs(dead) / found.macs(), clock.asked
 

@@ -1,0 +1,114 @@
+"""References of onnxruntime's fused layers: the fused parts written out, statistics over kept positions."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import onnx_graphsurgeon as gs
+
+if TYPE_CHECKING:
+    from graphrewrite.dims.reference import Reference
+
+Mask = npt.NDArray[np.bool_]
+
+
+def given(node: gs.Node, slot: int) -> gs.Tensor | None:
+    """Return an optional input, None where it is left out."""
+    return node.inputs[slot] if slot < len(node.inputs) and node.inputs[slot].name else None
+
+
+def total(build: "Reference", node: gs.Node, slots: Sequence[int]) -> gs.Tensor:
+    """Return the sum of those inputs that are given."""
+    terms = [term for slot in slots if (term := given(node, slot)) is not None]
+    result = terms[0]
+    for term in terms[1:]:
+        result = build.emit(node, "Add", result, term)
+    return result
+
+
+def skip_moments(build: "Reference", node: gs.Node, alive: dict[int, Mask]) -> None:
+    """Layer norm of input + skip (+ bias); the sum is the fourth output."""
+    x = node.inputs[0]
+    rank, dtype = build.rank(x), build.dtype(x)
+    summed = total(build, node, (0, 1, 4))
+    epsilon = float(node.attrs.get("epsilon", 1e-12))
+    y, mean, inverse = build.standardised(node, summed, [rank - 1], alive, rank, dtype, epsilon)
+    build.replace(node, [build.affine(node, y, rank, True, (2, 3)), mean, inverse, summed])
+
+
+def skip_mean_square(build: "Reference", node: gs.Node, alive: dict[int, Mask]) -> None:
+    """Root-mean-square norm of input + skip (+ bias); the sum is the fourth output."""
+    x = node.inputs[0]
+    rank, dtype = build.rank(x), build.dtype(x)
+    summed = total(build, node, (0, 1, 3))
+    epsilon = float(node.attrs.get("epsilon", 1e-12))
+    y, inverse = build.by_mean_square(node, summed, [rank - 1], alive, rank, dtype, epsilon)
+    build.replace(node, [build.affine(node, y, rank, True, (2,)), None, inverse, summed])
+
+
+def embed_moments(build: "Reference", node: gs.Node, alive: dict[int, Mask]) -> None:
+    """Layer norm of word + position (+ segment) rows; the mask index stays the node's."""
+    tokens = node.inputs[0]
+    dtype = build.dtype(node.inputs[2])
+    summed: gs.Tensor = build.emit(node, "Gather", node.inputs[2], tokens, axis=0)
+    places = given(node, 8)
+    if places is not None:
+        rows = build.emit(node, "Gather", node.inputs[3], places, axis=0)
+    else:  # the first rows of the table, as many as there are tokens in a sequence
+        length = build.emit(
+            node, "Gather", build.emit(node, "Shape", tokens), build.const(np.asarray([1])), axis=0
+        )
+        rows = build.emit(
+            node, "Slice", node.inputs[3], build.const(np.asarray([0])), length, build.const(np.asarray([0]))
+        )
+    summed = build.emit(node, "Add", summed, rows)
+    segments, table = given(node, 1), given(node, 4)
+    if segments is not None and table is not None:
+        summed = build.emit(node, "Add", summed, build.emit(node, "Gather", table, segments, axis=0))
+    epsilon = float(node.attrs.get("epsilon", 1e-12))
+    y, _, _ = build.standardised(node, summed, [2], {2: alive[1]}, 3, dtype, epsilon)
+    build.replace(node, [build.affine(node, y, 3, True, (5, 6)), None, summed])
+
+
+def fused_group_moments(build: "Reference", node: gs.Node, alive: dict[int, Mask]) -> None:
+    """Group norm of a feature map in either layout, a residual and a bias before it, an activation behind it."""
+    x = node.inputs[0]
+    sizes = build.analysis.info.sizes(x.name)
+    assert sizes is not None
+    rank, dtype = len(sizes), build.dtype(x)
+    last = bool(node.attrs.get("channels_last", 1))
+    channel = rank - 1 if last else 1
+    column = build.const(np.asarray([-1] + [1] * (0 if last else rank - 2), dtype=np.int64))
+    summed: gs.Tensor = x
+    skip, bias = given(node, 3), given(node, 4)
+    if skip is not None:
+        if build.rank(skip) == 2:  # one number per sample and channel
+            ones = [1] * (rank - 2)
+            shape = [0, *ones, -1] if last else [0, -1, *ones]
+            skip = build.emit(node, "Reshape", skip, build.const(np.asarray(shape, dtype=np.int64)))
+        summed = build.emit(node, "Add", summed, skip)
+    if bias is not None:
+        summed = build.emit(node, "Add", summed, build.emit(node, "Reshape", bias, column))
+    to_first = [0, rank - 1, *range(1, rank - 1)]
+    first = build.emit(node, "Transpose", summed, perm=to_first) if last else summed
+    kept = alive.get(channel, np.ones(sizes[channel], dtype=bool))
+    y: gs.Tensor = build.in_groups(
+        node, first, kept, int(node.attrs["groups"]), dtype, float(node.attrs.get("epsilon", 1e-5))
+    )
+    y = build.emit(node, "Reshape", y, build.emit(node, "Shape", first))
+    if last:
+        y = build.emit(node, "Transpose", y, perm=[0, *range(2, rank), 1])
+    for op, slot in (("Mul", 1), ("Add", 2)):
+        y = build.emit(node, op, y, build.emit(node, "Reshape", node.inputs[slot], column))
+    if int(node.attrs.get("activation", 0)):
+        y = build.emit(node, "Mul", y, build.emit(node, "Sigmoid", y))
+    build.replace(node, [y, summed])
+
+
+WRITTEN_OUT: dict[str, Callable[["Reference", gs.Node, dict[int, Mask]], None]] = {
+    "skip_moments": skip_moments,
+    "skip_mean_square": skip_mean_square,
+    "embed_moments": embed_moments,
+    "fused_group_moments": fused_group_moments,
+}
