@@ -8,6 +8,7 @@ import importlib
 import math
 import os
 import platform
+import re
 import signal
 import sys
 import time
@@ -162,6 +163,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
 
     rule = [f"{'-' * (w + 1)}-" if i < left else f"{'-' * (w + 1)}:" for i, w in enumerate(widths)]
     return "\n".join([text(lines[0]), f"|{'|'.join(rule)}|", *map(text, lines[1:])])
+
+
+def write_section(title: str, text: str) -> None:
+    """Replace or add one section of RESULTS.md ("## title"), leaving the others as they are."""
+    path = Path(__file__).with_name("RESULTS.md")
+    old = path.read_text(encoding="utf-8") if path.is_file() else "# Measured\n"
+    parts = re.split(r"^(?=## )", old, flags=re.MULTILINE)
+    head, sections = parts[0].rstrip(), {p.split("\n", 1)[0][3:].strip(): p.rstrip() for p in parts[1:]}
+    sections[title] = f"## {title}\n\n{text.rstrip()}"
+    path.write_text("\n\n".join([head, *sections.values()]) + "\n", encoding="utf-8")
 
 
 def clean_when_stopped() -> None:

@@ -101,7 +101,63 @@ def tower(nodes: int, channels: int = 8) -> Model:
     return b.model(y)
 
 
-GROWING: dict[str, Callable[[int], Model]] = {"chain": chain, "tower": tower}
+def encoder(nodes: int, width: int = 8, heads: int = 2, tokens: int = 4) -> Model:
+    """Draw transformer blocks of 29 nodes: attention in heads, a gated unit, norms, one stream through all of them."""
+    b, size = Builder(), width // heads
+    x = _dense(b, b.input(["N", tokens, width], "tokens"), width, width)
+    shape, flat = b.constant([0, 0, heads, size]), b.constant([0, 0, width])
+    for _ in range(nodes // 29):
+        y = _normed(b, x, width)
+        q, k, v = (
+            b.op("Transpose", b.op("Reshape", _dense(b, y, width, width), shape), perm=list(perm))
+            for perm in ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3))
+        )
+        scores = b.op("Mul", b.op("MatMul", q, k), b.constant(np.float32(size**-0.5)))
+        mixed = b.op("Transpose", b.op("MatMul", b.op("Softmax", scores, axis=-1), v), perm=[0, 2, 1, 3])
+        x = b.add(x, _dense(b, b.op("Reshape", mixed, flat), width, width))
+        y = _normed(b, x, width)
+        gate = b.op("Sigmoid", _dense(b, y, width, 2 * width))
+        x = b.add(x, _dense(b, b.op("Mul", gate, _dense(b, y, width, 2 * width)), 2 * width, width))
+    return b.model(x)
+
+
+def wide(channels: int, layers: int = 4, narrow: int = 32) -> Model:
+    """Draw a perceptron that widens to so many channels and narrows again, layer after layer."""
+    b = Builder()
+    y = b.input(["N", narrow], "x")
+    for _ in range(layers):
+        y = b.relu(b.linear(b.relu(b.linear(y, channels, narrow)), narrow, channels))
+    return b.model(y)
+
+
+def tied(words: int, width: int = 32) -> Model:
+    """Draw a vocabulary of so many words whose table embeds the input and, transposed, makes the output."""
+    b = Builder()
+    table = b.weight(words, width)
+    x = b.op("Gather", table, b.input(["N", 4], "words", np.int64))
+    x = _dense(b, b.relu(_dense(b, x, width, 4 * width)), 4 * width, width)
+    return b.model(b.op("MatMul", x, b.op("Transpose", table, perm=[1, 0])))
+
+
+def dense(layers: int, growth: int = 4) -> Model:
+    """Draw layers of which each reads all before it through one Concat that grows (DenseNet in one block)."""
+    b = Builder()
+    y = b.conv(b.input(["N", 3, 4, 4], "image"), growth, 3, 1)
+    for layer in range(1, layers):
+        y = b.concat(y, b.relu(b.conv(y, growth, growth * layer, 1)))
+    return b.model(b.conv(y, 3, growth * layers, 1))
+
+
+def fan(branches: int, channels: int = 4) -> Model:
+    """Draw one layer split into so many branches, each with a layer of its own, joined by one Concat."""
+    b = Builder()
+    y = b.conv(b.input(["N", 3, 4, 4], "image"), channels * branches, 3, 1)
+    parts = b.op_all("Split", y, b.constant([channels] * branches), outputs=branches, axis=1)
+    joined = b.concat(*(b.relu(b.conv(part, channels, channels, 1)) for part in parts))
+    return b.model(b.conv(joined, 3, channels * branches, 1))
+
+
+GROWING: dict[str, Callable[[int], Model]] = {"chain": chain, "tower": tower, "encoder": encoder}
 FIXED: dict[str, Callable[[], Model]] = {
     "resnet50": resnet50,
     "mobilenet_v2": mobilenet_v2,

@@ -30,6 +30,19 @@ PRUNE: dict[str, tuple[str, ...]] = {
     "save": ("graphrewrite.ir.model:Model.save",),
 }
 
+# What `RemoveChannels.run` does, the reference it only builds when asked left out.
+ENGINE: dict[str, tuple[str, ...]] = {
+    "infer shapes": ("graphrewrite.dims.sweep:infer", "graphrewrite.cost.count:infer"),
+    "analyse": ("graphrewrite.dims.groups:analyse", "graphrewrite.passes.channels.remove:inlined"),
+    "groups": ("graphrewrite.dims.groups:group_units",),
+    "cost": ("graphrewrite.cost:of",),
+    "scores": ("graphrewrite.passes.channels.criteria.l2:L2.score",),
+    "budget": ("graphrewrite.passes.channels.budgets:MacsBelow.choose",),
+    "compensate": ("graphrewrite.passes.channels.remove:RemoveChannels._compensate",),
+    "cut": ("graphrewrite.passes.channels.remove:shrink", "graphrewrite.passes.channels.remove:add_biases"),
+    "report": ("graphrewrite.passes.channels.remove:_after", "graphrewrite.passes.channels.remove:_details"),
+}
+
 COMMAND: dict[str, tuple[str, ...]] = {
     "read and check file": ("graphrewrite.cli.rewriting:load",),
     "describe files": ("graphrewrite.cli.rewriting:describe_file",),
