@@ -141,6 +141,22 @@ def max_pool_with_indices(d: Drawing) -> list[Drawn]:
     return [head(d, y), d.op("Cast", where, shape=where.shape, to=1)]
 
 
+@cases.add("5: b[0] last[1] w[0]", opsets=(9, 11, 17))
+def max_unpool(d: Drawing) -> Drawn:
+    """What counts the places and what reads them lose the same channels."""
+    x = first(d, 5)
+    y, where = d.ops("MaxPool", x, shapes=[(x.shape[0], 5, 3, 3)] * 2, kernel_shape=[2, 2], strides=[2, 2])
+    return head(d, d.op("MaxUnpool", y, where, shape=x.shape, kernel_shape=[2, 2], strides=[2, 2]))
+
+
+@cases.add(pins={"w[0]": "of another size"}, moves=False, symbolic=[False])
+def max_unpool_into_another_size(d: Drawing) -> Drawn:
+    """A place in a map of 7 x 6 is another place in one of 6 x 6, and which one depends on the channels before it."""
+    x = d.conv(d.input(2, 2, 7, 6), 5, bias=False, weight=d.floats(5, 2, 3, 3, name="w"))
+    y, where = d.ops("MaxPool", x, shapes=[(2, 5, 3, 3)] * 2, kernel_shape=[2, 2], strides=[2, 2])
+    return head(d, d.op("MaxUnpool", y, where, shape=(2, 5, 6, 6), kernel_shape=[2, 2], strides=[2, 2]))
+
+
 @cases.add("5: b[0] last[1] w[0]", opsets=(10, 11, 13, 19))
 def resize_by_scales(d: Drawing) -> Drawn:
     x = first(d, 5)
