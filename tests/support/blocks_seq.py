@@ -50,14 +50,14 @@ def rms_norm_operator(d: Drawing, x: Drawn) -> Drawn:
 
 def heads_of(d: Drawing, x: Drawn, heads: int) -> Drawn:
     """Return [N, heads, T, dim] of [N, T, heads * dim]."""
-    y = d.reshape(x, 0, x.size(1), heads, x.size(2) // heads)
+    y = d.reshape(x, 0, x.shape[1], heads, x.size(2) // heads)
     return d.transpose(y, 0, 2, 1, 3)
 
 
 def merged(d: Drawing, x: Drawn) -> Drawn:
     """Return [N, T, heads * dim] of [N, heads, T, dim]."""
     y = d.transpose(x, 0, 2, 1, 3)
-    return d.reshape(y, 0, x.size(2), x.size(1) * x.size(3))
+    return d.reshape(y, 0, x.shape[2], x.size(1) * x.size(3))
 
 
 def scaled(d: Drawing, scores: Drawn, q: Drawn) -> Drawn:
@@ -72,8 +72,10 @@ def scaled(d: Drawing, scores: Drawn, q: Drawn) -> Drawn:
 
 def attend(d: Drawing, q: Drawn, k: Drawn, v: Drawn) -> Drawn:
     """Softmax attention over [N, heads, T, dim], sometimes causal or with a bias per head."""
-    time = q.size(2)
+    time = q.shape[2]
     scores = scaled(d, d.matmul(q, d.transpose(k, 0, 1, 3, 2)), q)
+    if isinstance(time, str) or k.shape[2] != time:
+        return d.matmul(d.softmax(scores), v)
     if d.chance(0.3):
         causal = d.const(np.tril(np.ones((1, 1, time, time), dtype=bool)))
         scores = d.binary("Where", causal, scores, d.scalar(-1e9))
@@ -94,7 +96,7 @@ def attention(d: Drawing, x: Drawn) -> Drawn:
     elif d.chance(0.5):
         q, k, v = (heads_of(d, part, heads) for part in d.split(d.linear(y, 3 * inner), [inner] * 3, 2))
     else:
-        packed = d.reshape(d.linear(y, 3 * inner), 0, x.size(1), 3, heads, dim)
+        packed = d.reshape(d.linear(y, 3 * inner), 0, x.shape[1], 3, heads, dim)
         packed = d.transpose(packed, 2, 0, 3, 1, 4)
         q, k, v = (
             d.op("Gather", packed, d.const(np.int64(i)), shape=packed.shape[1:], axis=0) for i in range(3)
@@ -105,11 +107,11 @@ def attention(d: Drawing, x: Drawn) -> Drawn:
 @block("seq")
 def grouped_query_attention(d: Drawing, x: Drawn) -> Drawn:
     """Fewer key heads than query heads, repeated by Expand, with a rotary table now and then."""
-    c, time = x.size(2), x.size(1)
+    c, time = x.size(2), x.shape[1]
     kv, repeat, dim = d.pick(1, 2), 2, d.pick(2, 4)
     q = heads_of(d, d.linear(x, kv * repeat * dim, bias=False), kv * repeat)
     k, v = (heads_of(d, d.linear(x, kv * dim, bias=False), kv) for _ in range(2))
-    if d.chance(0.5):
+    if isinstance(time, int) and d.chance(0.5):
         angle = np.arange(time)[:, None] / 10.0 ** (np.arange(dim) % max(dim // 2, 1))
         cos, sin = d.const(np.cos(angle).astype(np.float32)), d.const(np.sin(angle).astype(np.float32))
         q, k = (rotated(d, each, cos, sin) for each in (q, k))
@@ -126,14 +128,14 @@ def rotated(d: Drawing, x: Drawn, cos: Drawn, sin: Drawn) -> Drawn:
 
 def repeated(d: Drawing, x: Drawn, times: int) -> Drawn:
     """Repeat every head `times` times."""
-    heads, time, dim = x.size(1), x.size(2), x.size(3)
+    heads, time, dim = x.size(1), x.shape[2], x.size(3)
     y = d.expand(d.unsqueeze(x, 2), x, [heads, times, time, dim])
     return d.reshape(y, 0, heads * times, time, dim)
 
 
 @block("seq", since=12)
 def einsum_attention(d: Drawing, x: Drawn) -> Drawn:
-    c, time = x.size(2), x.size(1)
+    c, time = x.size(2), x.shape[1]
     heads, dim = d.pick(2, 3), d.pick(2, 3)
     q, k, v = (d.reshape(d.linear(x, heads * dim), 0, time, heads, dim) for _ in range(3))
     scores = d.op("Einsum", q, k, shape=(x.shape[0], heads, time, time), equation="nqhd,nkhd->nhqk")
@@ -192,7 +194,7 @@ def batched_heads(d: Drawing, x: Drawn) -> Drawn:
 def recurrent(d: Drawing, x: Drawn) -> Drawn:
     """LSTM, GRU or RNN, one or both directions, with biases, peepholes and initial states at times."""
     kind = str(d.rng.choice(["LSTM", "GRU", "RNN"]))
-    gates, hidden, c, time = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind], d.pick(3, 4, 6), x.size(2), x.size(1)
+    gates, hidden, c, time = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind], d.pick(3, 4, 6), x.size(2), x.shape[1]
     direction = str(d.rng.choice(["forward", "reverse", "bidirectional"]))
     sides = 2 if direction == "bidirectional" else 1
     inputs: list[Drawn | None] = [
@@ -256,8 +258,8 @@ def layer_scale(d: Drawing, x: Drawn) -> Drawn:
 def head_norm(d: Drawing, x: Drawn) -> Drawn:
     """Normalise each head by itself."""
     heads = divisor(d, x.size(2))
-    y = d.reshape(x, 0, x.size(1), heads, x.size(2) // heads)
-    return d.linear(d.reshape(d.layer_norm(y), 0, x.size(1), x.size(2)), width(d))
+    y = d.reshape(x, 0, x.shape[1], heads, x.size(2) // heads)
+    return d.linear(d.reshape(d.layer_norm(y), 0, x.shape[1], x.size(2)), width(d))
 
 
 @block("seq")

@@ -48,6 +48,7 @@ class Style:
     constant_nodes: float = 0.2
     computed_shapes: float = 0.3
     seed: int = 0
+    dynamic_time: bool = False
 
 
 @dataclass
@@ -60,13 +61,16 @@ class Drawing:
         self.opset = self.style.opset
         self.rng = np.random.default_rng([self.style.seed, 7])
         self.b = Builder(opset=self.opset, seed=self.style.seed, ir_version=_IR_VERSION.get(self.opset, 8))
-        self.log: list[str] = []
+        self.tables: list[Drawn] = []  # embeddings that a later layer may use again
 
     # --- tensors --------------------------------------------------------------------------------------------------
 
     def input(self, *shape: int, dtype: npt.DTypeLike = np.float32, name: str | None = None) -> Drawn:
         """Declare an input; a symbolic drawing has "N" for its first size."""
-        sizes: Shape = ("N", *shape[1:]) if self.style.symbolic else shape
+        return self.declared(("N", *shape[1:]) if self.style.symbolic else shape, dtype, name)
+
+    def declared(self, sizes: Shape, dtype: npt.DTypeLike = np.float32, name: str | None = None) -> Drawn:
+        """Declare an input of these sizes, symbols among them."""
         return Drawn(self.b.input(list(sizes), name, dtype), sizes)
 
     def const(self, values: npt.ArrayLike, name: str | None = None) -> Drawn:
@@ -142,25 +146,41 @@ class Drawing:
         shape[axis] = sum(part.size(axis) for part in parts)
         return self.op("Concat", *parts, shape=shape, axis=axis)
 
-    def reshape(self, x: Drawn, *target: int) -> Drawn:
-        """Reshape to sizes of which the first may be 0 (as the batch is), -1, or left to a computed shape."""
+    def reshape(self, x: Drawn, *target: Size) -> Drawn:
+        """Reshape to sizes of which the first may be 0 (as the batch is), -1, or left to a computed shape.
+
+        A symbol among the others is a size of x: read off x, or written 0 where it stays in its place.
+        """
         shape: list[Size] = list(target)
+        numbers = [size for size in target if isinstance(size, int)]
         if target[0] == 0:
             shape[0] = x.shape[0]
-            if self.chance(self.style.computed_shapes):
+            stays = all(
+                isinstance(size, int) or (i < len(x.shape) and x.shape[i] == size)
+                for i, size in enumerate(target)
+            )
+            if not stays or self.chance(self.style.computed_shapes):
                 return self.op("Reshape", x, self.shape_with_batch(x, target[1:]), shape=shape)
-            if -1 not in target and self.chance(0.3):
-                target = (-1, *target[1:])
-        return self.op("Reshape", x, self.ints(*target), shape=shape)
+            if len(numbers) == len(target) and -1 not in numbers and self.chance(0.3):
+                numbers[0] = -1
+            else:
+                numbers = [size if isinstance(size, int) else 0 for size in target]
+        return self.op("Reshape", x, self.ints(*numbers), shape=shape)
 
-    def shape_with_batch(self, x: Drawn, rest: Sequence[int]) -> Drawn:
+    def regroup(self, x: Drawn, numbers: Sequence[int], shape: Sequence[Size]) -> Drawn:
+        """Reshape to literal numbers; `shape` is what they come to."""
+        return self.op("Reshape", x, self.ints(*numbers), shape=shape)
+
+    def shape_with_batch(self, x: Drawn, rest: Sequence[Size]) -> Drawn:
         """Return [batch of x, *rest] computed the way exporters do; a number of `rest` may be read off x as well."""
         whole = self.op("Shape", x, shape=[len(x.shape)])
         parts = [self.unsqueeze(self.op("Gather", whole, self.const(np.int64(0)), shape=[], axis=0), 0)]
         for value in rest:
             same = [i for i, size in enumerate(x.shape) if i and size == value]
-            if same and self.chance(0.5):
+            if same and (isinstance(value, str) or self.chance(0.5)):
                 parts.append(self.op("Gather", whole, self.ints(same[0]), shape=[1], axis=0))
+            elif isinstance(value, str):
+                raise Unfit(f"{value} is no size of the tensor")
             else:
                 parts.append(self.ints(value))
         return self.op("Concat", *parts, shape=[len(parts)], axis=0)
@@ -227,16 +247,25 @@ class Drawing:
             raise Unfit("a softmax before operator set 13 takes all trailing axes")
         return self.op("Softmax", x, shape=x.shape, axis=axis)
 
+    def softmax_over(self, x: Drawn, axis: int) -> Drawn:
+        """Return a softmax over any axis; before 13 that axis has to be carried to the end and back."""
+        if self.opset >= 13:
+            return self.softmax(x, axis)
+        order = [i for i in range(len(x.shape)) if i != axis] + [axis]
+        back = [order.index(i) for i in range(len(x.shape))]
+        return self.transpose(self.softmax(self.transpose(x, *order)), *back)
+
     def clip(self, x: Drawn, low: float, high: float) -> Drawn:
         if self.opset < 11:
             return self.unary("Clip", x, min=low, max=high)
         return self.op("Clip", x, self.scalar(low), self.scalar(high), shape=x.shape)
 
-    def expand(self, x: Drawn, like: Drawn, rest: Sequence[int]) -> Drawn:
+    def expand(self, x: Drawn, like: Drawn, rest: Sequence[Size]) -> Drawn:
         """Expand to [batch of `like`, *rest]."""
         batch = like.shape[0]
-        if isinstance(batch, int) and not self.chance(self.style.computed_shapes):
-            return self.op("Expand", x, self.ints(batch, *rest), shape=(batch, *rest))
+        numbers = [size for size in rest if isinstance(size, int)]
+        if isinstance(batch, int) and len(numbers) == len(rest) and not self.chance(self.style.computed_shapes):
+            return self.op("Expand", x, self.ints(batch, *numbers), shape=(batch, *numbers))
         return self.op("Expand", x, self.shape_with_batch(like, rest), shape=(batch, *rest))
 
     # --- layers ---------------------------------------------------------------------------------------------------

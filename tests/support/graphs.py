@@ -1,8 +1,9 @@
 """Random graphs over everything the dimension analysis claims to know, each from one seed.
 
 `random_model(seed)` chains blocks (tests/support/blocks_*.py) that fit each other, in one of many operator sets, with a
-symbolic or a fixed batch, constants as initializers or as nodes, shapes as numbers or computed as exporters do, and one
-or more outputs.
+symbolic or a fixed batch (and length), constants as initializers or as nodes, shapes as numbers or computed as exporters
+do, and one or more outputs. Blocks are joined to earlier ones at random (sums, products, concatenations), so that what
+one of them ties meets what another ties.
 """
 
 from collections.abc import Sequence
@@ -10,15 +11,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import tests.support.blocks_attention
 import tests.support.blocks_flat
 import tests.support.blocks_map
+import tests.support.blocks_mixture
+import tests.support.blocks_moves
 import tests.support.blocks_seq
+import tests.support.blocks_space
+import tests.support.blocks_steps
 from graphrewrite.ir import Model
 from graphrewrite.ir.edit import drop_unused
 from tests.support.blocks import Block, blocks
-from tests.support.drawing import Drawing, Drawn, Style, Unfit
+from tests.support.drawing import Drawing, Drawn, Shape, Style, Unfit
+from tests.support.verdict import declare
 
-FAMILIES = (tests.support.blocks_flat, tests.support.blocks_map, tests.support.blocks_seq)
+FAMILIES = (
+    tests.support.blocks_attention,
+    tests.support.blocks_flat,
+    tests.support.blocks_map,
+    tests.support.blocks_mixture,
+    tests.support.blocks_moves,
+    tests.support.blocks_seq,
+    tests.support.blocks_space,
+    tests.support.blocks_steps,
+)
 OPSETS = (11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23)
 
 
@@ -47,6 +63,7 @@ def random_model(seed: int) -> Sample:
             float(rng.choice([0.0, 0.2, 1.0])),
             float(rng.choice([0.0, 0.5, 1.0])),
             seed,
+            bool(rng.random() < 0.15),
         )
     )
     usable = [b for b in blocks.values() if b.since <= opset <= b.until]
@@ -60,12 +77,16 @@ def random_model(seed: int) -> Sample:
             else []
         )
         kind, x = _grow(d, rng, leads, usable, kind, x, names)
+        if rng.random() < 0.5:
+            x = _joined(d, rng, kind, x, passed)
         passed.append((kind, x))
     outputs = [_head(d, kind, x)]
     if rng.random() < 0.2:
         outputs.append(_head(d, *passed[int(rng.integers(len(passed)))]))
     model = d.model(*outputs)
     drop_unused(model.graph)
+    if rng.random() < 0.4:
+        declare(model, float(rng.choice([0.5, 1.0])), seed)
     return Sample(seed, model, opset, tuple(names))
 
 
@@ -88,8 +109,11 @@ def _start(d: Drawing, rng: np.random.Generator, kind: str) -> tuple[str, Drawn]
         return kind, _input(d, kind, rng)
     words, c, time = 11, int(rng.choice([6, 8])), int(rng.choice([4, 5]))
     ids = d.input(2, time, dtype=np.int64)
+    if d.style.symbolic and d.style.dynamic_time:
+        ids = d.declared(("N", "T"), np.int64)
     table = d.floats(words, c, scale=1.0)
-    return "seq", d.op("Gather", table, ids, shape=(ids.shape[0], time, c))
+    d.tables.append(table)
+    return "seq", d.op("Gather", table, ids, shape=(*ids.shape, c))
 
 
 def _input(d: Drawing, kind: str, rng: np.random.Generator) -> Drawn:
@@ -98,8 +122,14 @@ def _input(d: Drawing, kind: str, rng: np.random.Generator) -> Drawn:
         x = d.input(2, 3, side, side)
         return d.conv(x, int(rng.choice([4, 6, 8])))
     if kind == "seq":
-        x = d.input(2, int(rng.choice([4, 5, 9])), int(rng.choice([5, 6])))
+        sizes = 2, int(rng.choice([4, 5, 9])), int(rng.choice([5, 6]))
+        dynamic = d.style.symbolic and d.style.dynamic_time
+        x = d.declared(("N", "T", sizes[2])) if dynamic else d.input(*sizes)
         return d.linear(x, int(rng.choice([4, 6, 8])))
+    if kind == "line":
+        return d.conv(d.input(2, 3, int(rng.choice([5, 6, 8]))), int(rng.choice([4, 6, 8])))
+    if kind == "volume":
+        return d.conv(d.input(2, 2, 2, 4, 4), int(rng.choice([4, 6])))
     return d.linear(d.input(2, 7), int(rng.choice([6, 8, 12])))
 
 
@@ -126,8 +156,35 @@ def _grow(
     return kind, x
 
 
+def _joined(
+    d: Drawing, rng: np.random.Generator, kind: str, x: Drawn, passed: Sequence[tuple[str, Drawn]]
+) -> Drawn:
+    """Join with an earlier tensor of the same kind: as it is, projected to the same channels, or side by side."""
+    here = len(x.shape) - 1 if kind == "seq" else 1
+    options = [
+        old
+        for name, old in passed
+        if name == kind and old is not x and _without(old.shape, here) == _without(x.shape, here)
+    ]
+    if not options:
+        return x
+    old = options[int(rng.integers(len(options)))]
+    if x.size(here) + old.size(here) <= 24 and rng.random() < 0.25:
+        return d.concat(x, old, axis=here)
+    if old.shape != x.shape:
+        old = d.linear(old, x.size(here)) if kind in ("seq", "flat") else d.conv(old, x.size(here), 1)
+    return d.binary(str(rng.choice(["Add", "Add", "Add", "Mul", "Max", "Sub"])), x, old)
+
+
+def _without(shape: Shape, axis: int) -> Shape:
+    return (*shape[:axis], *shape[axis + 1 :])
+
+
 def _head(d: Drawing, kind: str, x: Drawn) -> Drawn:
-    """Read all channels into a few outputs, so that everything before can be cut."""
-    if kind == "map":
+    """Read all channels into a few outputs, so that everything before can be cut; through an embedding at times."""
+    if kind in ("map", "line", "volume"):
         return d.conv(x, 3, 1)
+    tied = next((table for table in d.tables if table.shape[1] == x.shape[-1]), None)
+    if tied is not None and d.chance(0.5):
+        return d.matmul(x, d.transpose(tied, 1, 0))
     return d.linear(x, 3)
