@@ -82,7 +82,9 @@ def _cut_tensor(cut: "Cut", name: str, uses: Sequence[tuple[WeightUse, Kept]], r
             replaced.add(id(tensor))
             cut.kept_weights[name] = kept
             continue
-        constant = cut.file(f"{name}.cut", array)
+        readers_homes = {id(cut.home(cut.nodes[node])) for u, _ in group for node, _ in u.sites}
+        near = cut.nodes[group[0][0].sites[0][0]] if len(readers_homes) == 1 else None
+        constant = cut.file(f"{name}.cut", array, near)
         for u, _ in group:
             for node, slot in u.sites:
                 set_input(cut.nodes[node], slot, constant)

@@ -31,10 +31,10 @@ def freeze(cut: "Cut", node: gs.Node, axes: Sequence[Axis]) -> bool:
     old = [axis.sizes[0] for axis in axes]
     value = np.asarray(old if node.op == "Shape" else prod(old), dtype=np.int64)
     out = node.outputs[0]
-    if any(out is tensor for tensor in cut.graph.outputs):
+    if id(out) in cut.returned:
         answer(node, value)
         return False
-    redirect(cut.graph, out, cut.file(f"{out.name}.frozen", value))
+    redirect(cut.graph, out, cut.file(f"{out.name}.frozen", value, node))
     return True
 
 
@@ -62,7 +62,7 @@ def _correct(cut: "Cut", node: gs.Node, axes: Sequence[Axis]) -> None:
     for number, (op, value) in enumerate(steps):
         last = number == len(steps) - 1
         result = out if last else gs.Variable(cut.namer.fresh(f"{out.name}.step"))
-        cut.append(node, op, [current, cut.file(f"{out.name}.{op.lower()}", value)], result)
+        cut.append(node, op, [current, cut.file(f"{out.name}.{op.lower()}", value, node)], result)
         current = result
 
 

@@ -17,13 +17,12 @@ if TYPE_CHECKING:
     from graphrewrite.dims.shrink import Cut
 
 
-def at_full_width(cut: "Cut", node: int, number: int, axis: Axis) -> None:
-    """Spread input 0 of a node out along axis `number`, and collect the kept positions from its output 0."""
+def at_full_width(cut: "Cut", node: int, number: int, axis: Axis, rank: int) -> None:
+    """Spread input 0 (of `rank` axes) out along axis `number`, and collect the kept positions from output 0."""
     kept = cut.kept(axis)
     if kept is None:
         return
     target = cut.nodes[node]
-    rank = len(cut.analysis.info.shape(target.inputs[0].name) or ())
     # One zero behind the last kept position; every removed one is read from there.
     source = np.full(axis.sizes[0], len(kept), dtype=np.int64)
     source[kept] = np.arange(len(kept))
@@ -33,14 +32,14 @@ def at_full_width(cut: "Cut", node: int, number: int, axis: Axis) -> None:
     inputs: list[gs.Tensor] = [target.inputs[0]]
     attrs: dict[str, object] = {}
     if cut.model.opset >= 11:
-        inputs.append(cut.file(f"{stem}.pads", ends.ravel()))
+        inputs.append(cut.file(f"{stem}.pads", ends.ravel(), target))
     else:
         attrs["pads" if cut.model.opset >= 2 else "paddings"] = ends.ravel().tolist()
     padded = cut.insert(node, "Pad", inputs, attrs)
     target.inputs[0] = cut.insert(
-        node, "Gather", [padded, cut.file(f"{stem}.spread", source)], {"axis": number}
+        node, "Gather", [padded, cut.file(f"{stem}.spread", source, target)], {"axis": number}
     )
     out = target.outputs[0]
     wide = gs.Variable(cut.namer.fresh(f"{out.name}.wide"), dtype=out.dtype)
     target.outputs[0] = wide
-    cut.append(target, "Gather", [wide, cut.file(f"{stem}.kept", kept)], out, {"axis": number})
+    cut.append(target, "Gather", [wide, cut.file(f"{stem}.kept", kept, target)], out, {"axis": number})

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphrewrite.dims.balance import balance_units
+from graphrewrite.dims.kinds import kinds
 from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.structure import Floats, Mask, Structure
 from graphrewrite.dims.sweep import Analysis, WeightUse, analyse
@@ -41,7 +42,8 @@ class Tap:
 class ChannelGroup:
     """Units with the same memberships; any of them may go as long as one stays.
 
-    `multiplicity` divides what every weight axis loses with one unit; `unit_ids` are positions in `Structure.units`.
+    `multiplicity` divides what every weight axis loses with one unit; `unit_ids` are positions in `Structure.units`;
+    `kind` says what the units are (see `graphrewrite.dims.kinds`).
     """
 
     name: str
@@ -51,6 +53,7 @@ class ChannelGroup:
     macs_per_unit: float
     params_per_unit: float
     multiplicity: int
+    kind: str = "other"
 
     @property
     def units(self) -> int:
@@ -84,7 +87,8 @@ class ChannelGroup:
     def explain(self) -> str:
         """Return a readable account: members, units, saving."""
         lines = [
-            f"{self.name}: {self.units} units of {self.macs_per_unit:,.0f} MACs, {self.params_per_unit:,.0f} parameters"
+            f"{self.name} ({self.kind}): {self.units} units of {self.macs_per_unit:,.0f} MACs, "
+            f"{self.params_per_unit:,.0f} parameters"
         ]
         lines.extend(
             f"  {m.tensor} axis {m.axis} ({m.role}, {m.index.shape[1]} positions a unit)"
@@ -160,6 +164,7 @@ class Groups:
             "groups": [
                 {
                     "name": g.name,
+                    "kind": g.kind,
                     "units": g.units,
                     "macs_per_unit": g.macs_per_unit,
                     "params_per_unit": g.params_per_unit,
@@ -230,13 +235,21 @@ def group_units(analysis: Analysis) -> Groups:
     macs, params = structure.savings(structure.macs, none), structure.savings(structure.params, none)
     result = []
     taken: dict[str, int] = {}
-    for ids, mine, read in zip(families, members, taps, strict=True):
+    kind_of = kinds(analysis, structure, families)
+    for ids, mine, read, kind in zip(families, members, taps, kind_of, strict=True):
         name = _name(mine, taken)
         counts = [m.index.shape[1] for m in mine]
         multiplicity = int(np.gcd.reduce(counts)) if counts else 1
         result.append(
             ChannelGroup(
-                name, ids, tuple(mine), tuple(read), float(macs[ids[0]]), float(params[ids[0]]), multiplicity
+                name,
+                ids,
+                tuple(mine),
+                tuple(read),
+                float(macs[ids[0]]),
+                float(params[ids[0]]),
+                multiplicity,
+                kind,
             )
         )
     return Groups(analysis, structure, result, pinned)

@@ -81,6 +81,20 @@ class Mix:
     axes: dict[int, Axis]
 
 
+@dataclass(frozen=True, eq=False)
+class Product:
+    """A matrix product of the inputs in slots `operands`: `batch` are the axes it is done once per position of.
+
+    `inner` are the others: summed over, or an operand's own. `whole` marks attention done by one operator.
+    """
+
+    node: int
+    operands: tuple[int, ...]
+    batch: tuple[Axis, ...]
+    inner: tuple[Axis, ...]
+    whole: bool = False
+
+
 @dataclass(eq=False)
 class MacTerm:
     """`coefficient` times the product of the alive counts of `axes` multiply-accumulates (in world A)."""
@@ -112,6 +126,7 @@ class Analysis:
     env: dict[str, list[Axis] | None] = field(default_factory=dict)
     weights: dict[tuple[str, int, int], WeightUse] = field(default_factory=dict)
     mixes: list[Mix] = field(default_factory=list)
+    products: list[Product] = field(default_factory=list)
     macs: list[MacTerm] = field(default_factory=list)
     restates: list[Restate] = field(default_factory=list)
     windows: list[Axis] = field(default_factory=list)
@@ -134,6 +149,11 @@ class Analysis:
     def returned(self) -> frozenset[int]:
         """Ids of the tensors that the main graph or a body returns."""
         return frozenset(id(tensor) for graph in all_graphs(self.model.graph) for tensor in graph.outputs)
+
+    @cached_property
+    def constants(self) -> dict[str, gs.Constant]:
+        """Initializers by name, of bodies too."""
+        return {name: c for graph in all_graphs(self.model.graph) for name, c in graph.initializers.items()}
 
     def is_inside(self, node: int) -> bool:
         """Whether a node belongs to a body."""

@@ -68,7 +68,7 @@ class Reference:
             self._fill(node, 0, alive, 0)
             self._scale_output(node, _ratio(alive))
         elif mix.kind == "quantized":
-            self._fill(node, mix.slot, alive, 0, _zero_point(node))
+            self._fill(node, mix.slot, alive, 0, _zero_point(node, mix.slot))
         elif mix.kind == "rnn":
             self._recurrent(node, alive)
         elif mix.kind in _WRITTEN_OUT:
@@ -381,21 +381,22 @@ _WRITTEN_OUT: dict[str, Callable[[Reference, gs.Node, dict[int, Mask]], None]] =
 }
 
 
-# Which input of an operator holds the zero point of its first.
+# Which input of an operator holds the zero point of another.
 _ZERO_POINT = {
-    "ConvInteger": 2,
-    "MatMulInteger": 2,
-    "MatMulIntegerToFloat": 4,
-    "QAttention": 6,
-    "QGemm": 2,
-    "QLinearConv": 2,
-    "QLinearMatMul": 2,
+    ("ConvInteger", 0): 2,
+    ("MatMulInteger", 0): 2,
+    ("MatMulIntegerToFloat", 0): 4,
+    ("QAttention", 0): 6,
+    ("QAttention", 1): 7,
+    ("QGemm", 0): 2,
+    ("QLinearConv", 0): 2,
+    ("QLinearMatMul", 0): 2,
 }
 
 
-def _zero_point(node: gs.Node) -> gs.Tensor | None:
-    """Return the zero point of a node's first input, None where it is left out and so 0."""
-    slot = _ZERO_POINT[node.op]
+def _zero_point(node: gs.Node, of: int) -> gs.Tensor | None:
+    """Return the zero point of input `of`, None where it is left out and so 0."""
+    slot = _ZERO_POINT[node.op, of]
     return node.inputs[slot] if slot < len(node.inputs) and node.inputs[slot].name else None
 
 

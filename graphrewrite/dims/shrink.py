@@ -15,7 +15,7 @@ from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.sweep import Analysis
 from graphrewrite.errors import ShapeError, UnknownNameError
 from graphrewrite.ir import Array, Model, Namer, array_of, constant_value
-from graphrewrite.ir.edit import add_constant, remove_nodes, set_input
+from graphrewrite.ir.edit import add_constant, all_graphs, remove_nodes, set_input
 
 
 @dataclass(eq=False)
@@ -56,7 +56,10 @@ class Cut:
     def __post_init__(self) -> None:
         self.model = self.analysis.model.clone()
         self.graph = self.model.graph
-        self.nodes = list(self.graph.nodes)
+        self.graphs = list(all_graphs(self.graph))
+        self.nodes = [node for graph in self.graphs for node in graph.nodes]
+        self.returned = {id(tensor) for graph in self.graphs for tensor in graph.outputs}
+        self._homes = {id(node): graph for graph in self.graphs[1:] for node in graph.nodes}
         self.namer = Namer(self.graph)
         self._kept: dict[int, tuple[Axis, Ints | None]] = {}
         self._before: dict[int, list[gs.Node]] = {}
@@ -201,12 +204,44 @@ class Cut:
         while tensor.name != source:
             between.append(tensor.inputs[0])
             tensor = tensor.inputs[0].inputs[0]
-        index = add_constant(self.graph, self.namer.fresh(f"{target.name}.shuffle"), place[from_old])
+        index = self.file(f"{target.name}.shuffle", place[from_old], target)
         target.op = "Gather"
         target.attrs.clear()
         target.attrs["axis"] = axis_number
         target.inputs = [tensor, index]
         self._dropped.extend(between)
+
+    def as_reshape(self, node: int, out: Sequence[Axis]) -> None:
+        """Turn a look-up by numbers that only count up into the Reshape it is; what made the numbers falls out."""
+        target = self.nodes[node]
+        index = target.inputs[1]
+        target.op = "Reshape"
+        target.attrs.clear()
+        if sum(not axis.is_static for axis in out) > 1:
+            set_input(target, 1, self.insert(node, "Shape", [index], {}))
+            self.set_target(node, 1, out)
+            return
+        elements = [self.count(axis) if axis.is_static else -1 for axis in out]
+        self._feed(node, 1, np.asarray(elements, dtype=np.int64))
+        self._drop_unread(index)
+
+    def _drop_unread(self, tensor: gs.Tensor) -> None:
+        """Let the nodes that made a tensor nobody reads any more fall out."""
+        waiting, gone = [tensor], {id(node) for node in self._dropped}
+        returned = {id(output) for output in self.graph.outputs}
+        while waiting:
+            for maker in waiting.pop().inputs:
+                readers = [reader for output in maker.outputs for reader in output.outputs]
+                if all(id(r) in gone for r in readers) and not any(id(t) in returned for t in maker.outputs):
+                    gone.add(id(maker))
+                    self._dropped.append(maker)
+                    waiting.extend(maker.inputs)
+
+    def take(self, node: int, slot: int, number: int, axis: Axis) -> None:
+        """Let input `slot`, whose own axis `number` stays whole, lose there what `axis` loses."""
+        kept = self.kept(axis)
+        if kept is not None:
+            self._gather_before(node, number, kept, slot)
 
     def freeze(self, node: int, axes: Sequence[Axis]) -> None:
         """Let a Shape or Size node report the old sizes; done at the end, when its consumers are known."""
@@ -228,7 +263,7 @@ class Cut:
         while len(target.inputs) <= slot:
             target.inputs.append(gs.Variable.empty())
         stem = f"{target.name or target.op}.input{slot}"
-        set_input(target, slot, add_constant(self.graph, self.namer.fresh(stem), values))
+        set_input(target, slot, self.file(stem, values, target))
 
     def _write(self, node: int, slot: int, elements: Sequence[int | None]) -> None:
         """Write a vector of integers; None means "as the old vector has it"."""
@@ -250,15 +285,11 @@ class Cut:
         pieces: list[gs.Tensor] = []
         for i, element in enumerate(elements):
             if element is None and i >= shift:
-                index = add_constant(
-                    self.graph,
-                    self.namer.fresh(f"{target.name}.at{i}"),
-                    np.asarray([i - shift], dtype=np.int64),
-                )
+                index = self.file(f"{target.name}.at{i}", np.asarray([i - shift], dtype=np.int64), target)
                 pieces.append(self.insert(node, "Gather", [old, index], {"axis": 0}))
             else:
                 value = np.asarray([1 if element is None else element], dtype=np.int64)
-                pieces.append(add_constant(self.graph, self.namer.fresh(f"{target.name}.size{i}"), value))
+                pieces.append(self.file(f"{target.name}.size{i}", value, target))
         set_input(target, slot, self.insert(node, "Concat", pieces, {"axis": 0}))
 
     def insert(
@@ -283,14 +314,19 @@ class Cut:
         name = self.namer.fresh(f"{node.name or node.op}.{op.lower()}")
         self._after.setdefault(id(node), []).append(gs.Node(op, name, attrs or {}, list(inputs), [out]))
 
-    def file(self, stem: str, values: Array) -> gs.Constant:
-        """File a constant under a fresh name."""
-        return add_constant(self.graph, self.namer.fresh(stem), values)
+    def file(self, stem: str, values: Array, reader: gs.Node | None = None) -> gs.Constant:
+        """File a constant under a fresh name, in the graph of its reader (without one in the main graph)."""
+        return add_constant(self.home(reader), self.namer.fresh(stem), values)
 
-    def _gather_before(self, node: int, axis: int, index: Ints) -> None:
+    def home(self, node: gs.Node | None) -> gs.Graph:
+        """Return the graph a node belongs to."""
+        return self._homes.get(id(node), self.graph)
+
+    def _gather_before(self, node: int, axis: int, index: Ints, slot: int = 0) -> None:
         target = self.nodes[node]
-        constant = add_constant(self.graph, self.namer.fresh(f"{target.name}.kept"), index.astype(np.int64))
-        set_input(target, 0, self.insert(node, "Gather", [target.inputs[0], constant], {"axis": axis}))
+        constant = self.file(f"{target.name}.kept", index.astype(np.int64), target)
+        source = target.inputs[slot]
+        set_input(target, slot, self.insert(node, "Gather", [source, constant], {"axis": axis}))
 
     # --- finishing ------------------------------------------------------------------------------------------------
 
@@ -300,56 +336,69 @@ class Cut:
         removed = [node for node, axes in self._frozen if freeze(self, node, axes)] + self._dropped
         self._redeclare()
         gone = {id(node) for node in removed}
-        ordered: list[gs.Node] = []
-        for node in self.graph.nodes:
-            ordered.extend(self._before.get(id(node), ()))
-            ordered.append(node)
-            ordered.extend(self._after.get(id(node), ()))
-        self.graph.nodes = ordered
-        remove_nodes(self.graph, [node for node in ordered if id(node) in gone])
-        used_before = {name for name, c in self.analysis.model.graph.initializers.items() if len(c.outputs)}
-        for name in [n for n, c in self.graph.initializers.items() if not len(c.outputs)]:
-            constant = self.graph.initializers[name]
-            if (name in used_before or name not in self.analysis.model.graph.initializers) and not any(
-                constant is tensor for tensor in self.graph.outputs
-            ):
-                del self.graph.initializers[name]
-                self.graph.inputs = [tensor for tensor in self.graph.inputs if tensor is not constant]
+        for graph in self.graphs:
+            ordered: list[gs.Node] = []
+            for node in graph.nodes:
+                ordered.extend(self._before.get(id(node), ()))
+                ordered.append(node)
+                ordered.extend(self._after.get(id(node), ()))
+            graph.nodes = ordered
+            remove_nodes(graph, [node for node in ordered if id(node) in gone])
+        for graph, before in zip(self.graphs, all_graphs(self.analysis.model.graph), strict=True):
+            self._drop_constants(graph, before)
+
+    def _drop_constants(self, graph: gs.Graph, before: gs.Graph) -> None:
+        """Drop the initializers that nothing reads any more."""
+        used_before = {name for name, c in before.initializers.items() if len(c.outputs)}
+        for name in [n for n, c in graph.initializers.items() if not len(c.outputs)]:
+            constant = graph.initializers[name]
+            if (name in used_before or name not in before.initializers) and id(constant) not in self.returned:
+                del graph.initializers[name]
+                graph.inputs = [tensor for tensor in graph.inputs if tensor is not constant]
 
     def _redeclare(self) -> None:
-        """Let declared shapes of intermediate tensors follow the cut."""
+        """Let declared shapes of intermediate tensors, and of what bodies take, follow the cut."""
         outputs = {id(tensor) for tensor in self.graph.outputs}
         for index, node in enumerate(self.nodes):
             if index in self.analysis.bypassed:
                 continue
-            for tensor in node.outputs:
-                if not isinstance(tensor, gs.Variable) or tensor.shape is None or id(tensor) in outputs:
-                    continue
-                axes = self.analysis.env.get(tensor.name)
-                if axes is None or len(axes) != len(tensor.shape):
-                    tensor.shape = None if axes is None else tensor.shape
-                    continue
-                if any(self.is_cut(axis) for axis in axes if not axis.is_rigid):
-                    tensor.shape = [
-                        self.count(axis)
-                        if axis.is_static and self.is_cut(axis)
-                        else None
-                        if self.is_cut(axis)
-                        else old
-                        for axis, old in zip(axes, tensor.shape, strict=True)
-                    ]
+            added = self._after.get(id(node), ())  # an output may come from a node that was put behind this one
+            for tensor in (*node.outputs, *(t for each in added for t in each.outputs)):
+                if id(tensor) not in outputs:
+                    self._redeclare_tensor(tensor)
+        for body in self.graphs[1:]:
+            for tensor in body.inputs:
+                self._redeclare_tensor(tensor)
+
+    def _redeclare_tensor(self, tensor: gs.Tensor) -> None:
+        if not isinstance(tensor, gs.Variable) or tensor.shape is None:
+            return
+        axes = self.analysis.env.get(tensor.name)
+        if axes is None or len(axes) != len(tensor.shape):
+            tensor.shape = None if axes is None else tensor.shape
+            return
+        if any(self.is_cut(axis) for axis in axes if not axis.is_rigid):
+            tensor.shape = [
+                self.count(axis)
+                if axis.is_static and self.is_cut(axis)
+                else None
+                if self.is_cut(axis)
+                else old
+                for axis, old in zip(axes, tensor.shape, strict=True)
+            ]
 
 
 def weight_array(model: Model, name: str) -> Array:
-    """Return a weight by tensor name, whether an initializer or the output of a Constant node."""
-    constant = model.graph.initializers.get(name)
-    if constant is not None:
-        return array_of(constant)
-    for node in model.graph.nodes:
-        if node.op == "Constant" and node.outputs and node.outputs[0].name == name:
-            value = constant_value(node.outputs[0])
-            if value is not None:
-                return value
+    """Return a weight by tensor name, whether an initializer or the output of a Constant node, of bodies too."""
+    for graph in all_graphs(model.graph):
+        constant = graph.initializers.get(name)
+        if constant is not None:
+            return array_of(constant)
+        for node in graph.nodes:
+            if node.op == "Constant" and node.outputs and node.outputs[0].name == name:
+                value = constant_value(node.outputs[0])
+                if value is not None:
+                    return value
     raise UnknownNameError(f"the model has no weight {name!r}; see list(model.weights)")
 
 

@@ -32,6 +32,7 @@ from graphrewrite.dims.record import (
     MacTerm,
     Mix,
     Open,
+    Product,
     Restate,
     WeightUse,
     is_constant,
@@ -219,7 +220,8 @@ class Step:
             self.pin(axis, "neighbours along a dynamic axis are mixed")
         elif not axis.is_rigid:
             self.mix("neighbours", 0, {number: axis})
-            self.restate([axis], lambda cut: at_full_width(cut, self.index, number, axis))
+            rank = self.rank(0)
+            self.restate([axis], lambda cut: at_full_width(cut, self.index, number, axis, rank))
 
     # --- records --------------------------------------------------------------------------------------------------
 
@@ -237,6 +239,14 @@ class Step:
     def contracts(self, slot: int, axis: int) -> None:
         """Record that a node sums over this axis of an operand: a weight there reads channels, it makes none."""
         self.analysis.contracted.add((self.index, slot, axis))
+
+    def multiplies(
+        self, operands: Sequence[int], batch: Sequence[Axis], inner: Sequence[Axis], whole: bool = False
+    ) -> None:
+        """Record which axes of a matrix product are batch axes; only the kinds of groups depend on it."""
+        self.analysis.products.append(
+            Product(self.index, tuple(operands), tuple(batch), tuple(inner), whole)
+        )
 
     def macs(self, coefficient: float, axes: Sequence[Axis]) -> None:
         """Record multiply-accumulates; rigid axes count with their length in world A."""

@@ -165,9 +165,15 @@ def _is_quantized(dtype: npt.DTypeLike) -> bool:
 _WITH_BODIES = frozenset({"If", "Loop", "Scan"})
 
 
+# They make axes: a mask or an index spread over the channels follows them.
+_GROWING = frozenset({"Expand", "ConstantOfShape"})
+
+
 def _is_shape_arithmetic(analysis: Analysis, node: gs.Node) -> bool:
     """Integer or boolean results of rigid or constant inputs carry no positions anyone could remove."""
     if node.op in _LAYERS or node.op in _WITH_BODIES:
+        return False
+    if node.op in _GROWING and len(analysis.info.shape(node.outputs[0].name) or ()) > 1:
         return False
     for tensor in node.outputs:
         dtype = analysis.info.dtype(tensor.name)

@@ -39,6 +39,11 @@ def all_graphs(graph: gs.Graph) -> Iterator[gs.Graph]:
             queue.extend(subgraphs_of(node))
 
 
+def all_nodes(graph: gs.Graph) -> list[gs.Node]:
+    """Return the nodes of a graph, then those of every graph nested in it; a copy has them in the same order."""
+    return [node for nested in all_graphs(graph) for node in nested.nodes]
+
+
 def detach(nodes: Iterable[gs.Node]) -> None:
     """Unhook nodes, and the nodes of their bodies, from their tensors; linear in the edges of the touched tensors."""
     nodes = list(nodes)

@@ -39,6 +39,9 @@ def infer(model: Model) -> "ShapeInfo":
         sweep.run(model.graph.nodes)
         for tensor in model.graph.outputs:
             sweep.settle(tensor)
+        for name, known in sweep.inside.items():
+            if name not in sweep.dtypes and name not in sweep.shapes:
+                sweep.assume(name, known)
         improved = best is None or _trouble(sweep) < _trouble(best)
         if improved:
             best, best_sizes = sweep, sizes
@@ -59,7 +62,9 @@ def _trouble(sweep: Sweep) -> int:
 
 
 class ShapeInfo:
-    """What `infer` found, by tensor name; names that are not of the main graph are unknown.
+    """What `infer` found, by tensor name.
+
+    Of a tensor inside a body it tells what holds in every round; where bodies share a name, what holds for all of them.
 
     Attributes:
         problems: nodes whose rule stumbled, as "node: reason" (their outputs are unknown or as declared).

@@ -27,8 +27,8 @@ def scores_of(
     `model` is the one channels were removed from, `kept` what that removal reports: weight -> axis -> kept positions.
     Statistics of activations, where the criterion wants any, are collected again.
     """
-    plain = inlined(model)
-    found = list(groups(plain))
+    whole = groups(inlined(model))
+    found, plain = list(whole), whole.analysis.model
     needs = {(need.tensor, need.key): need for group in found for need in needs_of(criterion, group)}
     accumulators = {key: need.make() for key, need in needs.items()}
     if accumulators and data is not None:

@@ -72,8 +72,10 @@ def consumers(analysis: Analysis, dead: Mask) -> tuple[list[Consumer], dict[str,
         lost = [n for n, axis in mix.axes.items() if n >= 0 and dead[analysis.rows(axis)].any()]
         if not lost:
             continue
-        node = analysis.model.graph.nodes[mix.node]
+        node = analysis.nodes[mix.node]
         consumer = _NOT_ADJUSTED.get(mix.kind) or _consumer(analysis, node, mix, lost)
+        if analysis.is_inside(mix.node):
+            consumer = "it is inside a body, where nothing can be measured"
         if isinstance(consumer, str):
             skipped[node.name or node.outputs[0].name] = consumer
         else:
@@ -123,7 +125,7 @@ def adjust(analysis: Analysis, dead: Mask, estimate: Estimate) -> Adjusted:
         transfer, constant = estimate(consumer, alive)
         if transfer is None and not constant.any():
             continue
-        weight = _weight_of(analysis.model.graph.nodes[consumer.node])
+        weight = _weight_of(analysis.nodes[consumer.node])
         turned = np.moveaxis(weight, (consumer.out, consumer.into), (0, 1))
         table: Floats = turned.astype(np.float64)  # [out, in, kernel...]
         lost = table[:, ~alive]

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+import onnx_graphsurgeon as gs
 
 from graphrewrite.dims import ChannelGroup, Member
 from graphrewrite.dims.shrink import weight_array
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Array, Model
+from graphrewrite.ir.edit import all_nodes
 
 Scores = npt.NDArray[np.float64]
 
@@ -56,6 +59,11 @@ class Evidence:
     seed: int = 0
     statistics: Mapping[tuple[str, str], object] = field(default_factory=dict)
     _moved: dict[tuple[str, int], Array] = field(default_factory=dict)
+
+    @cached_property
+    def nodes(self) -> list[gs.Node]:
+        """The nodes that a weight's sites speak of, those inside bodies last."""
+        return all_nodes(self.model.graph)
 
     def producer_weights(self, member: Member) -> Scores:
         """Return a member's weights by unit, [units, numbers of the unit], float32 or wider; not to be written to."""

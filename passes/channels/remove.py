@@ -13,6 +13,7 @@ from graphrewrite.dims import ChannelGroup, Groups, Shrunk, groups, reference, s
 from graphrewrite.dims.structure import Mask
 from graphrewrite.errors import InvalidConfig, InvalidData, InvalidModel, UnsupportedOp
 from graphrewrite.ir import Model
+from graphrewrite.ir.edit import all_nodes
 from graphrewrite.ir.inline import inlined
 from graphrewrite.passes.channels.adjust import (
     Adjusted,
@@ -85,8 +86,8 @@ class RemoveChannels:
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Choose, compensate and cut."""
-        plain = inlined(model)
-        found = groups(plain)
+        found = groups(inlined(model))
+        plain = found.analysis.model
         table = cost.of(plain, found.analysis.info)
         untouched, idle = skipped(found, self.skip)
         evidence = self._evidence(found, plain, context)
@@ -234,7 +235,7 @@ def _record_copies(cut: Shrunk, copies: Mapping[str, str]) -> None:
         if name in cut.kept:
             cut.kept[copy] = cut.kept[name]
     if copies:
-        there = {tensor.name for node in cut.model.graph.nodes for tensor in node.inputs}
+        there = {tensor.name for node in all_nodes(cut.model.graph) for tensor in node.inputs}
         for name in set(copies.values()) - there:
             cut.kept.pop(name, None)
             cut.copied_from.pop(name, None)
@@ -298,7 +299,7 @@ def _after(found: Groups, made: _Made, dead: Mask, scores: Sequence[Scores]) -> 
         "copied_from": {**made.cut.copied_from},
         "groups": rows,
         "compensated": [
-            _label(found.analysis.model.graph.nodes[p.consumer.node]) for p in made.adjusted.patches
+            _label(found.analysis.nodes[p.consumer.node]) for p in made.adjusted.patches
         ],
     }
 

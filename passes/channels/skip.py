@@ -54,7 +54,7 @@ class _Places:
     def __init__(self, found: Groups) -> None:
         self.found = found
         self._nodes: dict[str, list[int]] = {}
-        for index, node in enumerate(found.analysis.model.graph.nodes):
+        for index, node in enumerate(found.analysis.nodes):
             self._nodes.setdefault(node.name, []).append(index)
         self._direct: dict[str, set[int]] = {}
         for number, group in enumerate(found):
@@ -62,7 +62,7 @@ class _Places:
             for member in group.members:
                 self._direct.setdefault(member.tensor, set()).add(number)
                 for node, _ in member.use.sites:
-                    name = found.analysis.model.graph.nodes[node].name
+                    name = found.analysis.nodes[node].name
                     self._direct.setdefault(name, set()).add(number)
         weights = {use.name for use in found.analysis.weights.values()}
         self.names = sorted({*self._direct, *weights, *self._nodes, *found.analysis.env} - {""})
@@ -76,7 +76,7 @@ class _Places:
         numbers = set(self._direct.get(name, ()))
         tensors = [name]
         for index in self._nodes.get(name, ()):
-            tensors += [tensor.name for tensor in self.found.analysis.model.graph.nodes[index].outputs]
+            tensors += [tensor.name for tensor in self.found.analysis.nodes[index].outputs]
         for tensor in tensors:
             for axis in self.found.analysis.env.get(tensor) or ():
                 numbers.update(self._groups_on(axis))

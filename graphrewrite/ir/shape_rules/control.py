@@ -38,10 +38,47 @@ def body_scope(sweep: Sweep, body: gs.Graph) -> Iterator[None]:
     try:
         yield
     finally:
+        for name in own:
+            _remember(sweep, name)
         for table, before in zip(tables, hidden, strict=True):
             for name in own:
                 table.pop(name, None)
             table.update(before)
+
+
+def _remember(sweep: Sweep, name: str) -> None:
+    """Note what is known of a tensor inside a body, as far as it agrees with what was known in other rounds."""
+    if not name:
+        return
+    now = sweep.fact(name)
+    before = sweep.inside.get(name)
+    sweep.inside[name] = now if before is None else _in_common(sweep, before, now)
+
+
+def _in_common(sweep: Sweep, a: Fact, b: Fact) -> Fact:
+    """Return what holds for a tensor in both of two rounds."""
+    shape = None
+    if a.shape is not None and b.shape is not None and len(a.shape) == len(b.shape):
+        shape = tuple(
+            x if _same(x, y) else sweep.symbols.unknown() for x, y in zip(a.shape, b.shape, strict=True)
+        )
+    elements = None
+    if a.elements is not None and b.elements is not None and len(a.elements) == len(b.elements):
+        elements = tuple(_in_common(sweep, x, y) for x, y in zip(a.elements, b.elements, strict=True))
+    value = a.value if _equal(a.value, b.value) else None
+    return Fact(shape, a.dtype if a.dtype == b.dtype else None, value, elements)
+
+
+def _equal(a: Array | None, b: Array | None) -> bool:
+    """Whether two values are known to be the same, element by element."""
+    if a is None or b is None or a is b:
+        return a is b
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if a.dtype != object:
+        return bool((a == b).all())
+    pairs = zip(a.reshape(-1).tolist(), b.reshape(-1).tolist(), strict=True)
+    return all(x is y or (type(x) is type(y) is int and x == y) for x, y in pairs)
 
 
 def swept(sweep: Sweep, body: gs.Graph, inputs: list[Fact]) -> list[Fact]:

@@ -60,6 +60,7 @@ class Sweep:
         unknowns: short integer tensor that hangs on contents -> unknown Syms in place of its elements.
         sequences: sequence of tensors -> what is known of each, while its length is known.
         problems: what rules stumbled over, "node: reason".
+        inside: tensor of a body -> what is known of it in every round and at every place of that name.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Sweep:
         self.unknowns: dict[str, Array] = {}
         self.sequences: dict[str, tuple[Fact, ...]] = {}
         self.problems: list[str] = []
+        self.inside: dict[str, Fact] = {}
 
     # ------------------------------------------------------------------------------------------------------- facts
 

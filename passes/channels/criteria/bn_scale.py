@@ -31,7 +31,7 @@ class BnScale:
 
     def score(self, group: ChannelGroup, evidence: Evidence) -> Scores:
         """Return [units]."""
-        nodes = evidence.model.graph.nodes
+        nodes = evidence.nodes
         gains = [
             member
             for member in group.members

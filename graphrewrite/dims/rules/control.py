@@ -1,0 +1,206 @@
+"""If, Loop and Scan: bodies are swept where they stand, with the axes of what they capture.
+
+What a branch returns is what the other returns; what a loop carries is one axis before, inside and after every round.
+Labels are a union-find, so one sweep of a body is enough: a tie found in it holds for all rounds. How often the body
+runs multiplies its multiply-accumulates.
+"""
+
+from collections.abc import Sequence
+from math import prod
+
+import onnx_graphsurgeon as gs
+
+from graphrewrite.cost.bodies import Given
+from graphrewrite.cost.trips import trips
+from graphrewrite.dims.axes import UNKNOWN, Axis, rigid
+from graphrewrite.dims.record import MacTerm
+from graphrewrite.dims.sweep import Step, is_constant, pairs, rule, sweep_nodes
+
+
+@rule("If")
+def branches(s: Step) -> None:
+    """Both branches return the same axes; of their work the dearer branch's counts."""
+    bodies = [body for body in (s.attr("then_branch"), s.attr("else_branch")) if isinstance(body, gs.Graph)]
+    analysis = s.analysis
+    before = list(analysis.macs)
+    works: list[list[MacTerm]] = []
+    for body in bodies:
+        analysis.macs = []
+        sweep_nodes(analysis, body)
+        works.append(analysis.macs)
+    analysis.macs = [*before, *max(works, key=_total)]
+    for output, tensor in enumerate(s.node.outputs):
+        parts = [_returned(s, body.outputs[output]) for body in bodies]
+        known = pairs(analysis.info, tensor.name)
+        if known is None or any(part is None or len(part) != len(known) for part in parts):
+            for part in parts:
+                _pin(s, part, "the branches return tensors of unlike or unknown rank")
+            continue
+        first, second = (part for part in parts if part is not None)
+        s.out([_one(s, a, b, pair) for a, b, pair in zip(first, second, known, strict=True)], output)
+
+
+def _one(s: Step, a: Axis, b: Axis, pair: tuple[int, int]) -> Axis:
+    """Tie what the two branches return along one axis."""
+    if a.sizes == b.sizes == pair != UNKNOWN:
+        s.tie(a, b)
+        return b if a.is_rigid else a
+    for axis in (a, b):
+        s.pin(axis, "its length differs between the branches")
+    return rigid(pair, f"branches of {s.why}")
+
+
+def _total(terms: Sequence[MacTerm]) -> float:
+    return sum(term.coefficient * prod(axis.sizes[0] for axis in term.axes) for term in terms)
+
+
+@rule("Loop")
+def loop(s: Step) -> None:
+    """Carried tensors keep their axes; what every round adds to an output is stacked along a new first axis."""
+    body = s.attr("body")
+    assert isinstance(body, gs.Graph)
+    carried = max(len(s.node.inputs) - 2, 0)
+    for tensor in body.inputs[:2]:
+        sizes = pairs(s.analysis.info, tensor.name)
+        s.analysis.env[tensor.name] = None if sizes is None else [rigid(p, "counts rounds") for p in sizes]
+    states = [_entered(s, 2 + k, body.inputs[2 + k], body.outputs[1 + k]) for k in range(carried)]
+    _sweep(s, body)
+    for k, axes in enumerate(states):
+        _carried(s, axes, body.outputs[1 + k], k)
+    _pin(s, _returned(s, body.outputs[0]), "it decides whether the loop goes on")
+    for k, tensor in enumerate(body.outputs[1 + carried :], start=carried):
+        _stacked(s, tensor, k, 0)
+
+
+@rule("Scan")
+def scan(s: Step) -> None:
+    """States keep their axes; a scanned axis stays whole, on the way in and on the way out."""
+    body = s.attr("body")
+    if not isinstance(body, gs.Graph) or s.opset < 9:
+        s.refuse("a Scan of operator set 8 is left alone")
+        return
+    scanned = s.integer("num_scan_inputs", 0)
+    carried = len(s.node.inputs) - scanned
+    states = [_entered(s, k, body.inputs[k], body.outputs[k]) for k in range(carried)]
+    along = s.integers("scan_input_axes") or [0] * scanned
+    for k in range(scanned):
+        x = s.forced(s.axes(carried + k))
+        number = along[k] % len(x)
+        s.pin(x[number], "it is scanned")
+        _hand_in(s, [axis for i, axis in enumerate(x) if i != number], body.inputs[carried + k])
+    _sweep(s, body)
+    for k, axes in enumerate(states):
+        _carried(s, axes, body.outputs[k], k)
+    collected = body.outputs[carried:]
+    along = s.integers("scan_output_axes") or [0] * len(collected)
+    for k, tensor in enumerate(collected):
+        _stacked(s, tensor, carried + k, along[k])
+
+
+def _sweep(s: Step, body: gs.Graph) -> None:
+    """Sweep a body with its work counted as often as it runs, as far as that is known."""
+    info = s.analysis.info
+
+    def given(tensor: gs.Tensor) -> Given:
+        return Given(info.sizes(tensor.name), info.dtype(tensor.name), info.numbers(tensor.name))
+
+    (trip,) = trips(s.node, given, s.opset)
+    times = trip.times
+    if trip.goes_on and times:
+        going = info.numbers(body.outputs[0].name)
+        times = times if going is not None and bool(going.reshape(-1)[0]) else None
+    outside = s.analysis.times
+    s.analysis.times = outside * (1 if times is None else times)
+    sweep_nodes(s.analysis, body)
+    s.analysis.times = outside
+
+
+def _entered(s: Step, slot: int, formal: gs.Tensor, leaving: gs.Tensor) -> list[Axis] | None:
+    """Hand a carried tensor to the body; an axis whose length is not the same in every round stays whole."""
+    info = s.analysis.info
+    entry = pairs(info, s.node.inputs[slot].name)
+    inside, after = pairs(info, formal.name), pairs(info, leaving.name)
+    if entry is None or inside is None or after is None or not len(entry) == len(inside) == len(after):
+        _pin(s, s.analysis.env.get(s.node.inputs[slot].name), "the rank of a carried tensor is not known")
+        s.analysis.env[formal.name] = (
+            None if inside is None else [rigid(p, f"carried by {s.why}") for p in inside]
+        )
+        return None
+    axes = []
+    for axis, a, b, c in zip(s.forced(s.axes(slot)), entry, inside, after, strict=True):
+        if a == b == c != UNKNOWN:
+            axes.append(axis)
+            continue
+        s.pin(axis, "its length changes from round to round")
+        axes.append(rigid(b, f"its length changes from round to round of {s.why}"))
+    s.analysis.env[formal.name] = axes
+    return axes
+
+
+def _hand_in(s: Step, axes: Sequence[Axis], formal: gs.Tensor) -> None:
+    """Let a formal input of a body have these axes."""
+    sizes = pairs(s.analysis.info, formal.name)
+    if sizes is None or len(sizes) != len(axes):
+        _pin(s, axes, "the rank of what is scanned is not known")
+        s.analysis.env[formal.name] = None
+        return
+    s.analysis.env[formal.name] = [
+        axis if axis.sizes == pair else rigid(pair, f"scanned by {s.why}")
+        for axis, pair in zip(axes, sizes, strict=True)
+    ]
+
+
+def _carried(s: Step, entry: Sequence[Axis] | None, leaving: gs.Tensor, output: int) -> None:
+    """Close the circle: what a round returns is what the next one, and the node, has."""
+    after = _returned(s, leaving)
+    if entry is None or after is None or len(entry) != len(after):
+        _pin(s, entry, "the rank of a carried tensor is not known")
+        _pin(s, after, "the rank of a carried tensor is not known")
+        return
+    sizes = pairs(s.analysis.info, s.node.outputs[output].name)
+    out = []
+    for number, (a, b) in enumerate(zip(entry, after, strict=True)):
+        if a.sizes == b.sizes != UNKNOWN:
+            s.tie(a, b)
+        else:
+            for axis in (a, b):
+                s.pin(axis, "its length changes from round to round")
+        fits = sizes is None or (number < len(sizes) and sizes[number] == a.sizes)
+        out.append(a if fits or sizes is None else rigid(sizes[number], f"made by {s.why}"))
+    if sizes is not None:
+        s.out(out, output)
+
+
+def _stacked(s: Step, tensor: gs.Tensor, output: int, place: int) -> None:
+    """Stack what every round returns along a new axis."""
+    after = _returned(s, tensor)
+    sizes = pairs(s.analysis.info, s.node.outputs[output].name)
+    if after is None or sizes is None or len(sizes) != len(after) + 1:
+        _pin(s, after, "the rank of a collected tensor is not known")
+        return
+    place %= len(sizes)
+    out = list(after)
+    out.insert(place, rigid(sizes[place], f"rounds of {s.why}"))
+    for number, (axis, pair) in enumerate(zip(out, sizes, strict=True)):
+        if axis.sizes != pair:
+            s.pin(axis, "its length changes from round to round")
+            out[number] = rigid(pair, f"made by {s.why}")
+    s.out(out, output)
+
+
+def _returned(s: Step, tensor: gs.Tensor) -> list[Axis] | None:
+    """Return the axes of what a body returns; a constant is returned whole."""
+    if is_constant(tensor):
+        sizes = pairs(s.analysis.info, tensor.name)
+        return None if sizes is None else [rigid(p, f"a constant that {s.why} returns") for p in sizes]
+    axes = s.analysis.env.get(tensor.name)
+    if axes is None:
+        return None
+    axes = s.forced(axes)
+    s.analysis.env[tensor.name] = axes
+    return axes
+
+
+def _pin(s: Step, axes: Sequence[Axis] | None, why: str) -> None:
+    for axis in axes or ():
+        s.pin(axis, why)
