@@ -3,7 +3,7 @@
 Run `python tests/bench/corpus_prune.py [--macs 0.5] [--ratio 0.5] [--only 'resnet*'] [--core]`. Every model goes
 through a pipeline with `verify="full"`: the result is checked for structure, and its outputs are held against those of
 the masked original at two batch sizes. Runs are kept in build/bench/, so an interrupted bench continues and a second
-one prints at once; `--fresh` starts over. CPU seconds are those of analysis, budget and surgery, without reading and proof.
+one prints at once; `--fresh` starts over. CPU seconds: analysis, budget, surgery.
 """
 
 import argparse

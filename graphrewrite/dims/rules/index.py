@@ -3,6 +3,7 @@
 import numpy as np
 
 from graphrewrite.dims.axes import Axis, of_rows, rigid
+from graphrewrite.dims.counting import counts_up
 from graphrewrite.dims.sweep import Step, is_constant, rule
 
 
@@ -20,6 +21,7 @@ def slice_(s: Step) -> None:
         return
     count = len(starts) if starts is not None else s.sizes(1)[0][0]
     axes = [a % len(x) for a in (axes or range(count))]
+    later = [] if old else [(s.numbers(slot, 1) or [0] * count) for slot in (1, 2)]  # what follows the input's size
     out, picks = list(x), {}
     for position, axis in enumerate(axes):
         sizes = s.out_sizes()[axis]
@@ -28,7 +30,10 @@ def slice_(s: Step) -> None:
         if x[axis].is_rigid:
             out[axis] = rigid(sizes, x[axis].cause)
             continue
-        if starts is None or ends is None or not x[axis].is_static:
+        moves = starts and ends and any(
+            now[position] != then[position] for now, then in zip((starts, ends), later, strict=False)
+        )
+        if starts is None or ends is None or moves or not x[axis].is_static:
             s.pin(x[axis], "the bounds of the slice depend on the input")
             out[axis] = rigid(sizes, f"sliced by {s.why}")
             continue
@@ -58,6 +63,12 @@ def _bounds(start: int, end: int, step: int, length: int) -> tuple[int, int | No
 @rule("Gather")
 def gather(s: Step) -> None:
     """Picks positions by number; numbers that come from the input pin the axis (a vocabulary)."""
+    if s.rank(0) == 1 and counts_up(s.analysis.info, s.node.inputs[1], s.sizes(0)[0]):
+        out = s.reshaped(s.axes(0), s.out_sizes())
+        s.ignore(1)
+        s.restate(out, lambda cut: cut.as_reshape(s.index, out))
+        s.out(out)
+        return
     x = s.forced(s.axes(0))
     axis = s.integer("axis", 0) % len(x)
     index = s.numbers(1)
@@ -95,11 +106,21 @@ def gather_elements(s: Step) -> None:
     out = []
     for i, (a, b) in enumerate(zip(x, index, strict=True)):
         if i != axis and a.sizes == b.sizes:
-            s.tie(a, b)
-        elif i != axis:
+            out.append(_indexed_along(s, i, a, b))
+            continue
+        if i != axis:
             s.pin(a, "the index is shorter than the data")
         out.append(b)
     s.out(out)
+
+
+def _indexed_along(s: Step, number: int, data: Axis, index: Axis) -> Axis:
+    """Tie an axis that data and index (slot 1) share; an index that could not shrink by itself loses what data does."""
+    if index.is_rigid and not data.is_rigid and data.is_static:
+        s.restate([data], lambda cut: cut.take(s.index, 1, number, data))
+        return data
+    s.tie(data, index)
+    return index
 
 
 @rule("GatherND")
@@ -146,7 +167,7 @@ def scatter_elements(s: Step) -> None:
     axis = s.integer("axis", 0) % len(x)
     for i, (a, b, c) in enumerate(zip(x, index, updates, strict=True)):
         if i != axis and a.sizes == b.sizes:
-            s.tie(a, b)
+            _indexed_along(s, i, a, b)
             s.tie(a, c)
         else:
             for each in (a, b, c):
