@@ -43,6 +43,7 @@ def attention(s: Step) -> None:
     length = float(q[-2].sizes[0] * k[-2].sizes[0] * q[0].sizes[0])
     s.macs(length, [q_head, q_dim])
     s.macs(length, [q_head, v_dim])
+    s.multiplies(range(3), [q_head, k_head], [q_dim, v_dim], whole=True)
     dim = q_dim.sizes[0]
 
     def follow(cut: "Cut") -> None:

@@ -83,7 +83,10 @@ def einsum(s: Step) -> None:
             s.contracts(slot, i)
         if summed:
             s.mix("zero", slot, summed)
-    s.macs(1, list(letters.values()))
+    left = set(terms[0])
+    for slot, term in enumerate(terms[1:], start=2):  # two operands at a time, as `graphrewrite.cost` counts them
+        s.macs(1, [axis for c, axis in letters.items() if c in left or c in term])
+        left = (left | set(term)) & set(right).union(*terms[slot:])
     held = [{letter for letter in term if letters[letter].sizes != (1, 1)} for term in terms]
     batch = [letter for letter in right if sum(letter in term for term in held) > 1]
     s.multiplies(
