@@ -10,16 +10,16 @@ The kind follows from how positions meet in the graph; no name and no architectu
   but mixing of heads, the result of another product of activations, or whose result is such an operand; or an attention
   operator.
 - ``head_dim``: another axis of an attention product, or the inner of two groups that make up one axis of a weight.
-- ``hidden``: the state of a recurrent operator, or of a recurrence written out step by step (a weight that reads and
-  makes the same group at several places).
+- ``hidden``: the state of a recurrent operator, or of a recurrence written out step by step or as the body of a loop (a
+  weight that reads and makes the same group, again and again).
 - ``experts``: a batch axis of a product with a weight: each unit owns a matrix.
 - ``channels``: made by a convolution (or, if made by no layer, read by one), off the residual stream.
 - ``mlp``: the same for other layers, off the residual stream: hidden units private to one block.
 - ``other``: everything else.
 
-A group that fits several is the first of: hidden written out, width, heads, head_dim, hidden, ... in the order of
-`_Kinds.decide`; but heads and dims of attention are width only where a skip connection carries them (attention without an
-output projection), not where their scores get a bias or two projections are added to make the queries.
+A group that fits several is the first that fits in the order of `_Kinds.decide`, with one exception: heads and dims of
+attention are width only where a skip connection carries them (attention without an output projection), not where scores
+get a bias or queries are a sum of two projections.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ from graphrewrite.dims.axes import Axis, Digit, Rigid, Rows
 from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.record import Analysis, is_constant
 from graphrewrite.dims.structure import Structure
-from graphrewrite.ir.edit import captured
+from graphrewrite.ir.edit import all_graphs, captured
 
 KINDS: Final = ("heads", "head_dim", "mlp", "width", "channels", "hidden", "experts", "other")
 
@@ -127,10 +127,10 @@ class _Kinds:
 
     def _sweep(self) -> None:
         """Follow, for each tensor, the layers that wrote it and the products since; file joins and lookups."""
-        graph = self.analysis.model.graph
-        wrote: dict[str, Layers] = {t.name: frozenset({-1 - i}) for i, t in enumerate(graph.inputs)}
+        given = [t for graph in all_graphs(self.analysis.model.graph) for t in graph.inputs]
+        wrote: dict[str, Layers] = {t.name: frozenset({-1 - i}) for i, t in enumerate(given)}
         since: dict[str, frozenset[int]] = {}
-        for index, node in enumerate(graph.nodes):
+        for index, node in enumerate(self.analysis.nodes):
             inputs = [t for t in (*node.inputs, *captured(node)) if t.name in wrote and not is_constant(t)]
             if node.op in _SIZES:
                 continue
@@ -145,11 +145,11 @@ class _Kinds:
                 node.inputs[slot].name in wrote for slot in product.operands
             )
             stacked = product is not None and any(not axis.is_rigid for axis in product.batch)
-            if product is not None and of_activations:
+            if product is not None and (of_activations or product.whole):
                 self.of_activations.add(index)
                 if product.whole or products:
                     self.attention |= {index, *products}
-            if product is not None and (of_activations or stacked):
+            if product is not None and (of_activations or stacked or product.whole):
                 products = frozenset({index})
                 self.batch_of[index] = _NONE.union(*(self.on(axis) for axis in product.batch))
             lookup = node.op in _LOOKUPS and (node.op != "Gather" or node.inputs[0].name not in wrote)
@@ -281,9 +281,9 @@ class _Kinds:
         """Return the families that one weight both reads and makes, at several places."""
         found: set[int] = set()
         for use in self.analysis.weights.values():
-            if len({node for node, _ in use.sites}) < 2:
+            node, slot = use.sites[0] if use.sites else (-1, -1)
+            if len({node for node, _ in use.sites}) < 2 and not (use.sites and self.analysis.is_inside(node)):
                 continue
-            node, slot = use.sites[0]
             summed = {n for n in range(len(use.axes)) if (node, slot, n) in self.analysis.contracted}
             for n in summed:
                 for other in set(range(len(use.axes))) - summed:
