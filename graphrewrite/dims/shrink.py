@@ -310,9 +310,11 @@ class Cut:
         out: gs.Tensor,
         attrs: dict[str, object] | None = None,
     ) -> None:
-        """Add a node just after another (and after those added there before)."""
+        """Add a node just after another, behind those added there before, but ahead of the first that reads it."""
         name = self.namer.fresh(f"{node.name or node.op}.{op.lower()}")
-        self._after.setdefault(id(node), []).append(gs.Node(op, name, attrs or {}, list(inputs), [out]))
+        added = self._after.setdefault(id(node), [])
+        place = next((i for i, n in enumerate(added) if any(t is out for t in n.inputs)), len(added))
+        added.insert(place, gs.Node(op, name, attrs or {}, list(inputs), [out]))
 
     def file(self, stem: str, values: Array, reader: gs.Node | None = None) -> gs.Constant:
         """File a constant under a fresh name, in the graph of its reader (without one in the main graph)."""

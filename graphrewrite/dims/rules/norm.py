@@ -20,6 +20,8 @@ def batch_norm(s: Step) -> None:
         if any(len(tensor.outputs) for tensor in s.node.outputs[1:]):
             s.refuse("the batch statistics are read elsewhere")
             return
+        for output in range(1, len(s.node.outputs)):
+            s.out([channel], output)
         s.mix("batch_statistics", 0, {i: axis for i, axis in enumerate(x) if i != 1})
 
 
