@@ -211,6 +211,12 @@ class Cut:
         target.inputs = [tensor, index]
         self._dropped.extend(between)
 
+    def set_first(self, node: int, slot: int, count: int) -> None:
+        """Let a node pick the first position `count` times, where it does not matter which."""
+        old = self.nodes[node].inputs[slot]
+        dtype = self.analysis.info.dtype(old.name) or np.dtype(np.int64)
+        self._feed(node, slot, np.zeros(count, dtype).reshape(self.analysis.info.sizes(old.name) or ()))
+
     def as_reshape(self, node: int, out: Sequence[Axis]) -> None:
         """Turn a look-up by numbers that only count up into the Reshape it is; what made the numbers falls out."""
         target = self.nodes[node]

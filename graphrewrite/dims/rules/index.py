@@ -21,7 +21,9 @@ def slice_(s: Step) -> None:
         return
     count = len(starts) if starts is not None else s.sizes(1)[0][0]
     axes = [a % len(x) for a in (axes or range(count))]
-    later = [] if old else [(s.numbers(slot, 1) or [0] * count) for slot in (1, 2)]  # what follows the input's size
+    later = (
+        [] if old else [(s.numbers(slot, 1) or [0] * count) for slot in (1, 2)]
+    )  # what follows the input's size
     out, picks = list(x), {}
     for position, axis in enumerate(axes):
         sizes = s.out_sizes()[axis]
@@ -30,8 +32,10 @@ def slice_(s: Step) -> None:
         if x[axis].is_rigid:
             out[axis] = rigid(sizes, x[axis].cause)
             continue
-        moves = starts and ends and any(
-            now[position] != then[position] for now, then in zip((starts, ends), later, strict=False)
+        moves = (
+            starts
+            and ends
+            and any(now[position] != then[position] for now, then in zip((starts, ends), later, strict=False))
         )
         if starts is None or ends is None or moves or not x[axis].is_static:
             s.pin(x[axis], "the bounds of the slice depend on the input")
@@ -79,6 +83,10 @@ def gather(s: Step) -> None:
     elif index is None or not table.is_static or any(a != b for a, b in shape):
         s.pin(table, "positions are looked up by values of the input")
         middle = _indices(s)
+    elif _only_asks(s):
+        middle = [rigid(pair, "picked by number") for pair in shape]
+        count = len(index)
+        s.restate([table], lambda cut: cut.set_first(s.index, 1, count))
     else:
         picked = np.asarray(index, dtype=np.int64) % table.sizes[0]
         if len(shape) == 1:
@@ -88,6 +96,13 @@ def gather(s: Step) -> None:
             middle = [rigid(pair, "picked by number") for pair in shape]
         s.restate([table], lambda cut: cut.set_indices(s.index, 1, table, picked))
     s.out([*x[:axis], *middle, *x[axis + 1 :]])
+
+
+def _only_asks(s: Step) -> bool:
+    """Whether the result is read for its shape alone: then any position will do."""
+    out = s.node.outputs[0]
+    readers = [node for node in out.outputs if node.op != "Shape" or node.domain]
+    return not readers and id(out) not in s.analysis.returned
 
 
 def _indices(s: Step) -> list[Axis]:

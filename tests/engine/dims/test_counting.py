@@ -66,6 +66,16 @@ def a_gather_whose_index_was_expanded_loses_the_other_axes_with_the_data(d: Draw
     return head(d, d.op("GatherElements", y, index, shape=row.shape, axis=1), 5)
 
 
+@cases.add("5: last[0] w[1]", opsets=(11, 17))
+def a_position_picked_for_its_shape_alone_may_go(d: Drawing) -> Drawn:
+    """The last channel is picked, and only the shape of what is left is asked for."""
+    x = d.input(2, 3, 4)
+    y = d.matmul(x, d.floats(4, 5, name="w"))
+    plane = d.op("Gather", y, d.const(np.int64(-1)), shape=y.shape[:2], axis=2)
+    shape = d.op("Shape", plane, shape=(2,))
+    return d.add(head(d, y, 5), d.unsqueeze(d.op("ConstantOfShape", shape, shape=y.shape[:2]), 2))
+
+
 @pytest.mark.parametrize("case", cases, ids=str)
 def test_groups_pins_and_cuts(case: Case) -> None:
     demand(case)
