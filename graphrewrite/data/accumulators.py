@@ -4,7 +4,7 @@ All sums are float64 whatever the arrays are. `axis` is the channel axis of the 
 the samples' included, is summed over. Without an axis there is one channel.
 """
 
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -119,6 +119,16 @@ class Moments:
         return Spread(self._count, self._mean.copy(), self._squares / self._count)
 
 
+class Paired(Protocol):
+    """An accumulator that may be asked for a pair of tensors, and then gets both arrays of a batch together."""
+
+    takes_pairs: ClassVar[bool]
+
+    def update(self, array: Array, target: Array | None = None) -> None:
+        """Take in one batch of both."""
+        ...
+
+
 class Products(NamedTuple):
     """Sums over all rows: `gram` is x^T x [features, features], `cross` x^T y [features, targets] when y was given.
 
@@ -138,6 +148,8 @@ class Gram:
     Rows are all positions of all samples, features the channels. Given under a pair of tensor names, `update` gets both
     arrays, which must have the same positions.
     """
+
+    takes_pairs: ClassVar[bool] = True
 
     def __init__(self, axis: int | None = -1, target_axis: int | None = None) -> None:
         self.axis = axis

@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 
-from graphrewrite.data.accumulators import Accumulator, Gram
+from graphrewrite.data.accumulators import Accumulator, Paired
 from graphrewrite.data.fit import fit
 from graphrewrite.data.source import Arrays, DataSource
 from graphrewrite.errors import InvalidData, UnknownNameError
 from graphrewrite.ir import Array, Model, constant_value
 from graphrewrite.runtime import run_session, session
 
-# One tensor, or the pair of tensors that a Gram takes.
+# One tensor, or the pair of tensors that some accumulators take.
 Key = TypeVar("Key", bound=str | tuple[str, str])
 Wanted = TypeVar("Wanted", bound=Accumulator | Sequence[Accumulator])
 AnyKey: TypeAlias = str | tuple[str, str]
@@ -31,9 +31,9 @@ def collect(
     """Feed the values of tensors to accumulators and return those, ready for `result()`.
 
     `wanted` maps the name of any tensor of the main graph (activation, input, output, constant) to its accumulator or
-    several; a pair of names hands both arrays to a `Gram`. A constant is given once, everything else batch by batch in
-    the source's order. A model with a fixed batch gets batches of that size, and what does not fill one is left out;
-    otherwise every sample is used. `progress(step, done, total)` counts samples.
+    several; a pair of names hands both arrays to one that takes pairs. A constant is given once, everything else batch
+    by batch in the source's order. A model with a fixed batch gets batches of that size, and what does not fill one is
+    left out; otherwise every sample is used. `progress(step, done, total)` counts samples.
 
     Raises:
         UnknownNameError: the main graph has no such tensor.
@@ -148,10 +148,10 @@ def _hand_over(key: AnyKey, consumers: Sequence[Accumulator], values: Mapping[st
     for consumer in consumers:
         if len(arrays) == 1:
             consumer.update(arrays[0])
-        elif isinstance(consumer, Gram):
-            consumer.update(arrays[0], arrays[1])
+        elif getattr(consumer, "takes_pairs", False):
+            cast(Paired, consumer).update(arrays[0], arrays[1])
         else:
             raise InvalidData(
-                f"{type(consumer).__name__} was asked for the pair {key}; only Gram takes two tensors; ask for "
+                f"{type(consumer).__name__} was asked for the pair {key}; it takes one tensor at a time; ask for "
                 "each on its own"
             )

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from graphrewrite.data import Accumulator, DataSource, collect
+from graphrewrite.data import DataSource
 from graphrewrite.dims import ChannelGroup, groups
 from graphrewrite.ir import Model
 from graphrewrite.ir.inline import inlined
-from graphrewrite.passes.channels.evidence import Criterion, Evidence, needs_of
+from graphrewrite.passes.channels.evidence import Criterion, gathered, needs_of
+from graphrewrite.pipeline import Context
 from graphrewrite.report.record import Scores
 
 Kept = Mapping[str, Mapping[str, list[int]]]
@@ -29,14 +30,8 @@ def scores_of(
     """
     whole = groups(inlined(model))
     found, plain = list(whole), whole.analysis.model
-    needs = {(need.tensor, need.key): need for group in found for need in needs_of(criterion, group)}
-    accumulators = {key: need.make() for key, need in needs.items()}
-    if accumulators and data is not None:
-        by_tensor: dict[str, list[Accumulator]] = {}
-        for (tensor, _), accumulator in accumulators.items():
-            by_tensor.setdefault(tensor, []).append(accumulator)
-        collect(plain, data, dict(by_tensor), seed=seed, threads=threads)
-    evidence = Evidence(plain, seed, {key: entry.result() for key, entry in accumulators.items()})
+    needs = (need for group in found for need in needs_of(criterion, group))
+    evidence = gathered(plain, needs, criterion, Context(data, seed, threads))
     return {
         group.name: (tuple(map(float, criterion.score(group, evidence))), _alive(group, kept))
         for group in found

@@ -1,6 +1,6 @@
 """What a criterion may look at: weights by unit, and statistics of activations collected in one sweep."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, cast, runtime_checkable
@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
+from graphrewrite.data import Accumulator, collect
 from graphrewrite.dims import ChannelGroup, Member
 from graphrewrite.dims.shrink import weight_array
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Array, Model
 from graphrewrite.ir.edit import all_nodes
+from graphrewrite.pipeline import Context
 
 Scores = npt.NDArray[np.float64]
 
@@ -21,23 +23,11 @@ Scores = npt.NDArray[np.float64]
 _CACHED_BELOW = 16_000_000
 
 
-class Accumulator(Protocol):
-    """A streaming statistic of one tensor (see `graphrewrite.data`)."""
-
-    def update(self, array: Array) -> None:
-        """Take one batch of values."""
-        ...
-
-    def result(self) -> object:
-        """Return the statistic of everything taken so far."""
-        ...
-
-
 @dataclass(frozen=True)
 class Need:
-    """A statistic of a tensor that a criterion wants: `make()` builds its accumulator, `key` names it."""
+    """A statistic of a tensor, or a pair, that a criterion wants: `make()` builds its accumulator, `key` names it."""
 
-    tensor: str
+    tensor: str | tuple[str, str]
     key: str
     make: Callable[[], Accumulator]
 
@@ -57,7 +47,7 @@ class Evidence:
 
     model: Model
     seed: int = 0
-    statistics: Mapping[tuple[str, str], object] = field(default_factory=dict)
+    statistics: Mapping[tuple[str | tuple[str, str], str], object] = field(default_factory=dict)
     _moved: dict[tuple[str, int], Array] = field(default_factory=dict)
 
     @cached_property
@@ -86,7 +76,7 @@ class Evidence:
             self._moved[key] = table
         return table
 
-    def statistic(self, tensor: str, key: str) -> object:
+    def statistic(self, tensor: str | tuple[str, str], key: str) -> object:
         """Return the result of the accumulator that `Need(tensor, key, ...)` asked for."""
         try:
             return self.statistics[(tensor, key)]
@@ -94,6 +84,32 @@ class Evidence:
             raise InvalidConfig(
                 f"the statistic {key!r} of {tensor!r} was not collected; a criterion must list it in needs(group)"
             ) from None
+
+
+def gathered(model: Model, needs: Iterable[Need], criterion: object, context: Context) -> Evidence:
+    """Collect what a criterion needs, each statistic once and all in one sweep.
+
+    Raises:
+        InvalidConfig: it needs statistics and the context has no data.
+    """
+    made = {(need.tensor, need.key): need.make for need in needs}
+    if not made:
+        return Evidence(model, context.seed)
+    if context.data is None:
+        raise InvalidConfig(
+            f"the criterion {type(criterion).__name__} looks at activations; expected calibration data; "
+            "give it with --data, or Context(data=...) in Python"
+        )
+    statistics = {key: make() for key, make in made.items()}
+    by_tensor: dict[str | tuple[str, str], list[Accumulator]] = {}
+    for (tensor, _), accumulator in statistics.items():
+        by_tensor.setdefault(tensor, []).append(accumulator)
+    collect(
+        model, context.data, by_tensor, seed=context.seed, progress=context.progress, threads=context.threads
+    )
+    return Evidence(
+        model, context.seed, {key: accumulator.result() for key, accumulator in statistics.items()}
+    )
 
 
 def needs_of(criterion: Criterion, group: ChannelGroup) -> tuple[Need, ...]:

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import pytest
 
 from graphrewrite import models
-from graphrewrite.data import ArraySource, collect, load
+from graphrewrite.data import ArraySource, load
 from graphrewrite.dims import Groups, groups
 from graphrewrite.ir import Builder, Model
 from graphrewrite.passes.channels import MacsBelow, RemoveChannels
-from graphrewrite.passes.channels.criteria import Evidence, criteria
-from graphrewrite.passes.channels.evidence import Criterion, Need, needs_of
+from graphrewrite.passes.channels.criteria import criteria
+from graphrewrite.passes.channels.evidence import Criterion, gathered, needs_of
 from graphrewrite.pipeline import Context, Pass, Pipeline
 from graphrewrite.serial import from_json, to_json
 from tests.passes.channels.nets import NETS, attention, branches, floats, grouped, residual, samples, tower
@@ -38,15 +38,8 @@ def _scored(
     model: Model, name: str, seed: int, source: ArraySource | None
 ) -> tuple[Groups, list[npt.NDArray[np.float64]]]:
     criterion, found = criteria.make(name), groups(model)
-    needs: dict[tuple[str, str], Need] = {}
-    for group in found:
-        for need in needs_of(criterion, group):
-            needs.setdefault((need.tensor, need.key), need)
-    made = {key: need.make() for key, need in needs.items()}
-    if made:
-        wanted = {tensor: [made[key] for key in made if key[0] == tensor] for tensor, _ in made}
-        collect(model, source or samples(model), wanted)
-    evidence = Evidence(model, seed, {key: accumulator.result() for key, accumulator in made.items()})
+    needs = [need for group in found for need in needs_of(criterion, group)]
+    evidence = gathered(model, needs, criterion, Context(source or samples(model), seed))
     return found, [criterion.score(group, evidence) for group in found]
 
 

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from graphrewrite.passes.channels.evidence import Accumulator
+from graphrewrite.data import Accumulator
 from graphrewrite.registry import Registry
 
 Floats = npt.NDArray[np.float64]

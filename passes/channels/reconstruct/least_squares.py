@@ -6,9 +6,9 @@ from functools import partial
 
 import numpy as np
 
+from graphrewrite.data import Accumulator
 from graphrewrite.data.accumulators import Gram, Products
 from graphrewrite.errors import InvalidConfig
-from graphrewrite.passes.channels.evidence import Accumulator
 from graphrewrite.passes.channels.reconstruct import Floats, Mask, reconstructions
 
 

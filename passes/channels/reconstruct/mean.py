@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from graphrewrite.data import Accumulator
 from graphrewrite.data.accumulators import Moments, Spread
-from graphrewrite.passes.channels.evidence import Accumulator
 from graphrewrite.passes.channels.reconstruct import Floats, Mask, reconstructions
 
 
