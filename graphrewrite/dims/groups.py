@@ -12,6 +12,7 @@ from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.structure import Floats, Mask, Structure
 from graphrewrite.dims.sweep import Analysis, WeightUse, analyse
 from graphrewrite.ir import Model
+from graphrewrite.ir.garbage import paused
 from graphrewrite.ir.shapes import ShapeInfo
 
 
@@ -185,6 +186,7 @@ def groups(model: Model, info: ShapeInfo | None = None) -> Groups:
     return group_units(analyse(model, info))
 
 
+@paused()
 def group_units(analysis: Analysis) -> Groups:
     """Collect an analysis's units into groups."""
     structure = Structure(analysis)

@@ -19,11 +19,13 @@ from graphrewrite.dims.sweep import Analysis, Mix
 from graphrewrite.errors import UnsupportedOp
 from graphrewrite.ir import Array, Model, Namer
 from graphrewrite.ir.edit import add_constant, all_graphs, all_nodes, set_input
+from graphrewrite.ir.garbage import paused
 
 Mask = npt.NDArray[np.bool_]
 DType = np.dtype[np.generic]
 
 
+@paused()
 def reference(analysis: Analysis, dead: Mask) -> tuple[Model, list[gs.Node]]:
     """Build the reference for a cut (`dead` is a mask over all labels), and the original's nodes in it by index."""
     build = Reference(analysis, dead)

@@ -27,12 +27,15 @@ from graphrewrite.dims.record import (
     rule,
     rules,
 )
+from graphrewrite.dims.shared import note_bare, settle
 from graphrewrite.dims.step import Step, UnknownRank, refined
 from graphrewrite.ir import Model
 from graphrewrite.ir.bodies import decided, has_bodies, uniquely_named
+from graphrewrite.ir.garbage import paused
 from graphrewrite.ir.shapes import ShapeInfo, infer
 
 
+@paused()
 def analyse(model: Model, info: ShapeInfo | None = None, labels: Labels | None = None) -> Analysis:
     """Sweep a model whose local functions have been inlined; `labels` may be some that keep a record of what is done."""
     from graphrewrite.dims import rules as _  # noqa: F401  (fills the rule table)
@@ -88,6 +91,7 @@ def _settle(analysis: Analysis) -> None:
             analysis.env[name] = [
                 refined(analysis.labels, axis, "split") if axis.digits else axis for axis in axes
             ]
+    settle(analysis)
     waiting = list(analysis.open)
     while True:
         # A product refines labels, which may take the plain axis of another node away: until nothing changes.
@@ -151,6 +155,7 @@ def _visit(analysis: Analysis, step: Step) -> None:
         analysis.refused.setdefault(f"{node.op} (unknown rank)", []).append(step.why)
         return
     step.finish()
+    note_bare(analysis, node)
 
 
 # A weight makes new positions, whatever type the numbers have.

@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def collect() -> None:
+    """Let go of graphs that nothing refers to any more, and of the arrays they hold."""
+    gc.collect()
+
+
 @contextmanager
 def paused() -> Iterator[None]:
     """Pause collection inside the block (or the decorated function), if it was running."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from graphrewrite.ir.garbage import paused
 from graphrewrite.ir.model import Model
 from graphrewrite.ir.shape_rules import Functions, Sweep
 from graphrewrite.ir.shape_rules.call import VALUE_LIMIT, Shape
@@ -20,6 +21,7 @@ from graphrewrite.ir.worlds import declare_inputs, first_sizes, other_sizes
 _TRIALS = 24
 
 
+@paused()
 def infer(model: Model) -> "ShapeInfo":
     """Find out the shapes, types and small values of all tensors of the main graph.
 

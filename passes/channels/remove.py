@@ -12,7 +12,7 @@ from graphrewrite.data import collect
 from graphrewrite.dims import ChannelGroup, Groups, Shrunk, groups, reference, shrink
 from graphrewrite.dims.structure import Mask
 from graphrewrite.errors import InvalidConfig, InvalidData, InvalidModel, UnsupportedOp
-from graphrewrite.ir import Model
+from graphrewrite.ir import Model, garbage
 from graphrewrite.ir.edit import all_nodes
 from graphrewrite.ir.inline import inlined
 from graphrewrite.passes.channels.adjust import (
@@ -27,7 +27,7 @@ from graphrewrite.passes.channels.adjust import (
 from graphrewrite.passes.channels.budgets import Budget, MacsBelow
 from graphrewrite.passes.channels.constants import exact_constants
 from graphrewrite.passes.channels.criteria.l2 import L2
-from graphrewrite.passes.channels.evidence import Criterion, Evidence, Need, Scores, needs_of
+from graphrewrite.passes.channels.evidence import Criterion, Evidence, Scores, gathered, needs_of
 from graphrewrite.passes.channels.granularity import steps
 from graphrewrite.passes.channels.latency import relative_latency
 from graphrewrite.passes.channels.problem import ChannelProblem
@@ -35,6 +35,7 @@ from graphrewrite.passes.channels.reconstruct import Reconstruction
 from graphrewrite.passes.channels.reconstruct.mean import Mean
 from graphrewrite.passes.channels.selection import Limits
 from graphrewrite.passes.channels.skip import skipped
+from graphrewrite.passes.channels.units import check_units, not_asked
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs
 from graphrewrite.pipeline.base import Json
 from graphrewrite.pipeline.registry import passes
@@ -54,6 +55,7 @@ class RemoveChannels:
         reconstruct: predict removed channels from kept ones and fold that into the readers' weights; needs data and
             includes absorption.
         skip: patterns (`*` is any text) of tensors, nodes or groups to leave whole.
+        units: kinds of groups that may shrink, of `graphrewrite.dims.kinds.KINDS`; empty for all.
         scope: "global" takes units where they cost least for what they save; "uniform" the same share everywhere.
         floor: the least share of its units that a group keeps.
 
@@ -69,6 +71,7 @@ class RemoveChannels:
     skip: tuple[str, ...] = ()
     scope: str = "global"
     floor: float = 0.1
+    units: tuple[str, ...] = ()
 
     claim: ClassVar[Claim] = SameAs(rtol=1e-4)
 
@@ -83,14 +86,21 @@ class RemoveChannels:
             raise InvalidConfig(f"RemoveChannels.floor is {self.floor!r}; expected a share in [0, 1)")
         given: object = self.skip  # one pattern may come as it is, several in any sequence
         object.__setattr__(self, "skip", (given,) if isinstance(given, str) else tuple(self.skip))
+        named: object = self.units
+        object.__setattr__(self, "units", (named,) if isinstance(named, str) else tuple(self.units))
+        check_units(self.units)
 
+    @garbage.paused()
     def run(self, model: Model, context: Context) -> Outcome:
         """Choose, compensate and cut."""
         found = groups(inlined(model))
         plain = found.analysis.model
         table = cost.of(plain, found.analysis.info)
         untouched, idle = skipped(found, self.skip)
-        evidence = self._evidence(found, plain, context)
+        unasked, missing = not_asked(found, self.units)
+        untouched.update((name, why) for name, why in unasked.items() if name not in untouched)
+        needs = (need for group in found for need in needs_of(self.criterion, group))
+        evidence = gathered(plain, needs, self.criterion, context)
         scores = [np.asarray(self.criterion.score(group, evidence), dtype=np.float64) for group in found]
         for group, score in zip(found, scores, strict=True):
             _check_scores(self.criterion, group, score)
@@ -99,7 +109,9 @@ class RemoveChannels:
         def cut_for(dead: Mask) -> _Made:
             key = dead.tobytes()
             if key not in latest:
-                latest.clear()
+                if latest:
+                    latest.clear()
+                    garbage.collect()  # a graph is full of cycles, and this one holds the weights that were cut
                 latest[key] = self._cut(found, dead, evidence, context)
             return latest[key]
 
@@ -116,6 +128,7 @@ class RemoveChannels:
         )
         notes = [Note("skipped", name, why) for name, why in {**untouched, **found.pinned}.items()]
         notes += [Note("skipped", pattern, "nothing it names could be cut anyway") for pattern in idle]
+        notes += [Note("skipped", kind, "no group of this kind can shrink here") for kind in missing]
         notes += [
             Note("skipped", op, f"no dimension rule: {len(nodes)} node(s) and what they touch stay whole")
             for op, nodes in found.analysis.refused.items()
@@ -146,32 +159,6 @@ class RemoveChannels:
             return model
 
         return _Made(cut, adjusted, cost.of(cut.model), slow)
-
-    def _evidence(self, found: Groups, model: Model, context: Context) -> Evidence:
-        wanted: dict[tuple[str, str], Need] = {}
-        for group in found:
-            for need in needs_of(self.criterion, group):
-                wanted.setdefault((need.tensor, need.key), need)
-        if not wanted:
-            return Evidence(model, context.seed)
-        if context.data is None:
-            raise InvalidConfig(
-                f"the criterion {type(self.criterion).__name__} looks at activations; expected calibration data; "
-                "give it with --data, or Context(data=...) in Python"
-            )
-        made = {key: need.make() for key, need in wanted.items()}
-        by_tensor: dict[str, list] = {}  # type: ignore[type-arg]
-        for (tensor, _), accumulator in made.items():
-            by_tensor.setdefault(tensor, []).append(accumulator)
-        collect(
-            model,
-            context.data,
-            by_tensor,
-            seed=context.seed,
-            progress=context.progress,
-            threads=context.threads,
-        )
-        return Evidence(model, context.seed, {key: accumulator.result() for key, accumulator in made.items()})
 
     def _compensate(self, found: Groups, labels: Mask, evidence: Evidence, context: Context) -> Adjusted:
         if self.reconstruct is not None and context.data is None:
@@ -285,6 +272,7 @@ def _after(found: Groups, made: _Made, dead: Mask, scores: Sequence[Scores]) -> 
         rows.append(
             {
                 "name": group.name,
+                "kind": group.kind,
                 "units": group.units,
                 "kept": int((~gone).sum()),
                 "macs_per_unit": group.macs_per_unit,
@@ -298,9 +286,7 @@ def _after(found: Groups, made: _Made, dead: Mask, scores: Sequence[Scores]) -> 
         "kept": kept,
         "copied_from": {**made.cut.copied_from},
         "groups": rows,
-        "compensated": [
-            _label(found.analysis.nodes[p.consumer.node]) for p in made.adjusted.patches
-        ],
+        "compensated": [_label(found.analysis.nodes[p.consumer.node]) for p in made.adjusted.patches],
     }
 
 
