@@ -109,6 +109,14 @@ def whole(least: int) -> Callable[[str], int]:
     return read
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Read names with commas between."""
+    found = tuple(part.strip() for part in text.split(","))
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty name; expected names with commas between")
+    return found
+
+
 def add_seed(parser: argparse.ArgumentParser) -> None:
     """Declare --seed, the only source of randomness."""
     parser.add_argument(

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import ClassVar, cast
 
 from graphrewrite.cli.left import show_left
-from graphrewrite.cli.parser import add_data, add_rewriting, add_seed, add_threads, fraction, share, whole
+from graphrewrite.cli.parser import (
+    add_data,
+    add_rewriting,
+    add_seed,
+    add_threads,
+    fraction,
+    names,
+    share,
+    whole,
+)
 from graphrewrite.cli.record import Measured, measure, record
 from graphrewrite.cli.rewriting import Job, document, rewrite, show_check, show_sizes
 from graphrewrite.cli.screen import Screen
@@ -41,11 +50,13 @@ class Prune:
         graphrewrite prune model.onnx -o small.onnx --macs 0.5 --data calibration.npz --reconstruct least_squares
         graphrewrite prune model.onnx -o small.onnx --params 0.3 --criterion l2 --multiple 8 --skip 'head.*' 'stem*'
         graphrewrite prune model.onnx -o small.onnx --macs 0.5 --test held_out.npz --report report.html
+        graphrewrite prune model.onnx -o small.onnx --macs 0.7 --units heads,mlp
         graphrewrite prune model.onnx -o small.onnx --ratio 0.5 --json | jq .kept
     """
 
     def configure(self, parser: ArgumentParser) -> None:
         """Declare MODEL, the budget, and how to choose."""
+        from graphrewrite.dims.kinds import KINDS
         from graphrewrite.passes.channels.criteria import criteria
         from graphrewrite.passes.channels.reconstruct import reconstructions
 
@@ -91,6 +102,13 @@ class Prune:
             default=[],
             metavar="PATTERN",
             help="leave tensors, nodes and groups of these names whole; * stands for anything",
+        )
+        choice.add_argument(
+            "--units",
+            type=names,
+            default=(),
+            metavar="KIND,KIND",
+            help=f"remove units of these kinds only: {', '.join(KINDS)} (default all)",
         )
         choice.add_argument(
             "--tidy", action="store_true", help="tidy the graph first; tensors may then have other names"
@@ -183,6 +201,7 @@ def _pipeline(options: Namespace) -> Pipeline:
         skip=tuple(options.skip),
         scope=options.scope,
         floor=options.floor,
+        units=options.units,
     )
     steps: tuple[Pass, ...] = (Tidy(), remove) if options.tidy else (remove,)
     return Pipeline(steps, verify=options.verify)
@@ -237,8 +256,8 @@ def _show(job: Job, details: Mapping[str, Json], measured: Measured, asked: str,
     show_check(job, screen, [("asked", asked), ("removed", removed if groups else "nothing")])
     if screen.verbose and groups:
         screen.line()
-        rows = [(str(row["name"]), str(row["units"]), str(row["kept"])) for row in groups]
-        screen.table(("group", "units", "kept"), rows, right=("units", "kept"))
+        rows = [(str(row["name"]), str(row["kind"]), str(row["units"]), str(row["kept"])) for row in groups]
+        screen.table(("group", "kind", "units", "kept"), rows, right=("units", "kept"))
     show_left(job.facts.left, screen)
 
 

@@ -138,6 +138,17 @@ def test_a_skip_pattern_keeps_a_group_and_says_so(run: Run, small: Path, tmp_pat
     assert run("prune", small, "-o", out, "--ratio", "0.5", "--skip", "nothing_here").code == 2
 
 
+def test_only_units_of_the_kinds_named_go(run: Run, small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    ran = run("prune", small, "-o", out, "--ratio", "0.5", "--units", "channels,heads", "--json")
+    assert [(row["kind"], row["units"], row["kept"]) for row in ran.document["groups"]] == [("channels", 8, 4)]
+    whole = run("prune", small, "-o", tmp_path / "whole.onnx", "--ratio", "0.5", "--units", "mlp", "--json")
+    assert not whole.document["changed"]
+    wrong = run("prune", small, "-o", out, "--ratio", "0.5", "--units", "chanels")
+    assert wrong.code == 2 and "did you mean 'channels'" in wrong.err
+    assert run("prune", small, "-o", out, "--ratio", "0.5", "--units", "mlp,").code == 2
+
+
 def test_strict_exits_with_three_and_writes_nothing(run: Run, tmp_path: Path) -> None:
     model = pinned_model(tmp_path / "pinned.onnx")
     ran = run("prune", model, "-o", tmp_path / "out.onnx", "--ratio", "0.5", "--strict")
