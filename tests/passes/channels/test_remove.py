@@ -285,6 +285,7 @@ def test_every_field_survives_json() -> None:
         skip=("head*", "stem"),
         scope="uniform",
         floor=0.3,
+        units=("heads", "mlp"),
     )
 
     document = json.loads(json.dumps(to_json(step, Pass)))
@@ -298,6 +299,7 @@ def test_every_field_survives_json() -> None:
         "reconstruct": {"name": "least_squares", "ridge": 0.5},
         "skip": ["head*", "stem"],
         "scope": "uniform",
+        "units": ["heads", "mlp"],
         "floor": 0.3,
     }
     assert from_json(document, Pass) == step
