@@ -13,6 +13,7 @@ def _taps(site: Site, weight_index: int) -> int:
 
 @macs_rule("Conv", "ConvInteger")
 @macs_rule("FusedConv", "NhwcConv", "NhwcFusedConv", domain="com.microsoft")
+@macs_rule("Conv", domain="com.microsoft.nchwc")
 def conv(site: Site) -> int:
     """Outputs times taps; where the channel axis of the output lies does not matter."""
     return site.output_count() * _taps(site, 1)
@@ -35,6 +36,7 @@ def deform_conv_sampling(site: Site) -> int:
 
 
 @macs_rule("QLinearConv")
+@macs_rule("QLinearConv", domain="com.microsoft")
 def qlinear_conv(site: Site) -> int:
     """As a convolution; the weight is the fourth input."""
     return site.output_count() * _taps(site, 3)

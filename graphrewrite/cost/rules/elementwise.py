@@ -126,6 +126,8 @@ per_input(
     {"QLinearGlobalAveragePool": 1, "QLinearReduceMean": 1, "ReduceSumInteger": 1}, domain="com.microsoft"
 )
 per_output({"GatherBlockQuantized": 2}, domain="com.microsoft")
+per_input({"GlobalAveragePool": 1, "GlobalMaxPool": 1}, domain="com.microsoft.nchwc")
+moves(("ReorderInput", "ReorderOutput", "Upsample"), domain="com.microsoft.nchwc")
 _MOVES_MICROSOFT = (
     "ExpandDims GatherND Pad QLinearConcat Range RemovePadding RestorePadding Trilu UnfoldTensor"
 )
@@ -141,6 +143,7 @@ def variadic(site: Site) -> int:
 
 @ops_rule("AveragePool", "MaxPool", "LpPool")
 @ops_rule("QLinearAveragePool", "NhwcMaxPool", domain="com.microsoft")
+@ops_rule("AveragePool", "MaxPool", domain="com.microsoft.nchwc")
 def pool(site: Site) -> int:
     """Every output looks at a whole window; a power mean raises each number first."""
     window = prod(site.int_list("kernel_shape") or [1])

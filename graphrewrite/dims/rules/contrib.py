@@ -94,7 +94,9 @@ def nhwc_pool(s: Step) -> None:
 )  # fmt: skip
 def blocked(s: Step) -> None:
     """Channels in blocks, padded to whole vector registers of one machine: nothing to cut by."""
-    s.refuse("blocked layout; hand in the model before the layout optimisation")
+    why = "blocked layout; hand in the model before the layout optimisation"
+    s.refuse(why)
+    s.out([rigid(pair, why) for pair in s.out_sizes()])
 
 
 @rule("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=MICROSOFT)
@@ -122,10 +124,12 @@ def simplified_layer_norm(s: Step) -> None:
 @rule("EmbedLayerNormalization", domain=MICROSOFT)
 def embed_norm(s: Step) -> None:
     """Rows of two or three tables summed and normalised; their width is one axis."""
-    width = s.weight(2, free=(1,))[1]
-    for slot in (3, 4):
+    width = s.axes(2)[1]
+    for slot in (2, 3, 4):
         if s.has(slot):
-            s.tie(width, s.weight(slot, free=(1,))[1])
+            rows, its = s.forced(s.axes(slot))
+            s.pin(rows, "rows are looked up by values of the input")
+            s.tie(width, its)
     for slot in (5, 6):
         if s.has(slot):
             s.tie(width, s.axes(slot)[0])
