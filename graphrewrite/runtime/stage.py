@@ -19,7 +19,7 @@ from onnx import TensorProto
 
 from graphrewrite.errors import InvalidModel
 from graphrewrite.ir import Model
-from graphrewrite.ir.codec import Encode, graph_to_proto
+from graphrewrite.ir.codec import Encode, graph_to_proto, list_initializers
 from graphrewrite.ir.edit import all_graphs
 from graphrewrite.ir.external import INLINE_LIMIT
 from graphrewrite.ir.values import (
@@ -101,6 +101,7 @@ def _serialised(model: Model, outputs: Sequence[str], encode: Encode) -> bytes:
         proto.opset_import.add(domain=domain, version=version)
     proto.functions.extend(model.functions)
     graph_to_proto(model.graph, encode, proto.graph)
+    list_initializers(model.graph, proto)
     for name in outputs:
         proto.graph.output.add(name=name)  # onnxruntime infers the type
     try:
