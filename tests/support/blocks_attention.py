@@ -64,7 +64,9 @@ def relative_bias(d: Drawing, x: Drawn) -> Drawn:
         bias = d.op("Gather", table, d.const(index), shape=(time, time, heads), axis=0)
     else:
         bias = d.op("Gather", table, d.const(index.ravel()), shape=(time * time, heads), axis=0)
-        bias = d.regroup(bias, [time, time, heads] if d.chance(0.5) else [time, time, -1], (time, time, heads))
+        bias = d.regroup(
+            bias, [time, time, heads] if d.chance(0.5) else [time, time, -1], (time, time, heads)
+        )
     bias = d.unsqueeze(d.transpose(bias, 2, 0, 1), 0)
     return back(d, x, d.matmul(d.softmax(d.add(scores_of(d, q, k), bias)), v))
 
@@ -87,7 +89,9 @@ def rotary_halves(d: Drawing, x: Drawn) -> Drawn:
 
 def _turned_halves(d: Drawing, x: Drawn, cos: Drawn, sin: Drawn) -> Drawn:
     half = x.size(3) // 2
-    a, b = d.split(x, [half, half], 3) if d.chance(0.5) else (d.slice(x, 3, 0, half), d.slice(x, 3, half, 2**31))
+    a, b = (
+        d.split(x, [half, half], 3) if d.chance(0.5) else (d.slice(x, 3, 0, half), d.slice(x, 3, half, 2**31))
+    )
     return d.add(d.mul(x, cos), d.mul(d.concat(d.unary("Neg", b), a, axis=3), sin))
 
 
@@ -110,9 +114,7 @@ def _turned_pairs(d: Drawing, x: Drawn, cos: Drawn, sin: Drawn) -> Drawn:
         a, b = d.slice(x, 3, 0, 2**31, 2), d.slice(x, 3, 1, 2**31, 2)
     else:
         pairs = d.reshape(x, 0, heads, time, dim // 2, 2)
-        a, b = (
-            d.op("Gather", pairs, d.const(np.int64(i)), shape=pairs.shape[:-1], axis=4) for i in range(2)
-        )
+        a, b = (d.op("Gather", pairs, d.const(np.int64(i)), shape=pairs.shape[:-1], axis=4) for i in range(2))
     first = d.binary("Sub", d.mul(a, cos), d.mul(b, sin))
     second = d.add(d.mul(a, sin), d.mul(b, cos))
     both = d.concat(d.unsqueeze(first, 4), d.unsqueeze(second, 4), axis=4)
@@ -243,10 +245,11 @@ def _attended(d: Drawing, x: Drawn) -> Drawn:
     """Return attention over the last but one of the axes [B, T, C], with a relative bias at times."""
     heads, dim = heads_and_dim(d)
     time, c = x.size(1), x.size(2)
+    split = [-1, time, heads, dim]
     q, k, v = (
-        d.transpose(d.regroup(d.linear(x, heads * dim), [-1, time, heads, dim], (x.shape[0], time, heads, dim)), 0, 2, 1, 3)
+        d.transpose(d.regroup(d.linear(x, heads * dim), split, (x.shape[0], *split[1:])), 0, 2, 1, 3)
         for _ in range(3)
-    )  # fmt: skip
+    )
     scores = scores_of(d, q, k)
     if d.chance(0.5):
         scores = d.add(scores, d.floats(heads, time, time, scale=0.4))

@@ -33,7 +33,11 @@ def experts_apart(d: Drawing, x: Drawn) -> Drawn:
     """Every expert is a perceptron of its own; its share is a window of the gate."""
     experts, c = d.pick(2, 3), x.size(2)
     gate = d.softmax(d.linear(x, experts))
-    shares = d.split(gate, [1] * experts, 2) if d.chance(0.5) else [d.slice(gate, 2, i, i + 1) for i in range(experts)]
+    shares = (
+        d.split(gate, [1] * experts, 2)
+        if d.chance(0.5)
+        else [d.slice(gate, 2, i, i + 1) for i in range(experts)]
+    )
     parts = [d.mul(d.linear(d.activate(d.linear(x, d.pick(3, 5))), c), share) for share in shares]
     return d.binary("Sum", x, *parts)
 
@@ -43,7 +47,9 @@ def experts_by_einsum(d: Drawing, x: Drawn) -> Drawn:
     experts, hidden, c = d.pick(2, 3), d.pick(3, 5), x.size(2)
     gate = d.softmax(d.linear(x, experts))
     shape = (*x.shape[:2], experts, hidden)
-    y = d.op("Einsum", x, d.floats(experts, c, hidden, scale=1 / sqrt(c)), shape=shape, equation="ntc,ech->nteh")
+    y = d.op(
+        "Einsum", x, d.floats(experts, c, hidden, scale=1 / sqrt(c)), shape=shape, equation="ntc,ech->nteh"
+    )
     back = d.floats(experts, hidden, c, scale=1 / sqrt(hidden))
     y = d.op("Einsum", d.activate(y), back, gate, shape=x.shape, equation="nteh,ehc,nte->ntc")
     return d.add(x, y)
@@ -89,7 +95,8 @@ def twins(d: Drawing, x: Drawn) -> Drawn:
     c, out = x.size(1), width(d)
     w, b, v = d.floats(c, out, scale=1 / sqrt(c)), d.floats(out), d.floats(out, out, scale=1 / sqrt(out))
     sides = [
-        d.matmul(d.unary("Relu", d.add(d.matmul(side, w), b)), v) for side in (x, d.slice(x, 1, -1, -(2**31), -1))
+        d.matmul(d.unary("Relu", d.add(d.matmul(side, w), b)), v)
+        for side in (x, d.slice(x, 1, -1, -(2**31), -1))
     ]
     far = d.unary("Abs", d.binary("Sub", *sides))
     return d.concat(far, d.mul(*sides)) if d.chance(0.5) else far
@@ -106,7 +113,9 @@ def twin_branches(d: Drawing, x: Drawn) -> Drawn:
     small = d.op("AveragePool", x, shape=shape, kernel_shape=[2, 2], strides=[2, 2])
     fine, coarse = d.conv(x, out, weight=w), d.conv(small, out, weight=w)
     scales = d.const(np.array([1, 1, 2, 2], dtype=np.float32))
-    coarse = d.op("Resize", coarse, d.const(np.zeros(0, np.float32)), scales, shape=fine.shape, mode="nearest")
+    coarse = d.op(
+        "Resize", coarse, d.const(np.zeros(0, np.float32)), scales, shape=fine.shape, mode="nearest"
+    )
     return d.activate(d.add(fine, coarse))
 
 
@@ -126,7 +135,11 @@ def soft_words(d: Drawing, x: Drawn) -> Drawn:
 def repeated_layer(d: Drawing, x: Drawn) -> Drawn:
     """The same layer twice in a row, as in nets that recur over depth."""
     c, hidden = x.size(2), d.pick(4, 6)
-    w, v, b = d.floats(c, hidden, scale=1 / sqrt(c)), d.floats(hidden, c, scale=1 / sqrt(hidden)), d.floats(hidden)
+    w, v, b = (
+        d.floats(c, hidden, scale=1 / sqrt(c)),
+        d.floats(hidden, c, scale=1 / sqrt(hidden)),
+        d.floats(hidden),
+    )
     for _ in range(2):
         x = d.add(x, d.matmul(d.activate(d.add(d.matmul(x, w), b)), v))
     return x
@@ -161,7 +174,12 @@ def scattered_messages(d: Drawing, x: Drawn) -> Drawn:
     else:
         first = d.mul(d.transpose(x, 1, 0, 2), d.scalar(0.0))
         y = d.op(
-            "ScatterND", first, d.const(end[:, None]), d.transpose(message, 1, 0, 2), shape=first.shape, reduction="add"
+            "ScatterND",
+            first,
+            d.const(end[:, None]),
+            d.transpose(message, 1, 0, 2),
+            shape=first.shape,
+            reduction="add",
         )
         y = d.transpose(y, 1, 0, 2)
     return d.add(x, d.linear(d.activate(y), c))
@@ -192,7 +210,11 @@ def modulated(d: Drawing, x: Drawn) -> Drawn:
     """Scale and shift per channel computed from the map, after a norm of each channel."""
     c = x.size(1)
     y = d.op(
-        "InstanceNormalization", x, d.const(np.ones(c, np.float32)), d.const(np.zeros(c, np.float32)), shape=x.shape
+        "InstanceNormalization",
+        x,
+        d.const(np.ones(c, np.float32)),
+        d.const(np.zeros(c, np.float32)),
+        shape=x.shape,
     )
     style = d.linear(d.reduce("ReduceMean", x, 2, 3, keep=False), 2 * c)
     if d.chance(0.5):

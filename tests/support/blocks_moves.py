@@ -90,7 +90,9 @@ def filled_channels(d: Drawing, x: Drawn) -> Drawn:
 def coordinates(d: Drawing, x: Drawn) -> Drawn:
     """Two constant channels of places beside the others."""
     h, w = x.size(2), x.size(3)
-    grid = np.stack(np.meshgrid(np.linspace(-1, 1, h), np.linspace(-1, 1, w), indexing="ij")).astype(np.float32)
+    grid = np.stack(np.meshgrid(np.linspace(-1, 1, h), np.linspace(-1, 1, w), indexing="ij")).astype(
+        np.float32
+    )
     spread = d.expand(d.const(grid[None]), x, [2, h, w])
     return d.activate(d.conv(d.concat(x, spread), width(d)))
 
@@ -250,11 +252,23 @@ def one_hot_words(d: Drawing, x: Drawn) -> Drawn:
 @block("flat")
 def every_reduction(d: Drawing, x: Drawn) -> Drawn:
     """Some statistic of all features as one more feature, or as a divisor."""
-    kinds = ["ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp", "ReduceMin", "ReduceMax", "ReduceProd"]
+    kinds = [
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceSumSquare",
+        "ReduceLogSumExp",
+        "ReduceMin",
+        "ReduceMax",
+        "ReduceProd",
+    ]
     kind = str(d.rng.choice(kinds))
     y = d.unary("Sigmoid", d.linear(x, width(d)))
     total = d.reduce(kind, y, 1)
-    return d.concat(y, total) if d.chance(0.5) else d.binary("Div", y, d.add(d.unary("Abs", total), d.scalar(0.5)))
+    return (
+        d.concat(y, total)
+        if d.chance(0.5)
+        else d.binary("Div", y, d.add(d.unary("Abs", total), d.scalar(0.5)))
+    )
 
 
 @block("flat")

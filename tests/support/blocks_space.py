@@ -1,5 +1,7 @@
 """Blocks on signals [N, C, L] ("line") and volumes [N, C, D, H, W] ("volume"): the same code for both ranks."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from tests.support.blocks import Draw, block
@@ -11,7 +13,7 @@ def width(d: Drawing) -> int:
     return d.pick(4, 6, 8)
 
 
-def both(since: int = 11) -> "object":
+def both(since: int = 11) -> Callable[[Draw], Draw]:
     """File a block for signals and for volumes."""
 
     def add(draw: Draw) -> Draw:

@@ -20,6 +20,12 @@ def recurrent_weights(d: Drawing, sides: int, gates: int, hidden: int, into: int
     ]
 
 
+def long(x: Drawn) -> None:
+    """Refuse sequences longer than the tables of positions."""
+    if isinstance(x.shape[1], int) and x.shape[1] > 24:
+        raise Unfit("long")
+
+
 @block("seq")
 def stacked_lstm(d: Drawing, x: Drawn) -> Drawn:
     """Two layers; both directions of the first are joined for the second."""
@@ -88,7 +94,11 @@ def _steps(d: Drawing, x: Drawn) -> list[Drawn]:
 def unrolled_lstm(d: Drawing, x: Drawn) -> Drawn:
     """A cell repeated for every step, its weights shared."""
     hidden = d.pick(3, 4)
-    w, u, b = d.floats(x.size(2), 4 * hidden, scale=0.4), d.floats(hidden, 4 * hidden, scale=0.4), d.floats(4 * hidden)
+    w, u, b = (
+        d.floats(x.size(2), 4 * hidden, scale=0.4),
+        d.floats(hidden, 4 * hidden, scale=0.4),
+        d.floats(4 * hidden),
+    )
     h = c = None
     outputs = []
     for step in _steps(d, x):
@@ -143,6 +153,7 @@ def rolled_channels(d: Drawing, x: Drawn) -> Drawn:
 def positions_by_range(d: Drawing, x: Drawn) -> Drawn:
     """Positions counted from the length at run time and looked up in a table."""
     c = x.size(2)
+    long(x)
     whole = d.op("Shape", x, shape=[3])
     time = d.op("Gather", whole, d.const(np.int64(1)), shape=[], axis=0)
     places = d.op("Range", d.const(np.int64(0)), time, d.const(np.int64(1)), shape=(x.shape[1],))
@@ -157,6 +168,7 @@ def positions_by_range(d: Drawing, x: Drawn) -> Drawn:
 def positions_by_slice(d: Drawing, x: Drawn) -> Drawn:
     """A table of positions cut to the length at run time."""
     c = x.size(2)
+    long(x)
     whole = d.op("Shape", x, shape=[3])
     time = d.op("Gather", whole, d.ints(1), shape=[1], axis=0)
     table = d.floats(1, 24, c, scale=0.4)
@@ -203,5 +215,9 @@ def chosen_step(d: Drawing, x: Drawn) -> Drawn:
     """Take the step where a score is largest."""
     c = x.size(2)
     best = d.op("ArgMax", d.linear(x, 1), shape=(x.shape[0], 1, 1), axis=1, keepdims=1)
-    index = d.expand(best, x, [1, c]) if d.chance(0.5) else d.op("Tile", best, d.ints(1, 1, c), shape=(x.shape[0], 1, c))
+    index = (
+        d.expand(best, x, [1, c])
+        if d.chance(0.5)
+        else d.op("Tile", best, d.ints(1, 1, c), shape=(x.shape[0], 1, c))
+    )
     return d.squeeze(d.op("GatherElements", x, index, shape=(x.shape[0], 1, c), axis=1), 1)

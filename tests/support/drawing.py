@@ -65,7 +65,7 @@ class Drawing:
 
     # --- tensors --------------------------------------------------------------------------------------------------
 
-    def input(self, *shape: int, dtype: npt.DTypeLike = np.float32, name: str | None = None) -> Drawn:
+    def input(self, *shape: Size, dtype: npt.DTypeLike = np.float32, name: str | None = None) -> Drawn:
         """Declare an input; a symbolic drawing has "N" for its first size."""
         return self.declared(("N", *shape[1:]) if self.style.symbolic else shape, dtype, name)
 
@@ -264,7 +264,11 @@ class Drawing:
         """Expand to [batch of `like`, *rest]."""
         batch = like.shape[0]
         numbers = [size for size in rest if isinstance(size, int)]
-        if isinstance(batch, int) and len(numbers) == len(rest) and not self.chance(self.style.computed_shapes):
+        if (
+            isinstance(batch, int)
+            and len(numbers) == len(rest)
+            and not self.chance(self.style.computed_shapes)
+        ):
             return self.op("Expand", x, self.ints(batch, *numbers), shape=(batch, *numbers))
         return self.op("Expand", x, self.shape_with_batch(like, rest), shape=(batch, *rest))
 

@@ -1,8 +1,8 @@
 """Random graphs over everything the dimension analysis claims to know, each from one seed.
 
 `random_model(seed)` chains blocks (tests/support/blocks_*.py) that fit each other, in one of many operator sets, with a
-symbolic or a fixed batch (and length), constants as initializers or as nodes, shapes as numbers or computed as exporters
-do, and one or more outputs. Blocks are joined to earlier ones at random (sums, products, concatenations), so that what
+symbolic or a fixed batch (and length), constants as initializers or as nodes, shapes as numbers or computed, and one or
+more outputs. Blocks are joined to earlier ones at random (sums, products, concatenations), so that what
 one of them ties meets what another ties.
 """
 
@@ -52,7 +52,7 @@ class Sample:
 
 
 def random_model(seed: int) -> Sample:
-    """Draw the model of a seed; every block is sure to be in one of the first len(blocks) models."""
+    """Draw the model of a seed; every block gets the first try in one of len(blocks) models in a row."""
     rng = np.random.default_rng([seed, 1])
     lead = list(blocks.values())[seed % len(blocks)]
     opset = int(rng.choice([version for version in OPSETS if lead.since <= version <= lead.until]))

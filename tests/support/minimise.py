@@ -1,7 +1,7 @@
 """Make a failing graph small: take nodes away while it still fails.
 
 `minimise(model, fails)` tries, over and over, to end the graph earlier, to begin it later, and to bypass nodes whose
-input has the shape of their output. `report` saves what is left and says where, so that a failure names a small file.
+input has the shape of their output. `report` saves what is left and returns the command that shows its fault again.
 """
 
 import os
@@ -15,6 +15,7 @@ import onnx_graphsurgeon as gs
 from graphrewrite.ir import Model, ShapeInfo, infer
 from graphrewrite.ir.check import check
 from graphrewrite.ir.edit import drop_unused, redirect
+from tests.support.verdict import model_faults
 
 Fails = Callable[[Model], bool]
 
@@ -34,18 +35,25 @@ def minimise(model: Model, fails: Fails, tries: int = 400) -> Model:
             return best
 
 
-def report(model: Model, fails: Fails, what: str, folder: Path | None = None) -> str:
-    """Shrink and save a failing model; return a message with its path and the operators left."""
-    small = minimise(model, fails) if _still(model, fails) else model
+def report(model: Model, seed: int, kind: str, what: str, folder: Path | None = None) -> str:
+    """Shrink and save a model with a fault of a kind; return a message with the command that shows the fault again."""
+
+    def fails(candidate: Model) -> bool:
+        return any(fault.kind == kind for fault in model_faults(candidate, seed))
+
+    small = minimise(model, fails) if fails(model) else model
     place = (
         folder
         or Path(os.environ.get("GRAPHREWRITE_FAILURES", tempfile.gettempdir())) / "graphrewrite-failures"
     )
     place.mkdir(parents=True, exist_ok=True)
-    path = place / ("".join(c if c.isalnum() else "-" for c in what)[:60] + ".onnx")
+    path = place / f"{seed}-{''.join(c if c.isalnum() else '-' for c in kind)}.onnx"
     small.save(path)
     ops = " ".join(node.op for node in small.graph.nodes)
-    return f"{what}\nsaved, {len(small.graph.nodes)} of {len(model.graph.nodes)} nodes left ({ops}): {path}"
+    return (
+        f"{what}\nsaved, {len(small.graph.nodes)} of {len(model.graph.nodes)} nodes left ({ops}); to see it again:\n"
+        f"python -m tests.support.again {path} {seed}"
+    )
 
 
 def _still(model: Model, fails: Fails) -> bool:

@@ -17,6 +17,7 @@ from graphrewrite.dims import Groups, Shrunk, groups, shrink
 from graphrewrite.errors import BudgetError
 from graphrewrite.ir import Model, infer
 from graphrewrite.ir.check import check
+from graphrewrite.ir.edit import all_graphs
 from graphrewrite.passes.channels import MacsBelow, Ratio, RemoveChannels
 from graphrewrite.pipeline import Context
 from tests.support.oracles import (
@@ -46,9 +47,7 @@ def model_faults(model: Model, seed: int, cuts: int = 2, budget: bool = True) ->
     try:
         found = groups(model)
         rng = np.random.default_rng([seed, 5])
-        faults = [
-            fault for _ in range(cuts) for fault in cut_faults(model, found, random_dead(found, rng))
-        ]
+        faults = [fault for _ in range(cuts) for fault in cut_faults(model, found, random_dead(found, rng))]
         return faults + (list(budget_faults(model)) if budget else [])
     except Exception as error:
         return [Fault(f"raises {type(error).__name__}", str(error))]
@@ -129,10 +128,12 @@ def _of_copies(found: Groups, dead: Mask, shrunk: Shrunk) -> int:
 
 
 def _stored(model: Model) -> dict[str, Array]:
-    stored = {name: constant.values for name, constant in model.graph.initializers.items()}
-    for node in model.graph.nodes:
-        if node.op == "Constant" and isinstance(node.attrs.get("value"), gs.Constant):
-            stored[node.outputs[0].name] = node.attrs["value"].values
+    stored: dict[str, Array] = {}
+    for graph in all_graphs(model.graph):
+        stored.update((name, constant.values) for name, constant in graph.initializers.items())
+        for node in graph.nodes:
+            if node.op == "Constant" and isinstance(node.attrs.get("value"), gs.Constant):
+                stored[node.outputs[0].name] = node.attrs["value"].values
     return stored
 
 

@@ -39,6 +39,8 @@ def attention(s: Step) -> None:
         mask = s.axes(3)
         if len(mask) >= 3 and mask[-3].sizes != (1, 1):
             s.tie(mask[-3], q_head)
+        for axis in (*mask[-2:], *mask[:-3]):
+            s.pin(axis, "batch and sequence stay")
     s.mix("attention", 0, {i: axis for i, axis in enumerate(q) if i == (2 if packed else 3)})
     length = float(q[-2].sizes[0] * k[-2].sizes[0] * q[0].sizes[0])
     s.macs(length, [q_head, q_dim])
