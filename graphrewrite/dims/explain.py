@@ -51,7 +51,7 @@ class _Account:
         self.structure: Structure = found.structure
         self.recorder = recorder
         self.batch = batch
-        self.nodes = self.analysis.model.graph.nodes
+        self.nodes = self.analysis.nodes
         self.labels = layer_labels(self.nodes)
         self._carried: dict[int, Carried] = {}
         # Every label's bucket: the number of its group, or past them the number of the reason it is pinned for.
@@ -161,7 +161,7 @@ class _Account:
         return Explained(
             name=group.name,
             label=(lead.layers or (lead.tensor,))[0] if lead else group.name,
-            kind="",
+            kind=group.kind,
             units=group.units,
             floor=step,
             step=step,
@@ -284,8 +284,7 @@ class _Account:
     def _values(self) -> Floats:
         """The multiply-accumulates of each term."""
         alive = self.structure.alive_counts(self.structure.alive_rows(self.found.none_dead()))
-        terms = self.structure.macs
-        return np.asarray(terms.coefficients * alive[terms.axes].prod(axis=1))
+        return self.structure.values(self.structure.macs, alive)
 
     @cached_property
     def _term_groups(self) -> csr_matrix:
@@ -380,7 +379,7 @@ class _Account:
     def _station(self, number: int, node: int, routes: Routes) -> Station:
         if node < 0 or node >= len(self.nodes):
             label, kind = routes.ends[node]
-            return Station(number, "", label, kind, 0, 0, (), (), ())
+            return Station(number, -1, "", label, kind, 0, 0, (), (), ())
         roles = self._by_node.get(node, {})
         made, read = roles.get("producer", {}), roles.get("consumer", {})
         passed = {
@@ -394,6 +393,7 @@ class _Account:
         is_layer = node in set(self._layers) if made or read else self._node_macs[node] > 0
         return Station(
             number,
+            node,
             self.nodes[node].op,
             self.labels[node],
             "layer" if is_layer else "join",

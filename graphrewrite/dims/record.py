@@ -97,11 +97,26 @@ class Product:
 
 @dataclass(eq=False)
 class MacTerm:
-    """`coefficient` times the product of the alive counts of `axes` multiply-accumulates (in world A)."""
+    """`coefficient` times the product of the alive counts of `axes` multiply-accumulates (in world A).
+
+    `branch` is the branch of an If (a place in `Analysis.branches`) whose work this is, -1 for none.
+    """
 
     node: int
     coefficient: float
     axes: list[Axis]
+    branch: int = -1
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One branch of the If with this node index; `within` is the branch around that If, -1 for none.
+
+    Of the branches of one If the dearest counts, as long as nobody knows which is taken.
+    """
+
+    choice: int
+    within: int
 
 
 @dataclass(eq=False)
@@ -113,16 +128,30 @@ class Restate:
     apply: Callable[[Cut], None]
 
 
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """One reader of a table that several layers read: `axes` are its own labels, `original` those of the table."""
+
+    tensor: gs.Tensor
+    node: int
+    slot: int
+    axes: list[Axis]
+    original: list[Axis]
+
+
 @dataclass(eq=False)
 class Analysis:
     """Everything the sweep learnt about one model.
 
-    `times` is how often the nodes that are being swept run: more than once inside a loop.
+    `times` is how often the nodes that are being swept run (more than once inside a loop), `branch` the branch of an
+    If they belong to (-1 for none). `bare` names tensors that no layer has a part in, `shared` tells
+    who reads them.
     """
 
     model: Model
     info: ShapeInfo
     labels: Labels
+    may_change: frozenset[str] = frozenset()
     env: dict[str, list[Axis] | None] = field(default_factory=dict)
     weights: dict[tuple[str, int, int], WeightUse] = field(default_factory=dict)
     mixes: list[Mix] = field(default_factory=list)
@@ -138,7 +167,11 @@ class Analysis:
     sequences: dict[str, list[list[Axis]]] = field(default_factory=dict)
     open: list[Open] = field(default_factory=list)
     balances: list[Balance] = field(default_factory=list)
+    branches: list[Branch] = field(default_factory=list)
+    bare: dict[str, int] = field(default_factory=dict)
+    shared: dict[str, list[Reading]] = field(default_factory=dict)
     times: float = 1.0
+    branch: int = -1
 
     @cached_property
     def nodes(self) -> list[gs.Node]:

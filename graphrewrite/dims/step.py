@@ -33,11 +33,13 @@ from graphrewrite.dims.record import (
     Mix,
     Open,
     Product,
+    Reading,
     Restate,
     WeightUse,
     is_constant,
     pairs,
 )
+from graphrewrite.dims.shared import is_table
 from graphrewrite.errors import ShapeError
 from graphrewrite.ir import Array, constant_value
 from graphrewrite.ir.edit import captured
@@ -61,6 +63,7 @@ class Step:
             else f"{node.op} -> {node.outputs[0].name if node.outputs else ''}"
         )
         self._read: set[int] = set()
+        self._times, self._branch = analysis.times, analysis.branch  # of now: work may be recorded after the sweep
 
     # --- the node -------------------------------------------------------------------------------------------------
 
@@ -132,6 +135,23 @@ class Step:
         if is_constant(tensor):
             return self._weight(tensor, slot).axes
         return [rigid(pair, "its shape is not known") for pair in self.sizes(slot)]
+
+    def own(self, slot: int) -> list[Axis]:
+        """Return axes for one reader of a table or filler that several layers read (see `graphrewrite.dims.shared`)."""
+        axes, tensor = self.axes(slot), self.node.inputs[slot]
+        if not is_table(self.analysis, tensor):
+            return axes
+        mine = [self.fresh(axis.sizes) if axis.is_static and not axis.is_rigid else axis for axis in axes]
+        reading = Reading(tensor, self.index, slot, mine, axes)
+        self.analysis.shared.setdefault(tensor.name, []).append(reading)
+        return mine
+
+    def is_made_by_a_layer(self, slot: int) -> bool:
+        """Whether an input has positions that can go and are not those of a constant, a table or a filler."""
+        tensor = self.node.inputs[slot]
+        if tensor.name in self.analysis.bare or is_constant(tensor):
+            return False
+        return any(not axis.is_rigid for axis in self.axes(slot))
 
     def ignore(self, *slots: int) -> None:
         """Declare inputs of which nothing but the element type matters: they may be cut as others see fit."""
@@ -244,20 +264,18 @@ class Step:
         self, operands: Sequence[int], batch: Sequence[Axis], inner: Sequence[Axis], whole: bool = False
     ) -> None:
         """Record which axes of a matrix product are batch axes; only the kinds of groups depend on it."""
-        self.analysis.products.append(
-            Product(self.index, tuple(operands), tuple(batch), tuple(inner), whole)
-        )
+        self.analysis.products.append(Product(self.index, tuple(operands), tuple(batch), tuple(inner), whole))
 
     def macs(self, coefficient: float, axes: Sequence[Axis]) -> None:
         """Record multiply-accumulates; rigid axes count with their length in world A."""
         loose = []
-        coefficient *= self.analysis.times
+        coefficient *= self._times
         for factor in (factor for axis in axes for factor in axis.factors):
             if isinstance(factor, Rigid):
                 coefficient *= max(factor.sizes[0], 0)
             else:
                 loose.append(Axis((factor,)))
-        self.analysis.macs.append(MacTerm(self.index, coefficient, loose))
+        self.analysis.macs.append(MacTerm(self.index, coefficient, loose, self._branch))
 
     def balance(
         self, balances: Sequence[Balance], as_balance: Callable[[], None], as_product: Callable[[], None]

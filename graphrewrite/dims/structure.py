@@ -21,11 +21,15 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Terms:
-    """Costs of one kind: `coefficient[t]` times the alive counts of the axes in row t of `axes` (-1 = none)."""
+    """Costs of one kind: `coefficient[t]` times the alive counts of the axes in row t of `axes` (-1 = none).
+
+    `branches` [t] says which branch of an If the cost belongs to, -1 for none.
+    """
 
     coefficients: Floats
     axes: Ints
     nodes: Ints
+    branches: Ints
 
 
 class Structure:
@@ -53,7 +57,9 @@ class Structure:
             *mixed,
         ):
             self.axis_id(axis)
-        self.macs = self._terms([(t.coefficient, t.axes, t.node) for t in analysis.macs])
+        self.macs = self._terms(
+            [(t.coefficient, t.axes, t.node) for t in analysis.macs], [t.branch for t in analysis.macs]
+        )
         self.params = self._terms(self._weight_terms())
         self._finish()
         # How many weight matrices have each axis; vectors follow their layer and do not count.
@@ -108,7 +114,9 @@ class Structure:
             terms.append((size, loose, use.sites[0][0] if use.sites else -1))
         return terms
 
-    def _terms(self, parts: Sequence[tuple[float, list[Axis], int]]) -> Terms:
+    def _terms(
+        self, parts: Sequence[tuple[float, list[Axis], int]], branches: Sequence[int] | None = None
+    ) -> Terms:
         width = max((len(axes) for _, axes, _ in parts), default=0)
         table = np.full((len(parts), max(width, 1)), -1, dtype=np.int64)
         for row, (_, axes, _) in enumerate(parts):
@@ -118,6 +126,7 @@ class Structure:
             np.array([c for c, _, _ in parts], dtype=np.float64),
             table,
             np.array([n for _, _, n in parts], dtype=np.int64),
+            np.full(len(parts), -1) if branches is None else np.array(branches, dtype=np.int64),
         )
 
     def _finish(self) -> None:
@@ -150,16 +159,35 @@ class Structure:
 
     def total(self, terms: Terms, dead: Mask) -> float:
         """Return a cost with these units removed."""
-        return float(self._values(terms, self.alive_counts(self.alive_rows(dead))).sum())
+        return float(self.values(terms, self.alive_counts(self.alive_rows(dead))).sum())
 
-    def _values(self, terms: Terms, counts: Floats) -> Floats:
-        return np.asarray(terms.coefficients * counts[terms.axes].prod(axis=1))
+    def values(self, terms: Terms, counts: Floats) -> Floats:
+        """Return each term's cost for these alive counts (`alive_counts`); 0 in a branch that is not the dearest."""
+        values = np.asarray(terms.coefficients * counts[terms.axes].prod(axis=1))
+        branches = self.analysis.branches
+        if not branches or not len(values) or int(terms.branches.max()) < 0:
+            return values
+        # A branch inside another comes after it in the list.
+        sums = np.bincount(terms.branches + 1, weights=values, minlength=len(branches) + 1)[1:]
+        rivals: dict[int, list[int]] = {}
+        for number, branch in enumerate(branches):
+            rivals.setdefault(branch.choice, []).append(number)
+        idle = np.zeros(len(branches) + 1, dtype=bool)  # the last entry stands for "no branch"
+        for numbers in sorted(rivals.values(), reverse=True):
+            dearest = max(numbers, key=lambda number: sums[number])
+            idle[[number for number in numbers if number != dearest]] = True
+            around = branches[dearest].within
+            if around >= 0:
+                sums[around] += sums[dearest]
+        for number, branch in enumerate(branches):
+            idle[number] |= idle[branch.within]
+        return np.where(idle[terms.branches], 0.0, values)
 
     def savings(self, terms: Terms, dead: Mask) -> Floats:
         """Return what removing each unit alone would save now, [units] (to first order, exact on distinct axes)."""
         alive = self.alive_rows(dead)
         counts = self.alive_counts(alive)
-        values = self._values(terms, counts)
+        values = self.values(terms, counts)
         weight = np.zeros(self.axes + 1)
         for column in range(terms.axes.shape[1]):
             axis = terms.axes[:, column]

@@ -6,29 +6,27 @@ runs multiplies its multiply-accumulates.
 """
 
 from collections.abc import Sequence
-from math import prod
 
 import onnx_graphsurgeon as gs
 
 from graphrewrite.cost.bodies import Given
 from graphrewrite.cost.trips import trips
 from graphrewrite.dims.axes import UNKNOWN, Axis, rigid
-from graphrewrite.dims.record import MacTerm
+from graphrewrite.dims.record import Branch
 from graphrewrite.dims.sweep import Step, is_constant, pairs, rule, sweep_nodes
 
 
 @rule("If")
 def branches(s: Step) -> None:
-    """Both branches return the same axes; of their work the dearer branch's counts."""
+    """Both branches return the same axes."""
     bodies = [body for body in (s.attr("then_branch"), s.attr("else_branch")) if isinstance(body, gs.Graph)]
     analysis = s.analysis
-    before = list(analysis.macs)
-    works: list[list[MacTerm]] = []
+    around = analysis.branch
     for body in bodies:
-        analysis.macs = []
+        analysis.branches.append(Branch(s.index, around))
+        analysis.branch = len(analysis.branches) - 1
         sweep_nodes(analysis, body)
-        works.append(analysis.macs)
-    analysis.macs = [*before, *max(works, key=_total)]
+    analysis.branch = around
     for output, tensor in enumerate(s.node.outputs):
         parts = [_returned(s, body.outputs[output]) for body in bodies]
         known = pairs(analysis.info, tensor.name)
@@ -48,10 +46,6 @@ def _one(s: Step, a: Axis, b: Axis, pair: tuple[int, int]) -> Axis:
     for axis in (a, b):
         s.pin(axis, "its length differs between the branches")
     return rigid(pair, f"branches of {s.why}")
-
-
-def _total(terms: Sequence[MacTerm]) -> float:
-    return sum(term.coefficient * prod(axis.sizes[0] for axis in term.axes) for term in terms)
 
 
 @rule("Loop")
