@@ -15,49 +15,36 @@ import os
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from math import prod
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import median
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from tests.bench.common import RESULTS, clean_when_stopped, facts, say, table, tell
+from tests.bench.common import RESULTS, ROOT, clean_when_stopped, facts, say, tell
+from tests.bench.corpus_report import (
+    BUDGET,
+    FAILED,
+    INVALID,
+    NOTHING,
+    PROVED,
+    RUNS,
+    WRONG,
+    Row,
+    page,
+    read,
+    report,
+)
 from tests.corpus.index import Entry, cache_folder, entries
 
+if TYPE_CHECKING:
+    from graphrewrite.ir import Model
+
 LIMIT_SECONDS = 300
-
-# How a run can end, best first.
-PROVED = "proved"
-RUNS = "not compared"
-NOTHING = "nothing to remove"
-BUDGET = "budget out of reach"
-WRONG = "differs"
-INVALID = "invalid"
-FAILED = "error"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One model at one budget; shares are of the original, `error` the largest relative difference in the proof."""
-
-    model: str
-    family: str
-    exporter: str
-    source: str
-    kind: str
-    fraction: float
-    end: str
-    macs: float = 1.0
-    params: float = 1.0
-    error: float = 0.0
-    movement: float = 0.0
-    sizes: int = 0
-    cpu: float = 0.0
-    nodes: int = 0
-    reason: str = ""
+PAGE = ROOT / "tests" / "corpus" / "RESULTS.md"
 
 
 def main() -> int:
@@ -88,6 +75,7 @@ def main() -> int:
     for module in ("passes.channels", "dims.rules", "pipeline.verify", "runtime"):
         importlib.import_module(f"graphrewrite.{module}")
     bad = 0
+    budgets = []
     for kind, fraction in options.budgets:
         rows = []
         for number, entry in enumerate(chosen, 1):
@@ -101,7 +89,10 @@ def main() -> int:
             rows.append(known[key])
         say(f"\n{kind} {fraction:g}: {len(rows)} files\n")
         say(report(rows))
+        budgets.append(rows)
         bad += sum(row.end in (WRONG, INVALID, FAILED) for row in rows)
+    if options.write:
+        PAGE.write_text(page(budgets, options.note), encoding="utf-8")
     return 1 if bad else 0
 
 
@@ -116,21 +107,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every Nth model only")
     parser.add_argument("--fresh", action="store_true", help="forget earlier runs")
     parser.add_argument("--again", action="store_true", help="repeat the runs that were not proved")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
+    parser.add_argument("--note", default="", help="a line for that page: machine, commit, what was left out")
     options = parser.parse_args()
     options.budgets = [("macs", f) for f in options.macs or []] + [("ratio", f) for f in options.ratio or []]
     if not options.budgets:
         options.budgets = [("macs", 0.5), ("ratio", 0.5)]
     return options
-
-
-def read(journal: Path) -> Iterator[Row]:
-    """Yield the rows of earlier runs; a last line that was cut off is skipped."""
-    if journal.is_file():
-        for line in journal.read_text(encoding="utf-8").splitlines():
-            try:
-                yield Row(**json.loads(line))
-            except (ValueError, TypeError):
-                continue
 
 
 def _apart(entry: Entry, kind: str, fraction: float) -> Row:
@@ -179,7 +162,7 @@ def prune(entry: Entry, kind: str, fraction: float) -> Row:
         with stages:
             report = Pipeline((step,)).run(model, Context(threads=1)).report
     except BudgetError as error:
-        return ended(BUDGET, reason=str(error))
+        return ended(BUDGET, reason=str(error), obstacle=_obstacle(model))
     except StepError as error:
         return ended(WRONG if error.stage == "claim" else INVALID, reason=str(error))
     except GraphRewriteError as error:
@@ -205,79 +188,19 @@ def prune(entry: Entry, kind: str, fraction: float) -> Row:
     return ended(PROVED if not short else BUDGET, error=found.error, reason=reason, **size, **proof)
 
 
-# ----------------------------------------------------------------------------------------------------------- report
+def _obstacle(model: "Model") -> str:
+    """Name what holds most of a model: operators without a rule, then the reasons of the largest pinned weights."""
+    from graphrewrite import dims
+    from graphrewrite.ir.inline import inlined
 
-
-def report(rows: Sequence[Row]) -> str:
-    """Return the tables by family, exporter and origin, the totals, and the exceptions with their reasons."""
-    head = (
-        "",
-        "files",
-        "proved",
-        "not all",
-        "MACs kept",
-        "params kept",
-        "worst error",
-        "CPU s median",
-        "p95",
-        "max",
-    )
-    lines = []
-    for attribute in ("family", "exporter", "source"):
-        names = Counter(str(getattr(row, attribute)) for row in rows)
-        lines += [
-            _line(name, [row for row in rows if getattr(row, attribute) == name])
-            for name, _ in names.most_common()
-        ]
-    lines.append(_line("all", rows))
-    ends = Counter(row.end for row in rows)
-    prunable = [row for row in rows if row.end != NOTHING and not _is_beyond(row)]
-    proved = sum(row.end == PROVED for row in rows)
-    told = ", ".join(f"{end} {n}" for end, n in ends.most_common())
-    parts = [
-        table(head, lines),
-        "",
-        f"ends: {told}",
-        f"proved: {proved} of {len(rows)} files, {100 * proved / max(len(rows), 1):.1f} %; of the {len(prunable)} "
-        f"that have MACs and something that may go {100 * proved / max(len(prunable), 1):.1f} %",
-        f"the proof ran at two sizes for {sum(row.sizes > 1 for row in rows)}, "
-        f"at one for {sum(row.sizes == 1 for row in rows)}; "
-        f"outputs moved by less than 1e-3 in {sum(row.end == PROVED and row.movement < 1e-3 for row in rows)}",
-    ]
-    exceptions = sorted(
-        (row for row in rows if row.end != PROVED), key=lambda row: (row.end, row.reason, row.model)
-    )
-    if exceptions:
-        parts += ["", "exceptions:"]
-        parts += [f"  {row.end}: {row.model}: {row.reason[:220]}" for row in exceptions]
-    return "\n".join(parts)
-
-
-def _is_beyond(row: Row) -> bool:
-    """Tell whether a budget was refused because there is nothing to count or nothing to take."""
-    return row.end == BUDGET and ("no MACs" in row.reason or "at most 0.0 %" in row.reason)
-
-
-def _line(name: str, rows: Sequence[Row]) -> list[str]:
-    done = [row for row in rows if row.end in (PROVED, RUNS)]
-    seconds = sorted(row.cpu for row in rows)
-    figures = ["-"] * 3
-    if done:
-        figures = [
-            f"{median(r.macs for r in done):.3f}",
-            f"{median(r.params for r in done):.3f}",
-            f"{max(r.error for r in done):.1e}",
-        ]
-    return [
-        name,
-        str(len(rows)),
-        str(sum(row.end == PROVED for row in rows)),
-        str(sum(row.end != PROVED for row in rows)),
-        *figures,
-        f"{median(seconds):.3f}",
-        f"{seconds[int(0.95 * (len(seconds) - 1))]:.2f}",
-        f"{seconds[-1]:.2f}",
-    ]
+    found = dims.groups(inlined(model))
+    sizes: Counter[str] = Counter()
+    for place, reason in found.pinned.items():
+        shape = found.analysis.info.sizes(place.partition("[")[0]) or ()
+        sizes[reason] += prod(shape)
+    told = [f"{op}: {reasons[0]}" for op, reasons in found.analysis.refused.items()]
+    told += [reason for reason, _ in sizes.most_common(3)]
+    return "; ".join(dict.fromkeys(told[:4]))
 
 
 if __name__ == "__main__":
