@@ -85,7 +85,8 @@ def _read() -> Iterator[Pair]:
     if JOURNAL.is_file():
         for line in JOURNAL.read_text(encoding="utf-8").splitlines():
             values: dict[str, Any] = json.loads(line)
-            yield Pair(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            values |= {side: tuple(values[side]) for side in ("only_script", "only_dynamo")}
+            yield Pair(**values)
 
 
 def pairs(found: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
