@@ -32,6 +32,7 @@ class Labels:
         self._count = 1  # label 0 means "no label"
         self.reasons: list[str] = [""]
         self._reason_of: dict[str, int] = {}
+        self._waiting: list[tuple[Ints, Ints, str]] = []
         self.epoch = 0
         self.is_closed = False
 
@@ -61,6 +62,8 @@ class Labels:
 
     def find(self, labels: Ints) -> Ints:
         """Return the representatives, shortening the paths that were walked."""
+        if self._waiting:
+            self._settle()
         roots = self._parent[labels]
         above = self._parent[roots]
         if (above == roots).all():
@@ -79,11 +82,14 @@ class Labels:
             return
         a, b = a[differ], b[differ]
         touched = np.concatenate([a, b])
-        while len(a):
+        while True:
             low, high = np.minimum(a, b), np.maximum(a, b)
-            np.minimum.at(self._parent, high, low)
-            # A label paired with several lower ones took only the lowest: its other pairs go round again.
-            a, b = self.find(low), self.find(high)
+            self._parent[high] = low
+            # A label paired with several lower ones took only one of them: its other pairs go round again.
+            missed = self._parent[high] != low
+            if not missed.any():
+                break
+            a, b = self.find(low[missed]), self.find(high[missed])
             left = a != b
             a, b = a[left], b[left]
         pins = self._pin[touched]
@@ -117,6 +123,8 @@ class Labels:
 
     def pin(self, rows: Ints, why: str | int) -> None:
         """Keep every label of these rows alive for ever; the first reason given to a class stays."""
+        if self._waiting:
+            self._settle()
         number = self.reason(why) if isinstance(why, str) else why
         terminals = np.unique(self._terminals(rows))
         terminals = terminals[(terminals > 0)]
@@ -127,6 +135,8 @@ class Labels:
 
     def pin_number(self, labels: Ints) -> Ints:
         """Return the reason number of each unexpanded representative (0 = free)."""
+        if self._waiting:
+            self._settle()
         return self._pin[labels].astype(np.int64)
 
     def is_expanded(self, labels: Ints) -> npt.NDArray[np.bool_]:
@@ -168,9 +178,11 @@ class Labels:
         if flat.shape[1] == 1:
             return flat
         keep: list[int] = []
-        for column in range(flat.shape[1]):
-            if flat[:, column].any() and not any((flat[:, column] == flat[:, k]).all() for k in keep):
+        for column in np.flatnonzero(flat.any(axis=0)).tolist():
+            if not any((flat[:, column] == flat[:, k]).all() for k in keep):
                 keep.append(column)
+        if len(keep) == flat.shape[1]:
+            return flat
         return flat[:, keep] if keep else flat[:, :1]
 
     def _terminals(self, rows: Ints) -> Ints:
@@ -180,9 +192,10 @@ class Labels:
             if not expanded.any():
                 return flat
             columns = []
-            for column in range(flat.shape[1]):
-                values, hit = flat[:, column], expanded[:, column]
-                if hit.any():
+            for column, is_hit in enumerate(expanded.any(axis=0).tolist()):
+                values = flat[:, column]
+                if is_hit:
+                    hit = expanded[:, column]
                     columns.append(np.where(hit, self._left[values], values))
                     columns.append(np.where(hit, self._right[values], 0))
                 else:
@@ -201,6 +214,26 @@ class Labels:
             raise ShapeError(
                 f"axes of length {len(x)} and {len(y)} cannot be one axis ({why}); this is a defect of a rule"
             )
+        if x.shape[1] == 1 and y.shape[1] == 1:
+            if x is not y:
+                self._waiting.append((x, y, why))  # most ties are of this kind: many are learnt in one go
+            return
+        self._unify(x, y, why)
+
+    def _settle(self) -> None:
+        """Learn the ties that wait, before anything is read."""
+        waiting, self._waiting = self._waiting, []
+        if len(waiting) > 1:
+            both = np.concatenate([x for x, _, _ in waiting] + [y for _, y, _ in waiting])[:, 0]
+            roots = self.find(both)
+            # What is pinned, expanded or always alive depends on the order.
+            if roots.all() and not self._pin[roots].any() and (self._left[roots] < 0).all():
+                self.union(roots[: len(roots) // 2], roots[len(roots) // 2 :])
+                return
+        for x, y, why in waiting:
+            self._unify(x, y, why)
+
+    def _unify(self, x: Ints, y: Ints, why: str) -> None:
         for _ in range(8):
             a, b = self.resolve(x), self.resolve(y)
             if not self._unequal(a, b).any():
@@ -221,8 +254,8 @@ class Labels:
     def _unequal(self, a: Ints, b: Ints) -> npt.NDArray[np.bool_]:
         """Tell which resolved rows differ in when they are alive."""
         width = max(a.shape[1], b.shape[1])
-        differ = (_widen(a, width) != _widen(b, width)).any(axis=1)
-        return np.asarray(differ & ~(self._is_always(a) & self._is_always(b)))
+        differ = np.asarray((_widen(a, width) != _widen(b, width)).any(axis=1))
+        return differ & ~(self._is_always(a) & self._is_always(b)) if differ.any() else differ
 
     def _unify_single(self, a: Ints, b: Ints, why: str) -> None:
         empty_a, empty_b = a == 0, b == 0
@@ -332,20 +365,21 @@ class Labels:
         for _ in range(64):
             flat = self.columns(rows)
             cube = flat.reshape(*sizes, flat.shape[1])
-            wide = next((c for c in range(flat.shape[1]) if len(self._varies(cube[..., c])) > 1), None)
+            varies = _varies(cube)
+            wide = next((column for column, along in enumerate(varies) if len(along) > 1), None)
             if wide is None:
                 break
-            self._expand_column(cube[..., wide], self._varies(cube[..., wide]), why)
+            self._expand_column(cube[..., wide], varies[wide], why)
         else:
             self.pin(rows, f"{why}: split too entangled to express")
             flat = self.columns(rows)
             cube = flat.reshape(*sizes, flat.shape[1])
+            varies = _varies(cube)
         result = []
         for axis, size in enumerate(sizes):
             columns = []
             corner = [0] * len(sizes)
-            for column in range(flat.shape[1]):
-                along = self._varies(cube[..., column])
+            for column, along in enumerate(varies):
                 if not along and axis == 0 and flat[0, column]:
                     self.pin(flat[:1, column : column + 1], f"{why}: one unit covers the whole axis")
                 if axis in along:
@@ -354,13 +388,6 @@ class Labels:
                     columns.append(cube[(*index, column)])
             result.append(np.stack(columns, axis=1) if columns else np.zeros((size, 1), dtype=np.int64))
         return result
-
-    def _varies(self, cube: Ints) -> list[int]:
-        return [
-            axis
-            for axis in range(cube.ndim)
-            if cube.shape[axis] > 1 and (cube != cube.take([0], axis=axis)).any()
-        ]
 
     def _expand_column(self, cube: Ints, along: list[int], why: str) -> None:
         corner = tuple(slice(None) if axis in along else 0 for axis in range(cube.ndim))
@@ -392,6 +419,18 @@ class Labels:
             self.union(self.find(leaders[moved]), self.find(grid[moved]))
         free = ~fixed[first]
         self._bind_many(keys[free], grid[first[free]])
+
+
+def _varies(cube: Ints) -> list[list[int]]:
+    """Return for each column, the last axis of a cube, along which of the others it varies."""
+    digits = tuple(range(cube.ndim - 1))
+    along: list[list[int]] = [[] for _ in range(cube.shape[-1])]
+    for axis in digits:
+        if cube.shape[axis] > 1:
+            first = cube[(slice(None),) * axis + (slice(1),)]
+            for column in np.flatnonzero((cube != first).any(axis=digits)).tolist():
+                along[column].append(axis)
+    return along
 
 
 def _widen(rows: Ints, width: int) -> Ints:
