@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
+from graphrewrite.ir.edit import set_input
+
 if TYPE_CHECKING:
     from graphrewrite.dims.reference import Reference
 
@@ -50,25 +52,60 @@ def skip_mean_square(build: "Reference", node: gs.Node, alive: dict[int, Mask]) 
 def embed_moments(build: "Reference", node: gs.Node, alive: dict[int, Mask]) -> None:
     """Layer norm of word + position (+ segment) rows; the mask index stays the node's."""
     tokens = node.inputs[0]
-    dtype = build.dtype(node.inputs[2])
-    summed: gs.Tensor = build.emit(node, "Gather", node.inputs[2], tokens, axis=0)
-    places = given(node, 8)
+    quantized = node.op.startswith("Q")
+    dtype = np.dtype(np.float32) if quantized else build.dtype(node.inputs[2])
+
+    def plain(slot: int) -> gs.Tensor:
+        """Return a table or vector; of a quantized node its scale is six slots on, its zero point eleven."""
+        tensor = node.inputs[slot]
+        if not quantized:
+            return tensor
+        return build.emit(node, "DequantizeLinear", tensor, node.inputs[slot + 6], node.inputs[slot + 11])
+
+    summed: gs.Tensor = build.emit(node, "Gather", plain(2), tokens, axis=0)
+    places = None if quantized else given(node, 8)
     if places is not None:
-        rows = build.emit(node, "Gather", node.inputs[3], places, axis=0)
+        rows = build.emit(node, "Gather", plain(3), places, axis=0)
     else:  # the first rows of the table, as many as there are tokens in a sequence
         length = build.emit(
             node, "Gather", build.emit(node, "Shape", tokens), build.const(np.asarray([1])), axis=0
         )
         rows = build.emit(
-            node, "Slice", node.inputs[3], build.const(np.asarray([0])), length, build.const(np.asarray([0]))
+            node, "Slice", plain(3), build.const(np.asarray([0])), length, build.const(np.asarray([0]))
         )
     summed = build.emit(node, "Add", summed, rows)
-    segments, table = given(node, 1), given(node, 4)
-    if segments is not None and table is not None:
-        summed = build.emit(node, "Add", summed, build.emit(node, "Gather", table, segments, axis=0))
+    segments = given(node, 1)
+    if segments is not None and given(node, 4) is not None:
+        summed = build.emit(node, "Add", summed, build.emit(node, "Gather", plain(4), segments, axis=0))
     epsilon = float(node.attrs.get("epsilon", 1e-12))
-    y, _, _ = build.standardised(node, summed, [2], {2: alive[1]}, 3, dtype, epsilon)
-    build.replace(node, [build.affine(node, y, 3, True, (5, 6)), None, summed])
+    y: gs.Tensor = build.standardised(node, summed, [2], {2: alive[1]}, 3, dtype, epsilon)[0]
+    y = build.emit(node, "Add", build.emit(node, "Mul", y, plain(5)), plain(6))
+    build.replace(node, [y, None, summed])
+
+
+def quantized_lstm(build: "Reference", node: gs.Node, alive: dict[int, Mask]) -> None:
+    """A dead unit whose weights are zero holds zero for ever: tanh(0) goes into its cell.
+
+    So it takes no part in the range the states are quantized by, nor does a dead input that holds zero.
+    """
+    if 2 in alive:
+        _keep(build, node, 0, alive[2], build.const(np.asarray(0, dtype=build.dtype(node.inputs[0]))))
+    if -1 not in alive:
+        return
+    units = alive[-1]
+    directions = 2 if node.attrs.get("direction") == "bidirectional" else 1
+    per_block = build.const(np.asarray([directions, 1, -1]))
+    for slot, zero in ((1, 9), (2, 11)):
+        _keep(build, node, slot, np.tile(units, 4), build.emit(node, "Reshape", node.inputs[zero], per_block))
+    nothing = build.const(np.asarray(0, dtype=np.float32))
+    for slot, blocks in ((3, 8), (5, 1), (6, 1)):
+        if given(node, slot) is not None:
+            _keep(build, node, slot, np.tile(units, blocks), nothing)
+
+
+def _keep(build: "Reference", node: gs.Node, slot: int, alive: Mask, filler: gs.Tensor) -> None:
+    """Fill dead positions of the last axis of an input."""
+    set_input(node, slot, build.emit(node, "Where", build.const(alive), node.inputs[slot], filler))
 
 
 def fused_group_moments(build: "Reference", node: gs.Node, alive: dict[int, Mask]) -> None:
@@ -110,5 +147,6 @@ WRITTEN_OUT: dict[str, Callable[["Reference", gs.Node, dict[int, Mask]], None]] 
     "skip_moments": skip_moments,
     "skip_mean_square": skip_mean_square,
     "embed_moments": embed_moments,
+    "quantized_lstm": quantized_lstm,
     "fused_group_moments": fused_group_moments,
 }

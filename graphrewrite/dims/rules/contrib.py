@@ -124,6 +124,11 @@ def simplified_layer_norm(s: Step) -> None:
 @rule("EmbedLayerNormalization", domain=MICROSOFT)
 def embed_norm(s: Step) -> None:
     """Rows of two or three tables summed and normalised; their width is one axis."""
+    embed(s)
+
+
+def embed(s: Step) -> None:
+    """Tie the tables of an embedding with the norm behind it and hand the sum over."""
     width = s.axes(2)[1]
     for slot in (2, 3, 4):
         if s.has(slot):
@@ -135,8 +140,8 @@ def embed_norm(s: Step) -> None:
             s.tie(width, s.axes(slot)[0])
     tokens = [rigid(pair, "tokens") for pair in s.sizes(0)]
     s.mix("embed_moments", 2, {1: width})
-    s.out([*tokens, width])
-    s.out([*tokens, width], 2)
+    for output in (0, 2):
+        s.out([*tokens, width], output)
 
 
 @rule("GroupNorm", "SkipGroupNorm", domain=MICROSOFT)

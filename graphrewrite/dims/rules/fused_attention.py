@@ -95,6 +95,8 @@ def _projected(s: Step, kind: str, of_columns: Sequence[int], past: int) -> Axis
     s.tie(head, k_head)
     s.tie(head, v_head)
     s.tie(q_dim, k_dim)
+    if s.node.op == "QAttention":  # which takes three equal parts only
+        s.tie(q_dim, v_dim)
     # The products of queries and keys are inside the node: dead columns of the projection must come out as zero.
     s.mix(kind, 1, {1: w[1]})
     if s.has(2):

@@ -283,10 +283,11 @@ def relative_position_bias(call: Call) -> None:
     call.put(0, (1, call.known(0)[1], *lengths), call.dtype(0))
 
 
-@shape_rule("EmbedLayerNormalization", domain=_MS, dtype=FLOAT32)
+@shape_rule("EmbedLayerNormalization", "QEmbedLayerNormalization", domain=_MS, dtype=FLOAT32)
 def embed_layer_norm(call: Call) -> None:
     """[batch, time] looked up in a table; the mask index is a vector."""
     tokens, table = call.known(0), call.known(2)
-    call.put(0, (*tokens, table[1]), call.dtype(2))
+    kind = FLOAT32 if call.node.op.startswith("Q") else call.dtype(2)
+    call.put(0, (*tokens, table[1]), kind)
     call.put(1, (tokens[0],), INT32)
-    call.put(2, (*tokens, table[1]), call.dtype(2))
+    call.put(2, (*tokens, table[1]), kind)
