@@ -91,10 +91,10 @@ def check_functions(functions: list[onnx.FunctionProto]) -> None:
     Raises:
         InvalidModel: with the name of the function.
     """
-    calls: dict[tuple[str, str, str], set[tuple[str, str, str]]] = {}
+    seen: set[tuple[str, str, str]] = set()
     for function in functions:
         key = (function.domain, function.name, function.overload)
-        if key in calls:
+        if key in seen:
             raise InvalidModel(
                 f"the function {signature(key)} is defined twice; expected one definition; export it again"
             )
@@ -105,7 +105,22 @@ def check_functions(functions: list[onnx.FunctionProto]) -> None:
                 f"the function {signature(key)} returns {missing[0]!r}, which nothing in it makes; "
                 "expected an output of one of its nodes; export the model again"
             )
-        calls[key] = {(node.domain, node.op_type, node.overload) for node in nodes_of(function)}
+        seen.add(key)
+    check_recursion(functions)
+
+
+def check_recursion(functions: list[onnx.FunctionProto]) -> None:
+    """Refuse functions that call themselves, directly or through others.
+
+    Raises:
+        InvalidModel: with the name of the function.
+    """
+    calls = {
+        (function.domain, function.name, function.overload): {
+            (node.domain, node.op_type, node.overload) for node in nodes_of(function)
+        }
+        for function in functions
+    }
     state: dict[tuple[str, str, str], str] = {}
     stack = list(calls)
     while stack:

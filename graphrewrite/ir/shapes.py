@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from graphrewrite.ir.garbage import paused
+from graphrewrite.ir.check import check_recursion
 from graphrewrite.ir.model import Model
 from graphrewrite.ir.shape_rules import Functions, Sweep
 from graphrewrite.ir.shape_rules.call import VALUE_LIMIT, Shape
@@ -27,7 +28,11 @@ def infer(model: Model) -> "ShapeInfo":
 
     The sample sizes of symbolic inputs are chosen so that they fit the graph as far as a few trials can tell: a
     convolution's input is made large enough, an axis that meets a constant one gets its size.
+
+    Raises:
+        InvalidModel: a local function calls itself.
     """
+    check_recursion(model.functions)
     functions = Functions(model.functions)
     sizes = first_sizes(model.inputs)
     tried = [sizes]

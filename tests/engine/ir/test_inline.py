@@ -11,7 +11,7 @@ from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto, TensorPro
 from onnx.inliner import inline_local_functions
 
 from graphrewrite.errors import InvalidModel
-from graphrewrite.ir import Model
+from graphrewrite.ir import Model, infer
 from graphrewrite.ir.check import check
 from graphrewrite.ir.inline import inlined
 from tests.engine.ir.protos import Array, backend_cases, graph, info, model, node, same, tensor
@@ -337,8 +337,16 @@ def test_recursion_is_refused() -> None:
     one = function("One", ["a"], ["b"], [node("Two", ["a"], ["b"], domain="my")])
     then = graph([node("One", ["a"], ["t"], domain="my")], [], [info("t", None)])
     two = function("Two", ["a"], ["b"], [node("If", ["a"], ["b"], then_branch=then, else_branch=then)])
-    with pytest.raises(InvalidModel, match="calls itself"):
-        inlined(Model.from_proto(calling([node("One", ["x"], ["y"], domain="my")], [one, two])))
+    for ask in (inlined, infer):  # neither walks round and round
+        with pytest.raises(InvalidModel, match="calls itself"):
+            ask(Model.from_proto(calling([node("One", ["x"], ["y"], domain="my")], [one, two])))
+
+
+def test_a_function_that_calls_itself_is_refused() -> None:
+    one = function("One", ["a"], ["b"], [node("One", ["a"], ["b"], domain="my")])
+    for ask in (inlined, infer):
+        with pytest.raises(InvalidModel, match=r"my::One calls itself \(through my::One\)"):
+            ask(Model.from_proto(calling([node("One", ["x"], ["y"], domain="my")], [one])))
 
 
 # ------------------------------------------------------------------------------------------------- weights, scale
