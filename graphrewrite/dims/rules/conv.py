@@ -20,7 +20,7 @@ def feature_map(s: Step, slot: int = 0, channels_last: bool = False) -> list[Axi
 def kernel(s: Step, slot: int) -> list[Axis]:
     """Return the axes of a convolution weight: two channel axes, then the kernel, from which nothing goes."""
     if s.constant(slot) is None:
-        axes = s.forced(s.axes(slot))
+        axes = s.forced(s.own(slot))
         for axis in axes[2:]:
             s.pin(axis, "a kernel axis")
         return axes

@@ -104,8 +104,10 @@ def dropout(s: Step) -> None:
 @rule(*BROADCAST)
 def broadcast(s: Step) -> None:
     """Right-aligned operands; on each axis all operands longer than one are one axis."""
-    operands = [s.axes(slot) for slot in range(len(s.node.inputs))]
-    s.out(broadcast_axes(s, operands))
+    slots = range(len(s.node.inputs))
+    # Where a layer's result meets a table that others read too, this reader has labels of its own.
+    read = s.own if any(s.is_made_by_a_layer(slot) for slot in slots) else s.axes
+    s.out(broadcast_axes(s, [read(slot) for slot in slots]))
 
 
 def broadcast_axes(s: Step, operands: list[list[Axis]]) -> list[Axis]:

@@ -140,8 +140,16 @@ def _indexed_along(s: Step, number: int, data: Axis, index: Axis) -> Axis:
 
 @rule("GatherND")
 def gather_nd(s: Step) -> None:
-    """Trailing axes pass; indexed and batch axes stay whole."""
+    """Trailing axes pass; indexed and batch axes stay whole, except where known numbers pick from the first axis."""
     x = s.forced(s.axes(0))
+    known = s.numbers(1)
+    if known and s.sizes(1)[1:] == [(1, 1)] and not s.integer("batch_dims", 0) and x[0].is_static:
+        picked = np.asarray(known, dtype=np.int64) % x[0].sizes[0]
+        s.restate([x[0]], lambda cut: cut.set_indices(s.index, 1, x[0], picked, column=True))
+        first = rigid(len(picked)) if x[0].is_rigid else s.window(of_rows(s.rows(x[0])[picked]))
+        s.ignore(1)
+        s.out([first, *x[1:]])
+        return
     index = s.forced(s.axes(1)) if not is_constant(s.node.inputs[1]) else [rigid(p) for p in s.sizes(1)]
     depth = s.integer("batch_dims", 0) + s.sizes(1)[-1][0]
     for axis in x[:depth]:

@@ -35,7 +35,7 @@ def recurrent(s: Step) -> None:
         s.tie(units, hidden)
     for slot in (5, 6):
         if s.has(slot):
-            state = s.forced(s.axes(slot))
+            state = s.forced(s.own(slot))
             s.tie(state[2], hidden)
             for axis in state[:2]:
                 s.pin(axis, "directions and batch stay")

@@ -40,6 +40,17 @@ def step_written_by_a_spread_index(d: Drawing) -> Drawn:
     return head(d, d.op("ScatterElements", x, index, piece, shape=x.shape, axis=1))
 
 
+@cases.add("1: w[1]*3", "3: last[0]*4 w[1]*5", "4: last[0]*3 w[1]*3", opsets=(13,))
+def rows_picked_by_known_numbers(d: Drawing) -> Drawn:
+    """An index list as torch writes it: the axis comes first, GatherND picks from it, the others pass."""
+    x = d.reshape(sequence(d, 15), 2, 3, 5, 3)
+    first = d.transpose(x, 2, 0, 1, 3)
+    index = d.const(np.array([[0], [2], [-1], [3]], np.int64))
+    y = d.op("GatherND", first, index, shape=(4, *first.shape[1:]))
+    back = d.transpose(y, 1, 2, 0, 3)
+    return head(d, d.reshape(back, 2, 3, 12))
+
+
 @pytest.mark.parametrize("case", cases, ids=str)
 def test_groups_pins_and_cuts(case: Case) -> None:
     demand(case)
