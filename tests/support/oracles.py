@@ -106,8 +106,8 @@ def removal_error(model: Model, found: Groups, dead: Mask, data: Data | None = N
     """Return the error of one cut, 0 when it is no more than rounding; `data(seed)` gives inputs.
 
     Rounding is large where a graph divides by what is nearly nothing (a norm over one kept member), and a step where it
-    rounds. So when the error is above the tolerance, the inputs are moved by one part in ten million: what the cut and
-    the reference answer to that is their rounding. Where results jump by steps, other inputs have a second say.
+    rounds. So when the error is above the tolerance, inputs and weights are moved by one part in ten million: what the
+    cut and the reference answer to that is their rounding. Where results jump by steps, other inputs have a second say.
     """
     feeds = data or (lambda seed: worlds(model, seed))
     result = removal(model, found, dead, feeds(0))
@@ -129,11 +129,18 @@ def is_rounding(error: float, data: list[dict[str, Array]], *models: Model) -> b
 
 
 def rounding(model: Model, data: list[dict[str, Array]], draws: int = 6) -> float:
-    """Return how much the outputs move when every float input moves by 1e-7 of itself."""
-    rng = np.random.default_rng(3)
-    nudged = [{name: _nudged(array, rng) for name, array in data[0].items()} for _ in range(draws)]
-    first, *others = run_all(model, [data[0], *nudged])
-    return max(largest(other, first) for other in others)
+    """Return how much the outputs move, at most, when every float input and weight moves by 1e-7 of itself."""
+    rng, plain = np.random.default_rng(3), run_all(model, data)
+    worst = 0.0
+    for _ in range(draws):
+        moved = model.clone()
+        for name in moved.weights:
+            moved.weights[name] = _nudged(moved.weights[name], rng)
+        nudged = [{name: _nudged(array, rng) for name, array in feeds.items()} for feeds in data]
+        worst = max(
+            worst, *(largest(got, want) for got, want in zip(run_all(moved, nudged), plain, strict=True))
+        )
+    return worst
 
 
 def _nudged(array: Array, rng: np.random.Generator) -> Array:
