@@ -34,6 +34,7 @@ SOURCES = (
     "foreign_keras",
     "foreign_frameworks",
     "foreign_control",
+    "foreign_nets",
     "derived",
     "onnx_hub",
     "sklearn_models",

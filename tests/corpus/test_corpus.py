@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.corpus import foreign_control, foreign_frameworks, foreign_keras, onnx_hub
+from tests.corpus import foreign_control, foreign_frameworks, foreign_keras, foreign_nets, onnx_hub
 from tests.corpus.check import UnfitError, check, count_params, runs_at
 from tests.corpus.index import INDEX_NAME, Array, Entry, Feed, entries
 from tests.corpus.sketch import Sketch
@@ -16,7 +16,7 @@ from tests.corpus.spec import Built, Spec
 
 HAND_DRAWN = [
     spec
-    for source in (foreign_keras, foreign_frameworks, foreign_control)
+    for source in (foreign_keras, foreign_frameworks, foreign_control, foreign_nets)
     for spec in source.specs_of_source()
 ]
 X = (Feed("x", (None, 8)),)
