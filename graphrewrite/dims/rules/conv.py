@@ -140,11 +140,14 @@ def conv_transpose(s: Step) -> None:
 
 @rule("DeformConv")
 def deform_conv(s: Step) -> None:
-    """A convolution whose sampling places come from another input, the same places for all channels."""
-    if s.integer("group", 1) != 1 or s.integer("offset_group", 1) != 1:
+    """A convolution whose sampling places come from another input, one set for each run of channels."""
+    if s.integer("group", 1) != 1:
         s.refuse("a deformable convolution in groups is not followed")
         return
     x, w = feature_map(s), kernel(s, 1)
+    sets = s.integer("offset_group", 1)
+    if sets > 1:  # every run of channels loses the same of its members, none goes altogether
+        s.pin(s.digits(x[1], [sets, x[1].sizes[0] // sets])[0], "channels share their places in runs")
     s.contracts(1, 1)
     s.tie(x[1], w[1])
     s.mix("zero", 0, {1: x[1]})

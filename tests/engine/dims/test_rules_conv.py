@@ -240,6 +240,17 @@ def deformable_conv(d: Drawing) -> Drawn:
     return head(d, d.op("DeformConv", x, w, offset, b, shape=(2, 5, 2, 2), kernel_shape=[3, 3]))
 
 
+@cases.add("3: u[0]*2 v[0]*2 w[1]*2", "5: b[0] last[1] w[0]", opsets=(19,), symbolic=[False])
+def deformable_conv_with_two_sets_of_places(d: Drawing) -> Drawn:
+    """Six channels share two sets of places, three to a set: both sets lose the same of their three."""
+    x = d.conv(d.input(2, 2, 4, 4), 6, kernel=1, weight=d.floats(6, 2, 1, 1, name="u"), bias=False)
+    x = d.mul(x, d.floats(6, 1, 1, name="v"))
+    offset = d.const((0.3 * d.rng.standard_normal((2, 36, 2, 2))).astype(np.float32))
+    w, b = d.floats(5, 6, 3, 3, name="w"), d.floats(5, name="b")
+    y = d.op("DeformConv", x, w, offset, b, shape=(2, 5, 2, 2), kernel_shape=[3, 3], offset_group=2)
+    return head(d, y)
+
+
 @cases.add("5: b[0] last[0] w[0]", opsets=(9, 13))
 def a_convolution_between_transposes(d: Drawing) -> Drawn:
     """Channels last: transpose, convolve, transpose back, read the last axis."""
