@@ -2,7 +2,7 @@
 
 from graphrewrite.dims import Groups, shrink
 from graphrewrite.dims.structure import Mask
-from graphrewrite.ir import Model
+from graphrewrite.ir import Model, ShapeInfo
 from graphrewrite.pipeline import Context
 
 # For one comparison; a search makes about seven of them.
@@ -10,11 +10,16 @@ _SECONDS = 2.0
 
 
 def relative_latency(model: Model, found: Groups, dead: Mask, context: Context) -> float:
-    """Cut for real, run both models interleaved in onnxruntime, and return the ratio of their times."""
+    """Cut for real and return the ratio of the latencies."""
+    cut = shrink(found.analysis, found.dead_labels(dead)).model
+    return ratio_of(model, cut, found.analysis.info, context)
+
+
+def ratio_of(model: Model, smaller: Model, info: ShapeInfo, context: Context) -> float:
+    """Run two models interleaved in onnxruntime and return the ratio of their times; `info` is that of the first."""
     from graphrewrite.runtime import sample_inputs
     from graphrewrite.runtime.bench import latency
 
-    cut = shrink(found.analysis, found.dead_labels(dead)).model
-    feeds = sample_inputs(model, seed=context.seed, info=found.analysis.info)
-    pair = [("original", model), ("cut", cut)]
+    feeds = sample_inputs(model, seed=context.seed, info=info)
+    pair = [("original", model), ("cut", smaller)]
     return latency(pair, feeds, threads=context.threads, budget=_SECONDS)[1].ratio

@@ -1,7 +1,7 @@
 """Which groups stay whole because a pattern names them, or something they pass through."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,8 +33,7 @@ def skipped(found: Groups, patterns: Sequence[str]) -> Skipped:
     groups: dict[str, str] = {}
     idle = []
     for pattern in patterns:
-        fits = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL).fullmatch
-        names = [name for name in places.names if fits(name)]
+        names = matching(pattern, places.names)
         if not names:
             raise InvalidConfig(
                 f"the skip pattern {pattern!r} names no tensor, node or group of this model; "
@@ -46,6 +45,12 @@ def skipped(found: Groups, patterns: Sequence[str]) -> Skipped:
         if not numbers:
             idle.append(pattern)
     return Skipped(groups, tuple(idle))
+
+
+def matching(pattern: str, names: Iterable[str]) -> list[str]:
+    """Return the names that a pattern fits whole; `*` stands for any text, all else for itself."""
+    fits = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL).fullmatch
+    return [name for name in names if fits(name)]
 
 
 class _Places:
