@@ -181,6 +181,7 @@ def report(rows: Sequence[Row]) -> str:
 def _why(row: Row) -> str:
     left = row.reason.partition("; ask for")[0].partition(" (")
     text = row.reason if row.end != BUDGET else left[0] + left[1] + left[2]
+    text = text.partition("; both models are in")[0]  # a folder of the machine it ran on
     return " ".join(f"{text}. {row.obstacle}".split()).replace("|", "/")[:420]
 
 
