@@ -196,8 +196,9 @@ def deformed() -> Built:
     g = Sketch("deformed")
     x = g.node("Relu", g.conv("x", 3, 24, strides=[2, 2]))
     offsets, mask = g.conv(x, 24, 36), g.node("Sigmoid", g.conv(x, 24, 18))
-    shape = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "offset_group": 2}
-    y = g.nodes_with("DeformConv", [x, g.weight(32, 24, 3, 3), offsets, g.vector(32), mask], 1, "", shape)[0]
+    operands = [x, g.weight(32, 24, 3, 3), offsets, g.vector(32), mask]
+    shape: dict[str, int | list[int]] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "offset_group": 2}
+    y = g.nodes_with("DeformConv", operands, 1, "", {**shape})[0]
     x = g.node("Relu", g.conv(g.node("Relu", y), 32, 40, strides=[2, 2]))
     x = g.conv(g.node("GlobalAveragePool", x), 40, 24, 1)
     return g.finish(PICTURE, [(g.dense(g.node("Flatten", x), 24, 10), 2)], 19, ir=9)
