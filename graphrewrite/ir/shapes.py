@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from graphrewrite.ir.garbage import paused
 from graphrewrite.ir.check import check_recursion
+from graphrewrite.ir.garbage import paused
 from graphrewrite.ir.model import Model
 from graphrewrite.ir.shape_rules import Functions, Sweep
 from graphrewrite.ir.shape_rules.call import VALUE_LIMIT, Shape
