@@ -99,4 +99,5 @@ def show_groups(found: GroupsFacts, screen: Screen) -> None:
     left = [LeftFacts(name, reason) for name, reason in found.pinned.items()]
     show_left(left, screen, title="weight axes that stay whole, by reason")
     for op, names in found.no_rule.items():
-        screen.line(f"no dimension rule for {op}: its axes stay whole ({listed(names, screen, 'node')})")
+        what = op if op.endswith(")") else f"no dimension rule for {op}"
+        screen.line(f"{what}: its axes stay whole ({listed(names, screen, 'node')})")

@@ -143,10 +143,21 @@ def fused_group_moments(build: "Reference", node: gs.Node, alive: dict[int, Mask
     build.replace(node, [y, summed])
 
 
+def support_vectors(build: "Reference", node: gs.Node, alive: dict[int, Mask]) -> None:
+    """A feature that is zero in the sample and in every vector adds nothing to a product or a distance."""
+    (kept,) = alive.values()
+    _keep(build, node, 0, kept, build.const(np.asarray(0, dtype=build.dtype(node.inputs[0]))))
+    name = "support_vectors"
+    if node.attrs.get(name):
+        rows = np.asarray(node.attrs[name]).reshape(-1, len(kept))
+        node.attrs[name] = np.where(kept, rows, 0).ravel().tolist()
+
+
 WRITTEN_OUT: dict[str, Callable[["Reference", gs.Node, dict[int, Mask]], None]] = {
     "skip_moments": skip_moments,
     "skip_mean_square": skip_mean_square,
     "embed_moments": embed_moments,
     "quantized_lstm": quantized_lstm,
+    "support_vectors": support_vectors,
     "fused_group_moments": fused_group_moments,
 }

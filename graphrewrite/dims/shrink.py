@@ -161,7 +161,7 @@ class Cut:
         bounds: dict[int, tuple[int, int]] = {}
         gathers: list[tuple[int, Ints]] = []
         for position, (axis_number, axis, picked) in picks.items():
-            new = self._renumbered(axis, picked)
+            new = self.renumbered(axis, picked)
             if len(new) and (np.diff(new) == 1).all():
                 bounds[position] = (int(new[0]), int(new[-1]) + 1)
             else:
@@ -184,7 +184,7 @@ class Cut:
         """Renumber constant indices into a cut axis; picks of dead positions go (vectors only)."""
         old = self.nodes[node].inputs[slot]
         shape = self.analysis.info.sizes(old.name) or ()
-        new = self._renumbered(axis, picked)
+        new = self.renumbered(axis, picked)
         dtype = self.analysis.info.dtype(old.name) or np.dtype(np.int64)
         array = new.astype(dtype)
         self._feed(
@@ -253,7 +253,8 @@ class Cut:
         """Let a Shape or Size node report the old sizes; done at the end, when its consumers are known."""
         self._frozen.append((self.nodes[node], list(axes)))
 
-    def _renumbered(self, axis: Axis, picked: Ints) -> Ints:
+    def renumbered(self, axis: Axis, picked: Ints) -> Ints:
+        """Return the places of picked positions after the cut; picks of removed ones go."""
         kept = self.kept(axis)
         if kept is None:
             return picked

@@ -334,8 +334,15 @@ class Step:
             if any(axis.digits for axis in axes):
                 self.analysis.loose.append((self.index, tensor.name))
 
-    def refuse(self, why: str) -> None:
-        """Pin every input and everything a subgraph captures; the outputs become rigid."""
+    def refuse(self, why: str, tell: bool = False) -> None:
+        """Pin every input and everything a subgraph captures; the outputs become rigid.
+
+        With `tell` the operator is listed with its reason among those that are not followed: the user can do something
+        about it, or will look for it.
+        """
+        if tell:
+            op = f"{self.node.domain}.{self.node.op}" if self.node.domain else self.node.op
+            self.analysis.refused.setdefault(f"{op} ({why})", []).append(self.why)
         tensors = [tensor for tensor in (*self.node.inputs, *captured(self.node)) if tensor.name]
         for tensor in tensors:
             for axis in self.analysis.env.get(tensor.name) or ():

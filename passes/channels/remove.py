@@ -40,6 +40,8 @@ from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs
 from graphrewrite.pipeline.base import Json
 from graphrewrite.pipeline.registry import passes
 
+NOTHING = "nothing can be removed from this model: no channels lie between two layers that are followed"
+
 
 @passes.register("remove_channels")
 @dataclass(frozen=True)
@@ -130,10 +132,16 @@ class RemoveChannels:
         notes += [Note("skipped", pattern, "nothing it names could be cut anyway") for pattern in idle]
         notes += [Note("skipped", kind, "no group of this kind can shrink here") for kind in missing]
         notes += [
-            Note("skipped", op, f"no dimension rule: {len(nodes)} node(s) and what they touch stay whole")
+            Note(
+                "skipped",
+                op.partition(" (")[0],
+                f"{_unfollowed(op)}: {len(nodes)} node(s) and what they touch stay whole",
+            )
             for op, nodes in found.analysis.refused.items()
         ]
         before = _details(found, table)
+        if not len(found):  # a pipeline of trees or of one linear model
+            notes.insert(0, Note("skipped", "the whole model", NOTHING))
         dead = self.budget.choose(problem)
         if not dead.any():
             return Outcome(model, False, tuple(notes), details={**before, **_unchanged(before)})
@@ -204,6 +212,11 @@ class RemoveChannels:
             return way.estimate(made[(consumer.tensor, consumer.axis)].result(), alive)
 
         return adjust(found.analysis, labels, estimate)
+
+
+def _unfollowed(op: str) -> str:
+    """Return why an operator is not followed: it has no rule, or the reason its rule gave in brackets."""
+    return op.partition(" (")[2].removesuffix(")") or "no dimension rule"
 
 
 class _Made(NamedTuple):

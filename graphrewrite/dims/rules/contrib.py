@@ -95,7 +95,7 @@ def nhwc_pool(s: Step) -> None:
 def blocked(s: Step) -> None:
     """Channels in blocks, padded to whole vector registers of one machine: nothing to cut by."""
     why = "blocked layout; hand in the model before the layout optimisation"
-    s.refuse(why)
+    s.refuse(why, tell=True)
     s.out([rigid(pair, why) for pair in s.out_sizes()])
 
 

@@ -23,7 +23,7 @@ def matmul_bits(s: Step) -> None:
     a = s.forced(s.axes(0))
     rows, inner, block = s.integer("N", 0), s.integer("K", 0), s.integer("block_size", 32)
     if s.constant(1) is None or s.integer("weight_prepacked", 0):
-        s.refuse("a packed weight that is computed, or packed for one machine, is not followed")
+        s.refuse("a packed weight that is computed, or packed for one machine, is not followed", tell=True)
         return
     weight = s.weight(1, free=(0, 1))
     out, count = weight[0], weight[1].sizes[0]
@@ -94,7 +94,7 @@ def matmul_bnb(s: Step) -> None:
     a = s.forced(s.axes(0))
     rows, inner, block = s.integer("N", 0), s.integer("K", 0), s.integer("block_size", 64)
     if inner % block or not s.integer("transB", 1) or a[-1].sizes[0] != inner:
-        s.refuse("blocks of the packed weight run across its rows")
+        s.refuse("blocks of the packed weight run across its rows", tell=True)
         return
     blocks, places = s.digits(a[-1], [inner // block, block])
     s.pin(places, "packed blocks run along it: whole blocks go")
@@ -162,4 +162,4 @@ def mixture(s: Step) -> None:
 @rule("QMoE", domain=MICROSOFT)
 def packed_mixture(s: Step) -> None:
     """Both widths of an expert are packed: the hidden one in the first weight, the inner one in the second."""
-    s.refuse("the packed weights of the experts run along both of their widths")
+    s.refuse("the packed weights of the experts run along both of their widths", tell=True)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphrewrite.dims.axes import ONE, Axis, Factor, Rows, of_rows, rigid, same
+from graphrewrite.dims.axes import ONE, Axis, Factor, Pair, Rows, of_rows, rigid, same
 from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.sweep import Step, rule
 
@@ -123,15 +123,15 @@ def concat(s: Step) -> None:
     s.out(join(s, [s.axes(slot) for slot in range(len(s.node.inputs))]))
 
 
-def join(s: Step, parts: list[list[Axis]]) -> list[Axis]:
-    """Return the axes of a concatenation; all axes but the joined one are shared."""
+def join(s: Step, parts: list[list[Axis]], default: int = 0) -> list[Axis]:
+    """Return the axes of a concatenation along the axis the node names; all other axes are shared."""
     sizes = s.out_sizes()
-    axis = s.integer("axis", 0) % len(sizes)
+    axis = s.integer("axis", default) % len(sizes)
     parts = [part for part in parts if part[axis].sizes != (0, 0)] or parts[:1]
     out = []
     for i in range(len(sizes)):
         if i == axis:
-            out.append(_joined(s, [part[i] for part in parts]))
+            out.append(_joined(s, [part[i] for part in parts], sizes[i]))
             continue
         lead = next((part[i] for part in parts if not part[i].is_rigid), parts[0][i])
         for part in parts:
@@ -140,10 +140,9 @@ def join(s: Step, parts: list[list[Axis]]) -> list[Axis]:
     return out
 
 
-def _joined(s: Step, parts: list[Axis]) -> Axis:
+def _joined(s: Step, parts: list[Axis], sizes: Pair) -> Axis:
     if len(parts) == 1:
         return parts[0]
-    sizes = s.out_sizes()[s.integer("axis", 0) % len(s.out_sizes())]
     if all(part.is_rigid for part in parts):
         return rigid(sizes, next((part.cause for part in parts if part.cause), ""))
     if not all(part.is_static for part in parts):
