@@ -8,13 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from graphrewrite.cli.rewriting import Job, flat, how_checked
 from graphrewrite.cli.screen import Screen
 from graphrewrite.pipeline.base import Json
 from graphrewrite.report import Check, Latency, Layer, Left, Record, Side, text
 from graphrewrite.report.measure import Quality, batches, quality, single, timed
 from graphrewrite.report.record import Scores
-from graphrewrite.runtime import Feeds, sample_inputs
+from graphrewrite.runtime import Feeds, Ports, sample_inputs, take_kept
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,27 @@ def measure(job: Job, options: Namespace, screen: Screen) -> Measured:
         one = sample_inputs(before, options.seed)
         feeds, labels = [one], None
         origin = f"random numbers of seed {options.seed}"
-    found = quality(before, after, feeds, labels, options.threads)
+    ports = _ports(job)
+    found = quality(before, after, feeds, labels, options.threads, ports)
     if options.test and found.before is None:
         screen.warn(f"note: no accuracy: {found.why_not}")
     samples = f"{text.plural(found.samples, 'sample')} of {origin}"
     if not options.report or one is None:
         return Measured(found, samples)
+    first_feed = single(before, one)
     (first, second), timing = timed(
-        [("before", before), ("after", after)], single(before, one), options.threads
+        [("before", before), ("after", after)], [first_feed, take_kept(first_feed, ports)], options.threads
     )
     return Measured(found, samples, (first, second), timing)
+
+
+def _ports(job: Job) -> Ports:
+    """Return what is left of inputs and outputs that became shorter."""
+    told = cast("dict[str, dict[str, list[int]]]", job.result.report.steps[-1].details.get("ports", {}))
+    return {
+        name: {int(axis): np.asarray(kept, dtype=np.int64) for axis, kept in axes.items()}
+        for name, axes in told.items()
+    }
 
 
 def record(job: Job, layers: tuple[Layer, ...], measured: Measured, asked: str, scores: Scores) -> Record:

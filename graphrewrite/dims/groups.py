@@ -1,6 +1,6 @@
 """Channel groups: units that are alike, with what they belong to and why others are pinned."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -181,9 +181,9 @@ class Groups:
         }
 
 
-def groups(model: Model, info: ShapeInfo | None = None) -> Groups:
-    """Find the channel groups of a model whose local functions have been inlined."""
-    return group_units(analyse(model, info))
+def groups(model: Model, info: ShapeInfo | None = None, may_change: Collection[str] = ()) -> Groups:
+    """Find the channel groups of a model whose local functions have been inlined (`may_change`: see `analyse`)."""
+    return group_units(analyse(model, info, may_change=may_change))
 
 
 @paused()

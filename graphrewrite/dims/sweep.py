@@ -6,13 +6,15 @@ product of axes (the budget needs it), and how the node's numbers follow a cut (
 does not ask for is pinned, and so is everything an operator without a rule touches: unknown means larger, not wrong.
 """
 
+from collections.abc import Collection
 from math import prod
 
 import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from graphrewrite.dims.axes import Axis, pin_axis, rigid, rows_of
+from graphrewrite.dims import ports
+from graphrewrite.dims.axes import Axis, rigid, rows_of
 from graphrewrite.dims.labels import Labels
 from graphrewrite.dims.record import (
     Analysis,
@@ -36,8 +38,17 @@ from graphrewrite.ir.shapes import ShapeInfo, infer
 
 
 @paused()
-def analyse(model: Model, info: ShapeInfo | None = None, labels: Labels | None = None) -> Analysis:
-    """Sweep a model whose local functions have been inlined; `labels` may be some that keep a record of what is done."""
+def analyse(
+    model: Model,
+    info: ShapeInfo | None = None,
+    labels: Labels | None = None,
+    may_change: Collection[str] = (),
+) -> Analysis:
+    """Sweep a model whose local functions have been inlined.
+
+    `labels` may be some that keep a record of what is done; `may_change` names graph inputs and outputs whose fixed
+    lengths may shrink: the caller will then feed, and get, the kept positions only.
+    """
     from graphrewrite.dims import rules as _  # noqa: F401  (fills the rule table)
 
     model, info = _ready(model, info)
@@ -45,22 +56,20 @@ def analyse(model: Model, info: ShapeInfo | None = None, labels: Labels | None =
         model,
         info,
         Labels() if labels is None else labels,
+        may_change=frozenset(may_change),
     )
     result.positions.update((id(node), index) for index, node in enumerate(result.nodes))
     for tensor in model.graph.inputs:
         sizes = pairs(info, tensor.name)
         if isinstance(tensor, gs.Variable):
             result.env[tensor.name] = (
-                None if sizes is None else [rigid(p, f"graph input {tensor.name}") for p in sizes]
+                None if sizes is None else [ports.entry(result, tensor, p) for p in sizes]
             )
     sweep_nodes(result, model.graph)
     for tensor in model.graph.outputs:
-        for axis in result.env.get(tensor.name) or ():
-            pin_axis(result.labels, axis, f"graph output {tensor.name}")
-        for item in result.sequences.get(tensor.name, ()):
-            for axis in item:
-                pin_axis(result.labels, axis, f"graph output {tensor.name}")
+        ports.leave(result, tensor)
     _settle(result)
+    ports.pin_idle(result)
     return result
 
 

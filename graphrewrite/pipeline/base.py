@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from graphrewrite.data import DataSource
 from graphrewrite.ir import Model
+from graphrewrite.runtime import Ports
 from graphrewrite.serial import Json as Json
 
 Batch: TypeAlias = Mapping[str, npt.NDArray[np.generic]]
@@ -61,6 +62,8 @@ class Outcome:
 
     `reference` is the slow model that a `SameAs` claim is checked against: a function, so that it is only built when
     verification asks. `details` is the pass's own JSON for reports (for channel removal: kept positions, pins).
+    `ports` says which positions are left of inputs and outputs that the pass was asked to make shorter: the new model
+    is fed those positions of what the reference is fed, and its outputs are those positions of the reference's.
     """
 
     model: Model
@@ -68,6 +71,7 @@ class Outcome:
     notes: tuple[Note, ...] = ()
     reference: Callable[[], Model] | None = None
     details: Mapping[str, Json] = field(default_factory=dict)
+    ports: Ports = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,19 @@ class Difference:
 
 
 def first_difference(
-    reference: Model, model: Model, feeds: Feeds, rtol: float, any_shape: bool = True, threads: int = 0
+    reference: Model,
+    model: Model,
+    feeds: Feeds,
+    rtol: float,
+    any_shape: bool = True,
+    threads: int = 0,
+    model_feeds: Feeds | None = None,
 ) -> Difference | None:
     """Run both models and return the first common tensor, in the reference's order, that differs by more than `rtol`.
 
     Inputs, constants and tensors inside bodies are not looked at. With `any_shape` another shape is a difference;
-    without, tensors of another shape are passed over, as fits a pass that cuts channels.
+    without, tensors of another shape are passed over, as fits a pass that cuts channels. `model_feeds` are for a model
+    that takes other inputs than its reference.
 
     Raises:
         InvalidModel: one of the models does not run at all.
@@ -53,7 +60,8 @@ def first_difference(
     common = [name for name in makers if name in others]
     matched = 0
     for bunch in _bunches(common, reference):
-        left, right = _taps(reference, bunch, feeds, threads), _taps(model, bunch, feeds, threads)
+        left = _taps(reference, bunch, feeds, threads)
+        right = _taps(model, bunch, feeds if model_feeds is None else model_feeds, threads)
         for name in bunch:
             keys = [
                 key for key in dict.fromkeys((*left, *right)) if key == name or key.startswith(f"{name}[")

@@ -22,7 +22,7 @@ from graphrewrite.pipeline.base import Bounded, Claim, Context, Note, Outcome, S
 from graphrewrite.pipeline.bisect import first_difference
 from graphrewrite.pipeline.metrics import metrics
 from graphrewrite.pipeline.verify import StepError, Verified, compare, is_random, not_finite, tolerance
-from graphrewrite.runtime import Feeds, candidates, fits, run_session, session
+from graphrewrite.runtime import Feeds, candidates, fits, run_session, session, take_kept
 from graphrewrite.runtime.stage import weight_bytes
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class Prover:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.notes: list[Note] = []
-        self.feeds: list[Feeds] = []
+        self.feeds: list[Feeds] = []  # of the accepted model, one for each world
+        self._first_feeds: Feeds = {}  # of the model that came in
         self._front: structure.Front | None = None
         self._outputs: list[Outputs] | None = None
         self._unstable: set[str] = set()
@@ -61,7 +62,7 @@ class Prover:
             InvalidConfig: the claim needs data that the context does not have.
         """
         if level == "off":
-            self._outputs = None
+            self._accept(outcome, None)
             return Verified("off")
         case = _Case(self, before, outcome, step, earlier)
         same = is_same(before, outcome.model)
@@ -71,17 +72,27 @@ class Prover:
         if same:
             return Verified("unchanged")
         self._front = self._front or self._first_look(before)
-        problem = structure.problem_of(outcome.model, self._front)
+        problem = structure.problem_of(outcome.model, self._front.narrowed(outcome.ports))
         if problem:
             raise case.failed("structure", f"the rewritten model is not sound: {problem}")
         if level == "structure":
-            self._outputs = None
+            self._accept(outcome, None)
             return Verified("structure")
         if self._outputs is None:
-            self._outputs = self._rerun(before) if self.feeds else self._first_run(before)
+            self._outputs = self._rerun(before, self.feeds) if self.feeds else self._first_run(before)
         if not self.feeds:
+            self._accept(outcome, self._outputs)
             return Verified("structure")
-        return self._by_running(case, claim)
+        verified, outputs = self._by_running(case, claim)
+        self._accept(outcome, outputs)
+        return verified
+
+    def _accept(self, outcome: Outcome, outputs: list[Outputs] | None) -> None:
+        """Go on from the rewritten model: what it computed (None if it was not run), what it looks like and is fed."""
+        self._outputs = outputs
+        if outcome.ports:
+            self._front = self._front.narrowed(outcome.ports) if self._front is not None else None
+            self.feeds = [take_kept(feeds, outcome.ports) for feeds in self.feeds]
 
     def served(self, model: Model, original: Model) -> str:
         """Try the final model as it will be served, with onnxruntime's optimisations on; return what was done."""
@@ -94,7 +105,8 @@ class Prover:
             run_session(session(model, threads=self.context.threads, spinning=False), self.feeds[0])
         except GraphRewriteError as error:
             try:
-                run_session(session(original, threads=self.context.threads, spinning=False), self.feeds[0])
+                started = session(original, threads=self.context.threads, spinning=False)
+                run_session(started, self._first_feeds)
             except GraphRewriteError:
                 return "onnxruntime's optimisations fail on this model and on the one that came in"
             raise StepError(
@@ -116,8 +128,8 @@ class Prover:
             self.notes.append(Note("warning", "model", text))
         return front
 
-    def _rerun(self, model: Model) -> list[Outputs]:
-        return [self._stable(outputs) for outputs in _run_all(model, self.feeds, self.context.threads)]
+    def _rerun(self, model: Model, feeds: Sequence[Feeds]) -> list[Outputs]:
+        return [self._stable(outputs) for outputs in _run_all(model, feeds, self.context.threads)]
 
     def _first_run(self, before: Model) -> list[Outputs]:
         """Find inputs the model runs with in both sample worlds, and run it; fills `feeds`."""
@@ -142,6 +154,7 @@ class Prover:
             text = "not verified by running: no sample input works; pass data that fits the model"
             self.notes.append(Note("warning", "model", text))
             return []
+        self._first_feeds = self.feeds[0]
         if len(self.feeds) < len(worlds):
             text = f"checked with one size only, {_sizes_text(self.feeds[0])}: it runs with no other that was tried"
             self.notes.append(Note("warning", "model", text))
@@ -192,11 +205,12 @@ class Prover:
     def _stable(self, outputs: Outputs) -> Outputs:
         return {name: array for name, array in outputs.items() if name not in self._unstable}
 
-    def _by_running(self, case: "_Case", claim: Claim) -> Verified:
+    def _by_running(self, case: "_Case", claim: Claim) -> tuple[Verified, list[Outputs]]:
         assert self._outputs is not None
-        model, before = case.outcome.model, self._outputs
+        model, ports = case.outcome.model, case.outcome.ports
+        before = [take_kept(outputs, ports) for outputs in self._outputs]
         try:
-            after = self._rerun(model)
+            after = self._rerun(model, [take_kept(feeds, ports) for feeds in self.feeds])
         except (InvalidModel, UnsupportedOp) as error:
             raise case.failed(
                 "run", f"the rewritten model does not run, the one before did: {error}"
@@ -228,28 +242,27 @@ class Prover:
             verified = Verified("bounded", movement=moved, worlds=worlds, metric=case.measured(claim))
         else:
             verified = Verified("runs", movement=moved, worlds=worlds)
-        self._outputs = after
-        return verified
+        return verified, after
 
     def _against(
         self, case: "_Case", claim: SameAs, reference: Model, after: list[Outputs]
     ) -> tuple[float, dict[str, float]]:
         """Compare a step with its slow reference; half precision is widened on both sides: rounding hides nothing."""
         what = "the pass's own reference"
+        ports = case.outcome.ports
         if is_narrow(case.before):
             feeds = [widen_feeds(each) for each in self.feeds]
             try:
-                wide = [
-                    _run_all(widened(m), feeds, self.context.threads) for m in (reference, case.outcome.model)
-                ]
+                wide = self._rerun(widened(reference), feeds)
+                found = self._rerun(widened(case.outcome.model), [take_kept(each, ports) for each in feeds])
             except (InvalidModel, UnsupportedOp):
                 pass  # an operator that knows half precision only: compare as it is
             else:
-                expected, found = ([self._stable(outputs) for outputs in each] for each in wide)
+                expected = [take_kept(outputs, ports) for outputs in wide]
                 return claim.rtol, case.compared(
                     expected, found, reference, claim.rtol, f"{what}, both in float32", any_shape=False
                 )
-        expected = [self._stable(o) for o in _run_all(reference, self.feeds, self.context.threads)]
+        expected = [take_kept(outputs, ports) for outputs in self._rerun(reference, self.feeds)]
         rtol = tolerance(claim.rtol, case.before)
         return rtol, case.compared(expected, after, reference, rtol, what, any_shape=False)
 
@@ -320,7 +333,13 @@ class _Case:
         if feeds is not None and reference is not None:
             try:
                 where = first_difference(
-                    reference, model, feeds, rtol, any_shape, self.prover.context.threads
+                    reference,
+                    model,
+                    feeds,
+                    rtol,
+                    any_shape,
+                    self.prover.context.threads,
+                    take_kept(feeds, self.outcome.ports),
                 )
             except GraphRewriteError:
                 where = None  # the failure itself is what matters

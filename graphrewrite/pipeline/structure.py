@@ -1,6 +1,6 @@
 """The cheapest check: is it a sound model, and does it still look the same from outside?"""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -10,6 +10,7 @@ from graphrewrite.errors import InvalidModel
 from graphrewrite.ir import Model, infer
 from graphrewrite.ir.check import check
 from graphrewrite.ir.outline import checkable, outline
+from graphrewrite.runtime import Ports
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,17 @@ class Port:
         shape = None if tensor.shape is None else tuple(tensor.shape)
         kind = "tensor_type" if isinstance(tensor, gs.Constant) else str(tensor.type)
         return cls(tensor.name, kind, dtype, shape)
+
+    def narrowed(self, ports: Ports) -> "Port":
+        """Return the port with the lengths of what is kept of it."""
+        kept = ports.get(self.name)
+        if not kept or self.shape is None:
+            return self
+        shape = tuple(
+            len(kept[axis]) if axis in kept and isinstance(dim, int) else dim
+            for axis, dim in enumerate(self.shape)
+        )
+        return replace(self, shape=shape)
 
     def __str__(self) -> str:
         sizes = (
@@ -54,6 +66,15 @@ class Front:
         outputs = tuple(Port.of(tensor) for tensor in model.outputs)
         fault = fault_of(model)
         return cls(inputs, outputs, fault, type_fault_of(model) if not fault else "")
+
+    def narrowed(self, ports: Ports) -> "Front":
+        """Return the front of a model whose inputs and outputs were cut to the kept positions."""
+        if not ports:
+            return self
+        inputs, outputs = (
+            tuple(port.narrowed(ports) for port in side) for side in (self.inputs, self.outputs)
+        )
+        return replace(self, inputs=inputs, outputs=outputs)
 
 
 def problem_of(model: Model, front: Front) -> str | None:

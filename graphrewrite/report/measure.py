@@ -12,7 +12,7 @@ from graphrewrite.data.stats import fixed_batch
 from graphrewrite.ir import Array, Model
 from graphrewrite.report.record import Accuracy, Agreement, Latency
 from graphrewrite.report.text import plural
-from graphrewrite.runtime import Feeds, run_session, session
+from graphrewrite.runtime import Feeds, Ports, run_session, session, take_kept
 from graphrewrite.runtime.bench import latency
 
 _BATCH = 32
@@ -39,10 +39,12 @@ def quality(
     feeds: Iterable[Feeds],
     labels: npt.NDArray[np.generic] | None = None,
     threads: int = 0,
+    ports: Ports | None = None,
 ) -> Quality:
     """Run both models on all batches and compare; accuracy too, when there are whole-number labels, one a sample.
 
-    The class is the place of the largest score in the first output of shape [samples, classes].
+    The class is the place of the largest score in the first output of shape [samples, classes]. `ports` says which
+    positions the second model still takes and gives of inputs and outputs that became shorter.
 
     Raises:
         InvalidModel: onnxruntime cannot run one of the models.
@@ -55,7 +57,8 @@ def quality(
     right = [0, 0]
     done = 0
     for feed in feeds:
-        old, new = run_session(first, feed), run_session(second, feed)
+        old = take_kept(run_session(first, feed), ports or {})
+        new = run_session(second, take_kept(feed, ports or {}))
         size = samples_in(feed)
         for name in names:
             if name in old and name in new:
@@ -76,7 +79,7 @@ def quality(
 
 
 def timed(
-    models: Sequence[tuple[str, Model]], feeds: Feeds, threads: int = 0, budget: float = 2.0
+    models: Sequence[tuple[str, Model]], feeds: Feeds | Sequence[Feeds], threads: int = 0, budget: float = 2.0
 ) -> tuple[list[Latency], str]:
     """Time models in turns for about `budget` seconds; return their latencies, and how they were measured in words."""
     found = latency(models, feeds, threads=threads, budget=budget)

@@ -2,10 +2,12 @@
 
 from graphrewrite.runtime.bench import Timing, latency
 from graphrewrite.runtime.inputs import candidates, fits, sample_inputs
+from graphrewrite.runtime.ports import Ports, take_kept
 from graphrewrite.runtime.session import Feeds, run, run_session, session
 
 __all__ = [
     "Feeds",
+    "Ports",
     "Timing",
     "candidates",
     "fits",
@@ -14,4 +16,5 @@ __all__ = [
     "run_session",
     "sample_inputs",
     "session",
+    "take_kept",
 ]

@@ -111,6 +111,14 @@ class Prune:
             help=f"remove units of these kinds only: {', '.join(KINDS)} (default all)",
         )
         choice.add_argument(
+            "--may-change",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="PATTERN",
+            help="let fixed lengths of these inputs and outputs shrink, such as a cache; * stands for anything",
+        )
+        choice.add_argument(
             "--tidy", action="store_true", help="tidy the graph first; tensors may then have other names"
         )
         repair = parser.add_argument_group("making up for what was removed")
@@ -202,6 +210,7 @@ def _pipeline(options: Namespace) -> Pipeline:
         scope=options.scope,
         floor=options.floor,
         units=options.units,
+        may_change=tuple(options.may_change),
     )
     steps: tuple[Pass, ...] = (Tidy(), remove) if options.tidy else (remove,)
     return Pipeline(steps, verify=options.verify)

@@ -141,7 +141,9 @@ def test_a_skip_pattern_keeps_a_group_and_says_so(run: Run, small: Path, tmp_pat
 def test_only_units_of_the_kinds_named_go(run: Run, small: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.onnx"
     ran = run("prune", small, "-o", out, "--ratio", "0.5", "--units", "channels,heads", "--json")
-    assert [(row["kind"], row["units"], row["kept"]) for row in ran.document["groups"]] == [("channels", 8, 4)]
+    assert [(row["kind"], row["units"], row["kept"]) for row in ran.document["groups"]] == [
+        ("channels", 8, 4)
+    ]
     whole = run("prune", small, "-o", tmp_path / "whole.onnx", "--ratio", "0.5", "--units", "mlp", "--json")
     assert not whole.document["changed"]
     wrong = run("prune", small, "-o", out, "--ratio", "0.5", "--units", "chanels")

@@ -154,7 +154,7 @@ def test_details_are_plain_json(name: str) -> None:
         assert json.loads(json.dumps(told, allow_nan=False)) == told
         assert told.keys() == {
             *("macs_before", "macs_after", "params_before", "params_after", "kept", "copied_from"),
-            *("groups", "pinned", "no_rule", "compensated"),
+            *("groups", "pinned", "no_rule", "compensated", "ports"),
         }
 
 
@@ -286,6 +286,7 @@ def test_every_field_survives_json() -> None:
         scope="uniform",
         floor=0.3,
         units=("heads", "mlp"),
+        may_change=("past_*",),
     )
 
     document = json.loads(json.dumps(to_json(step, Pass)))
@@ -300,6 +301,7 @@ def test_every_field_survives_json() -> None:
         "skip": ["head*", "stem"],
         "scope": "uniform",
         "units": ["heads", "mlp"],
+        "may_change": ["past_*"],
         "floor": 0.3,
     }
     assert from_json(document, Pass) == step

@@ -156,3 +156,17 @@ def mixer(seed: int = 0) -> Model:
 
 
 TRANSFORMERS = {net.__name__: net for net in (vision, text, grouped_queries, fused, crossed, mixer)}
+
+
+def cached(seed: int = 0, past: int | str = "P", batch: int | str = "N") -> Model:
+    """One step of decoding: keys and values of earlier steps come in, those of all steps go out."""
+    b = Builder(seed=seed)
+    x = b.input([batch, "T", 4], "x")
+    earlier = [b.input([batch, HEADS, past, DIM], f"past_{part}") for part in "kv"]
+    y = project(b, x, 4, WIDTH, "embed")
+    q, k, v = (heads_of(b, project(b, norm(b, y), WIDTH, HEADS * DIM, part)) for part in "qkv")
+    k, v = (b.concat(old, new, axis=2) for old, new in zip(earlier, (k, v), strict=True))
+    k, v = (b.op("Identity", part, name=f"present_{name}") for part, name in ((k, "k"), (v, "v")))
+    y = b.add(y, project(b, attend(b, q, k, v), HEADS * DIM, WIDTH, "out"))
+    y = b.add(y, mlp(b, norm(b, y), "mlp"))
+    return b.model(project(b, y, WIDTH, 3, "head"), k, v)
