@@ -356,15 +356,14 @@ class _Account:
     # --- drawing --------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _layers(self) -> list[int]:
+    def _layers(self) -> frozenset[int]:
         """Nodes that read a weight matrix some axis of which carries labels."""
-        found = {
+        return frozenset(
             node
             for use in self.analysis.weights.values()
             if sum(axis.sizes[0] > 1 for axis in use.axes) > 1 and not all(a.is_rigid for a in use.axes)
             for node, _ in use.sites
-        }
-        return sorted(found)
+        )
 
     @cached_property
     def _by_node(self) -> dict[int, dict[str, dict[int, None]]]:
@@ -390,7 +389,7 @@ class _Account:
             for n in self.carried(axis).groups
             if n not in made and n not in read
         }
-        is_layer = node in set(self._layers) if made or read else self._node_macs[node] > 0
+        is_layer = node in self._layers or self._node_macs[node] > 0
         return Station(
             number,
             node,

@@ -56,7 +56,8 @@ class Tie:
 class Explained:
     """One group: what it is, what ties it, and what it saves. MACs are for one sample.
 
-    `label` is the layer that makes the channels. At least `floor` units stay, and they go `step` at a time.
+    `label` is the layer that makes the channels, `kind` what the units are (`kinds.py`). At least `floor` units stay,
+    and they go `step` at a time.
     `macs_share` and `params_share` are of one unit, 0..1. `macs_through` are the MACs of all products with a side of
     this group: the most that is at stake.
     """
@@ -108,13 +109,13 @@ class Obstacle:
 
 @dataclass(frozen=True)
 class Station:
-    """A place worth drawing: a layer, a join, an input or output of the graph.
+    """A place worth drawing: `kind` is layer, join, input or output; `node` is -1 for the last two.
 
-    `macs` of which `fixed` have no side that can shrink. `made`, `read` and `passed` are names of groups; `pinned` says
-    that some weight axis here is pinned for another reason than the graph's own ends.
+    `macs` of which `fixed` have no side that can shrink. `made`, `read` and `passed` are names of groups.
     """
 
     number: int
+    node: int
     op: str
     label: str
     kind: str

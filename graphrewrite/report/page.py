@@ -5,6 +5,7 @@ from importlib.resources import files
 
 from graphrewrite.errors import MissingExtra
 from graphrewrite.report import plots, text
+from graphrewrite.report.groups import groups
 from graphrewrite.report.record import Left, Record
 
 
@@ -54,6 +55,7 @@ def page(record: Record) -> str:
         tiles=_tiles(record),
         depth=Markup(plots.depth(record.layers)),
         scores=Markup(plots.scores(record.scores)),
+        groups=Markup(groups(record.groups, record.kept) if record.groups else ""),
         left=_by_reason(record.left),
         verdict=_verdict(record),
     )

@@ -21,7 +21,7 @@ _MOST_NAMES = 48
 _MOST_GROUPS = 60
 _MOST_UNITS = 300
 _WIDTH = 11.0
-_STYLE: Mapping[Any, object] = {
+STYLE: Mapping[Any, object] = {
     "svg.fonttype": "none",  # letters stay letters: small, selectable, in the font of the page
     "text.usetex": False,
     "text.parse_math": False,  # a dollar in a tensor's name begins no formula
@@ -44,7 +44,7 @@ _STYLE: Mapping[Any, object] = {
 
 def depth(layers: Sequence[Layer]) -> str:
     """Draw three panels over the layers in graph order: channels, the share kept, MACs; "" without layers."""
-    return _draw("depth", 7.4, lambda figure: _paint_depth(figure, layers)) if layers else ""
+    return draw("depth", 7.4, lambda figure: _paint_depth(figure, layers)) if layers else ""
 
 
 def scores(groups: Scores) -> str:
@@ -57,7 +57,7 @@ def scores(groups: Scores) -> str:
     largest = sorted(present, key=lambda name: -len(present[name][0]))[:_MOST_GROUPS]
     shown = {name: entry for name, entry in present.items() if name in set(largest)}
     height = max(1.8, 0.9 + 0.26 * len(shown))
-    return _draw("scores", height, lambda figure: _paint_scores(figure, shown)) if shown else ""
+    return draw("scores", height, lambda figure: _paint_scores(figure, shown)) if shown else ""
 
 
 def _paint_depth(figure: "Figure", layers: Sequence[Layer]) -> None:
@@ -97,7 +97,7 @@ def _paint_scores(figure: "Figure", groups: Scores) -> None:
             points = _thinned([value for unit, value in enumerate(values) if (unit in alive) == chosen])
             height = [row + (0.14 if chosen else -0.14)] * len(points)
             axes.plot(points, height, "|", color=colour, markersize=7, label=label if row == 0 else None)
-    axes.set_yticks(range(len(groups)), [_short(name) for name in groups])
+    axes.set_yticks(range(len(groups)), [short(name) for name in groups])
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x")
@@ -116,12 +116,12 @@ def _thinned(points: list[float]) -> list[float]:
     return [ordered[round(step * index)] for index in range(_MOST_UNITS)]
 
 
-def _draw(salt: str, height: float, paint: Callable[["Figure"], None]) -> str:
+def draw(salt: str, height: float, paint: Callable[["Figure"], None]) -> str:
     """Return what `paint` draws as SVG for a page; `salt` keeps the ids of two pictures apart."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context({**_STYLE, "svg.hashsalt": salt}):
+    with rc_context({**STYLE, "svg.hashsalt": salt}):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         paint(figure)
         stream = io.StringIO()
@@ -151,11 +151,11 @@ def _name_places(axes: "Axes", names: Sequence[str]) -> None:
         axes.set_xlabel("layers in graph order")
         return
     axes.set_xticks(
-        range(len(names)), [_short(name) for name in names], rotation=60, ha="right", rotation_mode="anchor"
+        range(len(names)), [short(name) for name in names], rotation=60, ha="right", rotation_mode="anchor"
     )
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     """Keep the end of a long name: exporters put what tells layers apart last."""
     return safe(name) if len(name) <= 28 else f"...{safe(name[-25:])}"
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from graphrewrite.dims.explanation import Explanation
 from graphrewrite.report.layers import Layer
 
 # Group -> the scores of its units, and which of them were kept.
@@ -89,7 +90,8 @@ class Record:
     """Everything a report page shows.
 
     `samples` says what accuracy and agreement were measured on, `timing` how latency was measured. `scores` maps a
-    group to its units' scores and the positions kept. `facts` are further lines for the foot: seed, versions, machine.
+    group to its units' scores and the positions kept. `groups` explains the groups of the model before, `kept` has the
+    units that each kept. `facts` are further lines for the foot: seed, versions, machine.
     """
 
     title: str
@@ -105,4 +107,6 @@ class Record:
     timing: str = ""
     agreement: tuple[Agreement, ...] = ()
     scores: Scores = field(default_factory=dict)
+    groups: Explanation | None = None
+    kept: Mapping[str, int] = field(default_factory=dict)
     facts: tuple[tuple[str, str], ...] = ()

@@ -1,14 +1,22 @@
 """`graphrewrite inspect`: what a model is, what it costs, and which channels can be removed from it."""
 
 from argparse import ArgumentParser, Namespace
-from typing import ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from graphrewrite.cli.describe import Facts, FileFacts, as_json, describe, describe_file
+from graphrewrite.cli.files import check_outputs
 from graphrewrite.cli.left import listed
 from graphrewrite.cli.loading import load
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
+from graphrewrite.ir import Model
+from graphrewrite.ir.external import write_beside
+from graphrewrite.pipeline.base import Json
 from graphrewrite.report import text
+
+if TYPE_CHECKING:
+    from graphrewrite.dims.explanation import Explanation
 
 _LONG = 100
 
@@ -22,32 +30,113 @@ class Inspect:
     )
     examples: ClassVar[str] = """
         graphrewrite inspect model.onnx
-        graphrewrite inspect model.onnx --groups          which channels may go, and why others may not
+        graphrewrite inspect model.onnx --groups                 which channels may go, and why others may not
+        graphrewrite inspect model.onnx --group layer1.0.conv1   one group in full
+        graphrewrite inspect model.onnx --picture groups.svg     the groups along the depth of the net
+        graphrewrite inspect model.onnx --dot groups.dot         the same as a graph, for Graphviz
         graphrewrite inspect model.onnx --json | jq .macs
     """
 
     def configure(self, parser: ArgumentParser) -> None:
-        """Declare MODEL and --groups."""
+        """Declare MODEL, and what to tell and draw of its groups."""
         parser.add_argument("model", metavar="MODEL", help="the ONNX file")
-        parser.add_argument(
-            "--groups", action="store_true", help="find the groups of channels that can be removed together"
+        told = parser.add_argument_group("groups of channels that can be removed together")
+        told.add_argument(
+            "--groups",
+            action="store_true",
+            help="explain them: who ties whom, savings, what stays whole and why",
+        )
+        told.add_argument(
+            "--group",
+            metavar="NAME",
+            help="explain one of them in full, by its name, a weight or a layer of it",
+        )
+        told.add_argument(
+            "--all", action="store_true", help="every group and every name, instead of the first few"
+        )
+        told.add_argument(
+            "--dot",
+            nargs="?",
+            const="-",
+            metavar="FILE",
+            help="write them as a graph in Graphviz's language; without FILE print it, and nothing else",
+        )
+        told.add_argument(
+            "--picture", metavar="FILE", help="draw them along the depth of the net, as FILE.svg or FILE.png"
         )
 
     def run(self, options: Namespace, screen: Screen) -> int:
-        """Print the facts, and the groups when asked."""
+        """Print the facts, and what was asked about the groups."""
+        outputs = _outputs(options)
         model = load(options.model)
+        if options.dot == "-" and not screen.as_json:
+            screen.line(_dot(_explained(model), options))
+            return 0
         file, facts = describe_file(options.model, model), describe(model)
         document = {"file": as_json(file), **as_json(facts)}
-        _show(file, facts, screen)
-        if options.groups:
-            # The analysis brings large parts of scipy; most commands do without.
-            from graphrewrite.cli.groups import describe_groups, show_groups
-
-            groups = describe_groups(model)
-            document["groups"] = as_json(groups)
-            show_groups(groups, screen)
+        if not options.group:
+            _show(file, facts, screen)
+        if options.groups or options.group or outputs or options.dot:
+            document |= _groups(model, options, screen)
         screen.document(document)
         return 0
+
+
+def _outputs(options: Namespace) -> list[str]:
+    """Return the files to write, checked before any work.
+
+    Raises:
+        InvalidConfig: one cannot be written, or is no kind of picture.
+        MissingExtra: what draws pictures is not installed.
+    """
+    outputs = [path for path in (options.picture, options.dot) if path and path != "-"]
+    check_outputs(outputs, [options.model])
+    if options.picture:
+        from graphrewrite.report.groups import check_picture
+
+        check_picture(options.picture)
+    return outputs
+
+
+def _groups(model: Model, options: Namespace, screen: Screen) -> dict[str, Json]:
+    """Explain, print and draw the groups; return what the document says of them."""
+    # The analysis brings large parts of scipy; most commands do without.
+    from graphrewrite.cli.groups import show_group, show_groups
+
+    found = _explained(model)
+    document: dict[str, Json] = {"groups": cast(Json, found.to_json())}
+    if options.group:
+        group = found.find(options.group)
+        document["group"] = cast(Json, as_json(group))
+        show_group(group, found, screen, whole=True)
+    elif options.groups:
+        show_groups(found, screen, options.all or screen.verbose)
+    if options.dot == "-":
+        document["dot"] = _dot(found, options)
+    elif options.dot:
+        write_beside(Path(options.dot), _dot(found, options).encode("utf-8"))
+        screen.line(f"graph written to {options.dot}")
+    if options.picture:
+        from graphrewrite.report.groups import picture
+
+        write_beside(
+            Path(options.picture), picture(found, Path(options.model).name, Path(options.picture).suffix)
+        )
+        screen.line(f"picture written to {options.picture}")
+    return document
+
+
+def _explained(model: Model) -> "Explanation":
+    from graphrewrite.dims.explain import explain
+    from graphrewrite.ir.inline import inlined
+
+    return explain(inlined(model))
+
+
+def _dot(found: "Explanation", options: Namespace) -> str:
+    from graphrewrite.report.dot import dot
+
+    return dot(found, Path(options.model).name, whole=options.all)
 
 
 def _show(file: FileFacts, facts: Facts, screen: Screen) -> None:

@@ -8,8 +8,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from graphrewrite.dims.explain import explain
 from graphrewrite.errors import MissingExtra
 from graphrewrite.report import Accuracy, Agreement, Check, Latency, Layer, Left, Record, Side, page
+from tests.engine.report.test_dot import net
 
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
@@ -166,6 +168,17 @@ def test_a_wide_model_makes_no_endless_page() -> None:
     html = page(record(scores=many))
     assert html.count("[0]</text>") == 60, "rows of the picture"
     assert len(html) < 5_000_000
+
+
+def test_groups_are_drawn_with_what_was_kept() -> None:
+    found = explain(net(1, NASTY))
+    stream = next(group for group in found if group.units == 8)
+    html = page(record(groups=found, kept={stream.name: 3}))
+    text = Reader(html).text
+    assert html.count("<svg") == 3
+    assert "8 \u2192 3" in text
+    assert "position by position" in text
+    assert "script" not in Reader(html).tags and "\x1b" not in html
 
 
 def test_what_was_not_measured_is_left_out() -> None:
