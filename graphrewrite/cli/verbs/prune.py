@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -271,7 +271,9 @@ def _show(job: Job, details: Mapping[str, Json], measured: Measured, asked: str,
 
 
 def _write_page(job: Job, rows: tuple[Layer, ...], measured: Measured, options: Namespace) -> None:
+    from graphrewrite.dims.explain import explain
     from graphrewrite.ir.external import write_beside
+    from graphrewrite.ir.inline import inlined
     from graphrewrite.passes.channels.criteria import criteria
     from graphrewrite.passes.tidy import Tidy
     from graphrewrite.report import page
@@ -281,5 +283,13 @@ def _write_page(job: Job, rows: tuple[Layer, ...], measured: Measured, options: 
     kept = cast(Kept, _details(job)["kept"])
     criterion = criteria.make(options.criterion)
     scores = scores_of(start, criterion, kept, job.data, options.seed, options.threads)
-    html = page(record(job, rows, measured, _asked(options), scores))
+    left = {
+        str(row["name"]): cast(int, row["kept"])
+        for row in cast("list[Mapping[str, Json]]", _details(job)["groups"])
+    }
+    html = page(
+        replace(
+            record(job, rows, measured, _asked(options), scores), groups=explain(inlined(start)), kept=left
+        )
+    )
     write_beside(Path(options.report), html.encode("utf-8"))

@@ -219,7 +219,7 @@ def test_the_report_is_written_and_named(run: Run, small: Path, tmp_path: Path) 
     ran = run("prune", small, "-o", tmp_path / "out.onnx", "--macs", "0.5", "--report", page, "--json")
     assert ran.code == 0
     html = page.read_text(encoding="utf-8")
-    assert html.count("<svg") == 2
+    assert html.count("<svg") == 3
     assert digest(small) in html and digest(tmp_path / "out.onnx") in html
     assert ran.document["latency"]["after"]["median"] > 0
     assert names(tmp_path) == {"small.onnx", "out.onnx", "report.html"}
