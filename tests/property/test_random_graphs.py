@@ -63,7 +63,7 @@ def test_the_graphs_use_every_block_and_the_cuts_can_be_seen() -> None:
         dead = random_dead(found, np.random.default_rng([seed, 5]))
         cut += bool(dead.any())
         moved += removal(sample.model, found, dead).moved > 1e-3
-    for seed in range(2 * len(blocks)):
+    for seed in range(3 * len(blocks)):
         names.update(random_model(seed).names)
     assert cut > 50 and moved > 45
     assert names == set(blocks)

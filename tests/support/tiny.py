@@ -153,11 +153,8 @@ def flattened(d: Drawing, x: Drawn) -> Drawn:
     if len(x.shape) != 3:
         raise Unfit("no time")
     narrow(x, 3)
-    y = (
-        d.reshape(x, 1, 2 * channels(x))
-        if d.chance(0.5)
-        else d.op("Flatten", x, shape=(1, 2 * channels(x)), axis=1)
-    )
+    wide = x.size(1) * channels(x)
+    y = d.reshape(x, 1, wide) if d.chance(0.5) else d.op("Flatten", x, shape=(1, wide), axis=1)
     return d.unsqueeze(d.linear(y, 2, bias=False), 0)
 
 
