@@ -30,6 +30,7 @@ from graphrewrite.passes.channels.criteria.l2 import L2
 from graphrewrite.passes.channels.evidence import Criterion, Evidence, Scores, gathered, needs_of
 from graphrewrite.passes.channels.granularity import steps
 from graphrewrite.passes.channels.latency import relative_latency
+from graphrewrite.passes.channels.ports import changeable, changes, told
 from graphrewrite.passes.channels.problem import ChannelProblem
 from graphrewrite.passes.channels.reconstruct import Reconstruction
 from graphrewrite.passes.channels.reconstruct.mean import Mean
@@ -57,6 +58,8 @@ class RemoveChannels:
         reconstruct: predict removed channels from kept ones and fold that into the readers' weights; needs data and
             includes absorption.
         skip: patterns (`*` is any text) of tensors, nodes or groups to leave whole.
+        may_change: patterns of graph inputs and outputs whose fixed lengths may shrink, such as cached keys and values;
+            all others are a contract with the caller and hold back what is tied to them.
         units: kinds of groups that may shrink, of `graphrewrite.dims.kinds.KINDS`; empty for all.
         scope: "global" takes units where they cost least for what they save; "uniform" the same share everywhere.
         floor: the least share of its units that a group keeps.
@@ -74,6 +77,7 @@ class RemoveChannels:
     scope: str = "global"
     floor: float = 0.1
     units: tuple[str, ...] = ()
+    may_change: tuple[str, ...] = ()
 
     claim: ClassVar[Claim] = SameAs(rtol=1e-4)
 
@@ -86,16 +90,17 @@ class RemoveChannels:
             raise InvalidConfig(f"RemoveChannels.scope is {self.scope!r}; expected 'global' or 'uniform'")
         if not 0 <= self.floor < 1:
             raise InvalidConfig(f"RemoveChannels.floor is {self.floor!r}; expected a share in [0, 1)")
-        given: object = self.skip  # one pattern may come as it is, several in any sequence
-        object.__setattr__(self, "skip", (given,) if isinstance(given, str) else tuple(self.skip))
-        named: object = self.units
-        object.__setattr__(self, "units", (named,) if isinstance(named, str) else tuple(self.units))
+        for field in ("skip", "units", "may_change"):
+            given: object = getattr(self, field)  # one may come as it is, several in any sequence
+            object.__setattr__(
+                self, field, (given,) if isinstance(given, str) else tuple(getattr(self, field))
+            )
         check_units(self.units)
 
     @garbage.paused()
     def run(self, model: Model, context: Context) -> Outcome:
         """Choose, compensate and cut."""
-        found = groups(inlined(model))
+        found = groups(inlined(model), may_change=changeable(model, self.may_change))
         plain = found.analysis.model
         table = cost.of(plain, found.analysis.info)
         untouched, idle = skipped(found, self.skip)
@@ -150,8 +155,9 @@ class RemoveChannels:
         notes.append(
             Note("done", "channels", f"removed {int(dead.sum())} of {len(dead)} units in {len(found)} groups")
         )
+        notes += changes(made.cut.model, made.cut.ports)
         details = {**before, **_after(found, made, dead, scores)}
-        return Outcome(made.cut.model, True, tuple(notes), made.reference, details)
+        return Outcome(made.cut.model, True, tuple(notes), made.reference, details, made.cut.ports)
 
     def _cut(self, found: Groups, dead: Mask, evidence: Evidence, context: Context) -> "_Made":
         labels = found.dead_labels(dead)
@@ -268,6 +274,7 @@ def _unchanged(before: Mapping[str, Json]) -> dict[str, Json]:
         "params_after": before["params_before"],
         "kept": {},
         "copied_from": {},
+        "ports": {},
         "groups": [],
         "compensated": [],
     }
@@ -298,6 +305,7 @@ def _after(found: Groups, made: _Made, dead: Mask, scores: Sequence[Scores]) -> 
         "params_after": made.cost.params,
         "kept": kept,
         "copied_from": {**made.cut.copied_from},
+        "ports": told(made.cut.ports),
         "groups": rows,
         "compensated": [_label(found.analysis.nodes[p.consumer.node]) for p in made.adjusted.patches],
     }
