@@ -23,7 +23,8 @@ class Shrunk:
     """A model after a cut.
 
     `kept` lists, for every tensor that was cut, axis -> kept positions of the original; private copies of a shared
-    vector appear under their new name, with the old one in `copied_from`.
+    vector appear under their new name, with the old one in `copied_from`. `ports` says the same of graph inputs and
+    outputs (those that were allowed to change).
     """
 
     model: Model
@@ -31,6 +32,7 @@ class Shrunk:
     copied_from: dict[str, str]
     nodes: list[gs.Node]
     kept_of: Callable[[Axis], Ints | None]
+    ports: dict[str, dict[int, Ints]] = field(default_factory=dict)
 
 
 def shrink(analysis: Analysis, dead: npt.NDArray[np.bool_]) -> Shrunk:
@@ -40,7 +42,7 @@ def shrink(analysis: Analysis, dead: npt.NDArray[np.bool_]) -> Shrunk:
         if any(cut.is_cut(axis) for axis in restate.needs):
             restate.apply(cut)
     cut.finish()
-    return Shrunk(cut.model, cut.kept_weights, cut.copied_from, cut.nodes, cut.kept)
+    return Shrunk(cut.model, cut.kept_weights, cut.copied_from, cut.nodes, cut.kept, cut.ports)
 
 
 @dataclass(eq=False)
@@ -52,6 +54,7 @@ class Cut:
     model: Model = field(init=False)
     kept_weights: dict[str, Kept] = field(default_factory=dict)
     copied_from: dict[str, str] = field(default_factory=dict)
+    ports: dict[str, dict[int, Ints]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.model = self.analysis.model.clone()
@@ -344,6 +347,7 @@ class Cut:
         cut_weights(self)
         removed = [node for node, axes in self._frozen if freeze(self, node, axes)] + self._dropped
         self._redeclare()
+        self._redeclare_ports()
         gone = {id(node) for node in removed}
         for graph in self.graphs:
             ordered: list[gs.Node] = []
@@ -378,6 +382,19 @@ class Cut:
         for body in self.graphs[1:]:
             for tensor in body.inputs:
                 self._redeclare_tensor(tensor)
+
+    def _redeclare_ports(self) -> None:
+        """Let the declared shapes of graph inputs and outputs that may change follow the cut."""
+        for tensor in (*self.graph.inputs, *self.graph.outputs):
+            if tensor.name not in self.analysis.may_change or tensor.name in self.ports:
+                continue
+            for number, axis in enumerate(self.analysis.env.get(tensor.name) or ()):
+                kept = self.kept(axis) if axis.is_static else None
+                if kept is None:
+                    continue
+                self.ports.setdefault(tensor.name, {})[number] = kept
+                if tensor.shape is not None and isinstance(tensor.shape[number], int):
+                    tensor.shape = [*tensor.shape[:number], len(kept), *tensor.shape[number + 1 :]]
 
     def _redeclare_tensor(self, tensor: gs.Tensor) -> None:
         if not isinstance(tensor, gs.Variable) or tensor.shape is None:
