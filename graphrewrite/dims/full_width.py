@@ -1,9 +1,9 @@
 """Nodes that mix neighbours along a cut axis go on working at full width, with zeros in the removed places.
 
-Cross-channel normalisation (LRN), a one-dimensional convolution across channels (efficient channel attention) and running
-sums look at positions by their distance. Closing the gaps would change who is whose neighbour; keeping the axis whole
-would hold every layer around it back. So the kept positions are spread out again just before the node and collected just
-after it: the node costs what it did, everything else shrinks.
+Cross-channel normalisation (LRN), a convolution across channels (efficient channel attention) and running sums look
+at positions by their distance. Closing the gaps would change who is whose neighbour; keeping the axis whole would hold
+every layer around it back. So the kept positions are spread out again just before the node and collected just after
+it: the node costs what it did, everything else shrinks.
 """
 
 from typing import TYPE_CHECKING

@@ -192,7 +192,8 @@ class Labels:
             if not expanded.any():
                 return flat
             columns = []
-            for column, is_hit in enumerate(expanded.any(axis=0).tolist()):
+            hits: list[bool] = np.any(expanded, axis=0).tolist()
+            for column, is_hit in enumerate(hits):
                 values = flat[:, column]
                 if is_hit:
                     hit = expanded[:, column]

@@ -162,7 +162,7 @@ class Analysis:
     loose: list[tuple[int, str]] = field(default_factory=list)
     refused: dict[str, list[str]] = field(default_factory=dict)
     contracted: set[tuple[int, int, int]] = field(default_factory=set)
-    bypassed: set[int] = field(default_factory=set)
+    bypassed: dict[int, Axis] = field(default_factory=dict)
     positions: dict[int, int] = field(default_factory=dict)
     sequences: dict[str, list[list[Axis]]] = field(default_factory=dict)
     open: list[Open] = field(default_factory=list)

@@ -48,7 +48,7 @@ def _label(node: gs.Node, readers: dict[str, int]) -> str:
 
 
 class Routes:
-    """Ways through the main graph of an analysed model.
+    """Ways through an analysed model; the nodes of bodies come after those of the main graph.
 
     Attributes:
         ends: label and kind ("input", "output") of the graph's inputs (-1, -2, ...) and outputs (from the number of
@@ -62,10 +62,10 @@ class Routes:
         self._analysis = analysis
         self._carried = carried
         self._labels = labels
-        self._nodes = graph.nodes
-        self._makers = {t.name: i for i, node in enumerate(graph.nodes) for t in node.outputs if t.name}
+        self._nodes = analysis.nodes
+        self._makers = {t.name: i for i, node in enumerate(self._nodes) for t in node.outputs if t.name}
         self._inputs = {t.name: -1 - i for i, t in enumerate(graph.inputs)}
-        self._outputs = {len(graph.nodes) + i: t.name for i, t in enumerate(graph.outputs)}
+        self._outputs = {len(self._nodes) + i: t.name for i, t in enumerate(graph.outputs)}
         self.ends = {number: (name, "input") for name, number in self._inputs.items()}
         self.ends |= {number: (name, "output") for number, name in self._outputs.items()}
         self._pinned: dict[int, set[str]] | None = None

@@ -16,9 +16,9 @@ from graphrewrite.dims.record import Analysis, Reading, Restate, is_constant
 _MAKERS = frozenset(
     {
         "Abs", "Add", "Cast", "Ceil", "Concat", "ConstantOfShape", "Cos", "Div", "Einsum", "Equal", "Exp", "Expand",
-        "Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "MatMul", "Max", "Min",
-        "Mul", "Neg", "Not", "Pad", "Pow", "Reciprocal", "Reshape", "Sin", "Slice", "Split", "Sqrt", "Squeeze", "Sub",
-        "Tile", "Transpose", "Unsqueeze", "Where",
+        "Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "MatMul", "Max",
+        "Min", "Mul", "Neg", "Not", "Pad", "Pow", "Reciprocal", "Reshape", "Sin", "Slice", "Split", "Sqrt", "Squeeze",
+        "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
     }
 )  # fmt: skip
 # What reads a table position by position, as a kernel of its own, or as a state to begin with.

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from graphrewrite.dims.axes import Axis, Rigid
+from graphrewrite.dims.axes import Axis, Digit, Rigid
 from graphrewrite.dims.cut_weights import Kept, cut_weights
 from graphrewrite.dims.freeze import freeze
 from graphrewrite.dims.labels import Ints
@@ -77,6 +77,8 @@ class Cut:
         if axis.is_rigid:
             return None
         known = self._kept.get(id(axis))
+        if known is None and self._is_whole_digit(axis):
+            return None
         if known is None:
             rows = self.analysis.rows(axis)
             alive = ~self.dead[rows].any(axis=1)
@@ -85,6 +87,13 @@ class Cut:
         if positions is not None and not len(positions):
             raise ShapeError("a cut would leave an axis empty; keep at least one unit of every group")
         return positions
+
+    def _is_whole_digit(self, axis: Axis) -> bool:
+        """Whether an axis is an unrefined digit (inside a shuffle) of a block that loses nothing."""
+        factor = axis.factors[0]
+        if len(axis.factors) > 1 or not isinstance(factor, Digit):
+            return False
+        return not self.dead[self.analysis.labels.resolve(factor.joint.labels)].any()
 
     def is_cut(self, axis: Axis) -> bool:
         """Whether an axis loses anything."""
@@ -373,9 +382,12 @@ class Cut:
         """Let declared shapes of intermediate tensors, and of what bodies take, follow the cut."""
         outputs = {id(tensor) for tensor in self.graph.outputs}
         for index, node in enumerate(self.nodes):
-            if index in self.analysis.bypassed:
+            shuffled = self.analysis.bypassed.get(index)
+            if shuffled is not None and self.is_cut(shuffled):
                 continue
-            added = self._after.get(id(node), ())  # an output may come from a node that was put behind this one
+            added = self._after.get(
+                id(node), ()
+            )  # an output may come from a node that was put behind this one
             for tensor in (*node.outputs, *(t for each in added for t in each.outputs)):
                 if id(tensor) not in outputs:
                     self._redeclare_tensor(tensor)

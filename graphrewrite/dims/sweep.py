@@ -8,6 +8,7 @@ does not ask for is pinned, and so is everything an operator without a rule touc
 
 from collections.abc import Collection
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,9 @@ from graphrewrite.ir import Model
 from graphrewrite.ir.bodies import decided, has_bodies, uniquely_named
 from graphrewrite.ir.garbage import paused
 from graphrewrite.ir.shapes import ShapeInfo, infer
+
+if TYPE_CHECKING:
+    from graphrewrite.dims.shrink import Cut
 
 
 @paused()
@@ -115,10 +119,23 @@ def _settle(analysis: Analysis) -> None:
     for choice in waiting:
         choice.as_balance()
         analysis.balances.extend(choice.balances)
-    analysis.restates = [restate for restate in analysis.restates if restate.node not in analysis.bypassed]
+    analysis.restates = [_unless_bypassed(analysis, restate) for restate in analysis.restates]
     for window in analysis.windows:
         _guard(analysis, window)
     analysis.labels.is_closed = True
+
+
+def _unless_bypassed(analysis: Analysis, restate: Restate) -> Restate:
+    """Let a node inside a shuffle follow a cut only where the shuffled axis stays: else one Gather takes its place."""
+    shuffled = analysis.bypassed.get(restate.node)
+    if shuffled is None:
+        return restate
+
+    def apply(cut: "Cut") -> None:
+        if not cut.is_cut(shuffled):
+            restate.apply(cut)
+
+    return Restate(restate.node, [shuffled, *restate.needs], apply)
 
 
 def _guard(analysis: Analysis, window: Axis) -> None:

@@ -84,7 +84,9 @@ def einsum(s: Step) -> None:
         if summed:
             s.mix("zero", slot, summed)
     left = set(terms[0])
-    for slot, term in enumerate(terms[1:], start=2):  # two operands at a time, as `graphrewrite.cost` counts them
+    for slot, term in enumerate(
+        terms[1:], start=2
+    ):  # two operands at a time, as `graphrewrite.cost` counts them
         s.macs(1, [axis for c, axis in letters.items() if c in left or c in term])
         left = (left | set(term)) & set(right).union(*terms[slot:])
     held = [{letter for letter in term if letters[letter].sizes != (1, 1)} for term in terms]

@@ -23,7 +23,14 @@ def reshape(s: Step) -> None:
         s.restate(out, lambda cut: cut.set_target(s.index, 1, out))
         return
     source, axis, order = shuffle
-    s.restate([out[axis]], lambda cut: cut.set_shuffle(s.index, source, axis, out[axis], order))
+
+    def follow(cut: "Cut") -> None:
+        if cut.is_cut(out[axis]):
+            cut.set_shuffle(s.index, source, axis, out[axis], order)
+        else:
+            cut.set_target(s.index, 1, out)
+
+    s.restate(out, follow)
 
 
 def _shuffle(s: Step, out: list[Axis]) -> tuple[str, int, Ints] | None:
@@ -45,11 +52,7 @@ def _shuffle(s: Step, out: list[Axis]) -> tuple[str, int, Ints] | None:
     passed: list[int] = []
     tensor = s.node.inputs[0]
     for _ in range(8):
-        if (
-            len(tensor.outputs) != 1
-            or len(tensor.inputs) != 1
-            or id(tensor) in s.analysis.returned
-        ):
+        if len(tensor.outputs) != 1 or len(tensor.inputs) != 1 or id(tensor) in s.analysis.returned:
             return None
         node = tensor.inputs[0]
         if (
@@ -67,7 +70,7 @@ def _shuffle(s: Step, out: list[Axis]) -> tuple[str, int, Ints] | None:
             or (i != number and same(a, b))
             for i, (a, b) in enumerate(zip(axes, out, strict=True))
         ):
-            s.analysis.bypassed.update(passed)
+            s.analysis.bypassed.update(dict.fromkeys(passed, out[number]))
             return tensor.name, number, rows.order
     return None
 

@@ -13,6 +13,8 @@ from graphrewrite.dims.explanation import Explained, Explanation
 from graphrewrite.errors import UnknownNameError
 from graphrewrite.ir import Builder, Model
 from graphrewrite.ir.inline import inlined
+from tests.engine.dims.bodies import filled
+from tests.engine.dims.test_rules_control import BRANCHES
 from tests.support.graphs import random_model
 
 
@@ -215,6 +217,20 @@ def test_the_recurrence_is_one_axis_across_gates() -> None:
     assert (tie.kind, tie.dims) == ("joins", (4, 5))
     assert {name for side in tie.sides for name in side} == {"l.w[1]", "l.r[1]"}
     assert "its own weights" in tie.text
+
+
+def test_layers_inside_bodies_are_explained_and_drawn() -> None:
+    found = explain(filled(BRANCHES))
+    made = next(group for group in found if group.units == 6)
+    assert {m.tensor for m in made.of_role("producer")} == {"down", "other"}
+    (tie,) = [tie for tie in made.ties if tie.kind == "joins"]
+    assert tie.op == "If" and {name for side in tie.sides for name in side} == {"down[1]", "other[1]"}
+    stations = {station.number for station in found.stations}
+    assert {end for flow in found.flows for end in (flow.source, flow.target)} <= stations
+    assert [s.label for s in found.stations if s.kind == "output"] == ["y"]
+    made_at = {name for station in found.stations for name in station.made}
+    assert {group.name for group in found} <= made_at
+    assert len(found.obstacles) > 0
 
 
 def test_routes_lead_from_layer_to_layer_past_what_only_hands_on() -> None:

@@ -51,6 +51,14 @@ def rows_picked_by_known_numbers(d: Drawing) -> Drawn:
     return head(d, d.reshape(back, 2, 3, 12))
 
 
+@cases.add("5: last[0] places[1] w[1]", opsets=(13,))
+def shuffled_places_beside_a_cut_width(d: Drawing) -> Drawn:
+    """Places change their order and stay; the reshapes that do it repeat the width, which does not."""
+    x = d.add(d.matmul(d.input(2, 4, 4), d.floats(4, 5, name="w")), d.floats(4, 5, name="places"))
+    y = d.transpose(d.reshape(x, 2, 2, 2, 5), 0, 2, 1, 3)
+    return head(d, d.reshape(y, 2, 4, 5))
+
+
 @pytest.mark.parametrize("case", cases, ids=str)
 def test_groups_pins_and_cuts(case: Case) -> None:
     demand(case)

@@ -118,11 +118,11 @@ def layer_norm_of_channels_last(d: Drawing) -> Drawn:
     return head(d, d.transpose(y, 0, 3, 1, 2))
 
 
-@cases.add("6: last[1] s[0] w[0]", opsets=(13, 18))
+@cases.add("9: last[1] s[0] w[0]", opsets=(13, 18))
 def channel_norm_written_out(d: Drawing) -> Drawn:
-    """Statistics over axis 1 of a map."""
-    x = map_of(d, 6)
-    return head(d, d.mul(d.standardise(x, 1), d.floats(6, 1, 1, name="s", offset=1.0, scale=0.2)))
+    """Statistics over axis 1 of a map; over two channels they are little more than a sign, and rounding."""
+    x = map_of(d, 9)
+    return head(d, d.mul(d.standardise(x, 1), d.floats(9, 1, 1, name="s", offset=1.0, scale=0.2)))
 
 
 @cases.add("6: last[0] s[0] w[1]", opsets=(11, 18))

@@ -75,7 +75,7 @@ def test_a_weight_added_to_a_model_of_an_early_version_is_listed_among_its_input
     """Up to IR version 3 an initializer is the default of a graph input, and onnxruntime insists."""
     b = Builder(opset=8, ir_version=3)
     x = b.input([2, 3])
-    model = b.model(b.op("Add", x, b.constant(np.float32([1, 2, 3]), "late")))
+    model = b.model(b.op("Add", x, b.constant(np.array([1, 2, 3], np.float32), "late")))
     model.graph.inputs = [tensor for tensor in model.graph.inputs if tensor.name == x.name]
 
     (result,) = run(model, {x.name: np.zeros((2, 3), np.float32)}).values()
