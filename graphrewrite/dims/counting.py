@@ -41,9 +41,7 @@ def counting(info: ShapeInfo, tensor: gs.Tensor, world: int, depth: int = _DEPTH
     sizes = info.sizes(tensor.name, world)
     if sizes is None or depth <= 0:
         return None
-    value = constant_value(tensor)
-    if value is None:
-        value = info.numbers(tensor.name, world)
+    value = _known(info, tensor, world)
     if value is not None and value.shape == sizes and value.dtype.kind in "iuO":
         return _measured(value)
     if len(tensor.inputs) != 1:
@@ -75,10 +73,13 @@ def counting(info: ShapeInfo, tensor: gs.Tensor, world: int, depth: int = _DEPTH
     return None
 
 
-def _single(info: ShapeInfo, tensor: gs.Tensor, world: int) -> int | None:
+def _known(info: ShapeInfo, tensor: gs.Tensor, world: int) -> Array | None:
     value = constant_value(tensor)
-    if value is None:
-        value = info.numbers(tensor.name, world)
+    return info.numbers(tensor.name, world) if value is None else value
+
+
+def _single(info: ShapeInfo, tensor: gs.Tensor, world: int) -> int | None:
+    value = _known(info, tensor, world)
     if value is None or value.size != 1 or value.ravel()[0] is None:
         return None
     number = value.ravel()[0]

@@ -1,6 +1,6 @@
 """Laws that every registered budget obeys."""
 
-import dataclasses
+import inspect
 import json
 
 import numpy as np
@@ -15,6 +15,7 @@ from graphrewrite.passes.channels.selection import Limits
 from graphrewrite.pipeline import Pass
 from graphrewrite.serial import from_json, to_json
 from tests.passes.channels.nets import NETS
+from tests.support.registered import is_documented_frozen
 
 NAMES = list(budgets)
 SCOPES = ("global", "uniform")
@@ -34,10 +35,8 @@ def problem(net: str, scope: str, limits: Limits) -> ChannelProblem:
 def test_a_budget_is_a_documented_frozen_dataclass_with_a_fraction(name: str) -> None:
     factory = budgets.find(name)
 
-    assert isinstance(factory, type) and dataclasses.is_dataclass(factory) and issubclass(factory, Budget)
-    assert factory.__dataclass_params__.frozen  # type: ignore[attr-defined]
-    assert factory.__doc__ and not factory.__doc__.startswith(f"{factory.__name__}(")
-    assert dataclasses.fields(factory)[0].name == "fraction"
+    assert is_documented_frozen(factory, Budget)
+    assert next(iter(inspect.signature(factory).parameters)) == "fraction"
     with pytest.raises(InvalidConfig):
         budgets.make(name, fraction=0.0)
 

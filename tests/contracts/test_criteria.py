@@ -1,6 +1,5 @@
 """Laws that every registered criterion obeys; a new one is held to them without being told."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -22,6 +21,7 @@ from graphrewrite.passes.channels.evidence import Criterion, gathered, needs_of
 from graphrewrite.pipeline import Context, Pass, Pipeline
 from graphrewrite.serial import from_json, to_json
 from tests.passes.channels.nets import NETS, attention, branches, floats, grouped, residual, samples, tower
+from tests.support.registered import is_documented_frozen
 
 NAMES = list(criteria)
 Scores = dict[str, npt.NDArray[np.float64]]
@@ -47,9 +47,7 @@ def _scored(
 def test_a_criterion_is_a_documented_frozen_dataclass_in_a_file_of_its_own(name: str) -> None:
     factory = criteria.find(name)
 
-    assert isinstance(factory, type) and dataclasses.is_dataclass(factory) and issubclass(factory, Criterion)
-    assert factory.__dataclass_params__.frozen  # type: ignore[attr-defined]
-    assert factory.__doc__ and not factory.__doc__.startswith(f"{factory.__name__}(")
+    assert is_documented_frozen(factory, Criterion)
     assert factory.__module__.startswith("graphrewrite.passes.channels.criteria.")
 
 

@@ -15,6 +15,7 @@ from graphrewrite.ir.diff import diff
 from graphrewrite.pipeline import METADATA_KEY, Claim, Context, Pass, Pipeline, passes
 from graphrewrite.registry import Registry, registry_of
 from graphrewrite.serial import from_json, to_json
+from tests.support.registered import is_documented_frozen
 
 NAMES = list(passes)
 
@@ -80,10 +81,8 @@ def test_there_are_passes() -> None:
 def test_a_pass_is_a_documented_frozen_dataclass_with_a_claim(name: str) -> None:
     factory = passes.find(name)
 
-    assert isinstance(factory, type) and dataclasses.is_dataclass(factory)
-    assert factory.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert is_documented_frozen(factory, object)
     assert isinstance(factory.claim, Claim)  # type: ignore[attr-defined]
-    assert factory.__doc__ and not factory.__doc__.startswith(f"{factory.__name__}(")
     assert name == name.lower() and name.isidentifier()
 
 

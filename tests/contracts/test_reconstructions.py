@@ -1,6 +1,5 @@
 """Laws that every registered reconstruction obeys."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -12,6 +11,7 @@ from graphrewrite.passes.channels.reconstruct import Reconstruction, reconstruct
 from graphrewrite.pipeline import Context, Pass, Pipeline
 from graphrewrite.serial import from_json, to_json
 from tests.passes.channels.nets import NETS, samples
+from tests.support.registered import is_documented_frozen
 
 NAMES = list(reconstructions)
 ALIVE = np.array([True, False, True, True, False])
@@ -42,13 +42,7 @@ def estimate(
 def test_a_reconstruction_is_a_documented_frozen_dataclass(name: str) -> None:
     factory = reconstructions.find(name)
 
-    assert (
-        isinstance(factory, type)
-        and dataclasses.is_dataclass(factory)
-        and issubclass(factory, Reconstruction)
-    )
-    assert factory.__dataclass_params__.frozen  # type: ignore[attr-defined]
-    assert factory.__doc__ and not factory.__doc__.startswith(f"{factory.__name__}(")
+    assert is_documented_frozen(factory, Reconstruction)
 
 
 @pytest.mark.parametrize("name", NAMES)

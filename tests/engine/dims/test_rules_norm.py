@@ -147,38 +147,24 @@ def root_mean_square_of_the_runtime(d: Drawing) -> Drawn:
     )
 
 
+def group_norm(d: Drawing, channels: int, groups: int) -> Drawn:
+    x, scale = map_of(d, channels), d.floats(channels, name="s", offset=1.0)
+    normal = d.op(
+        "GroupNormalization", x, scale, d.floats(channels, name="o"), shape=x.shape, num_groups=groups
+    )
+    return head(d, normal)
+
+
 @cases.add("3: last[1]*2 o[0]*2 s[0]*2 w[0]*2", "2: last[1]*3 o[0]*3 s[0]*3 w[0]*3", opsets=(21,))
 def group_norm_of_small_groups(d: Drawing) -> Drawn:
     """Three groups of two: a product, in which groups may die."""
-    x = map_of(d, 6)
-    return head(
-        d,
-        d.op(
-            "GroupNormalization",
-            x,
-            d.floats(6, name="s", offset=1.0),
-            d.floats(6, name="o"),
-            shape=x.shape,
-            num_groups=3,
-        ),
-    )
+    return group_norm(d, 6, groups=3)
 
 
 @cases.add("8: last[1] o[0] s[0] w[0]", opsets=(21,))
 def group_norm_of_large_groups(d: Drawing) -> Drawn:
     """Two groups of four: each loses what it likes, as many as the other."""
-    x = map_of(d, 8)
-    return head(
-        d,
-        d.op(
-            "GroupNormalization",
-            x,
-            d.floats(8, name="s", offset=1.0),
-            d.floats(8, name="o"),
-            shape=x.shape,
-            num_groups=2,
-        ),
-    )
+    return group_norm(d, 8, groups=2)
 
 
 @cases.add("3: last[1]*2 o[0] s[0] w[0]*2", "2: last[1]*3 w[0]*3", opsets=(11, 17))

@@ -1,6 +1,5 @@
 """What blocks are worth: by hand, by law, and on nets whose useless blocks are known."""
 
-import dataclasses
 import json
 from collections.abc import Callable
 
@@ -20,6 +19,7 @@ from graphrewrite.runtime import run
 from graphrewrite.serial import from_json, to_json
 from tests.passes.blocks.drawn import T, blocks_of, planted, planted_maps, remove, resnet, transformer
 from tests.passes.channels.nets import floats
+from tests.support.registered import is_documented_frozen
 from tests.support.tolerances import largest
 
 NAMES = list(criteria)
@@ -44,13 +44,7 @@ def scores(model: Model, name: str, seed: int = 0) -> dict[str, float]:
 def test_a_criterion_is_a_documented_frozen_dataclass_and_survives_json(name: str) -> None:
     factory = criteria.find(name)
 
-    assert (
-        isinstance(factory, type)
-        and dataclasses.is_dataclass(factory)
-        and issubclass(factory, BlockCriterion)
-    )
-    assert factory.__dataclass_params__.frozen  # type: ignore[attr-defined]
-    assert factory.__doc__ and not factory.__doc__.startswith(f"{factory.__name__}(")
+    assert is_documented_frozen(factory, BlockCriterion)
     step = RemoveBlocks(criteria.make(name))
     assert from_json(json.loads(json.dumps(to_json(step, Pass))), Pass) == step
 
