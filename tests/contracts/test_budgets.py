@@ -1,5 +1,6 @@
 """Laws that every registered budget obeys."""
 
+import dataclasses
 import inspect
 import json
 
