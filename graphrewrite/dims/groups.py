@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from math import gcd
 
 import numpy as np
 import numpy.typing as npt
@@ -194,34 +195,26 @@ def group_units(analysis: Analysis) -> Groups:
     family_of = np.full(len(structure.units), -1, dtype=np.int64)
     for number, ids in enumerate(families):
         family_of[ids] = number
+    places = structure.places(family_of)
+    stuck, reasons = (numbers.tolist() for numbers in structure.stuck())
     members: list[list[Member]] = [[] for _ in families]
     pinned: dict[str, str] = {}
-    seen: dict[int, list[tuple[int, Ints]]] = {}
-
-    def positions(number: int) -> list[tuple[int, Ints]]:
-        if number not in seen:  # many weights share an axis
-            seen[number] = list(_positions(structure, number, family_of))
-        return seen[number]
-
     for use in analysis.weights.values():
         for axis_number, axis in enumerate(use.axes):
             number = structure.axis_id(axis)
             if number < 0:
                 continue
-            table = structure.rows(number)
-            reasons = analysis.labels.pin_number(table)
-            stuck = ((table == 0) | (reasons > 0)).all(axis=1)
-            if stuck.any() and not (use.grouped is not None and axis_number == 1):
-                first = int(reasons[stuck].max(axis=1).max())
-                share = "" if stuck.all() else f" ({int(stuck.sum())} of {len(table)} positions)"
+            if stuck[number] and not (use.grouped is not None and axis_number == 1):
+                length = len(structure.rows(number))
+                share = "" if stuck[number] == length else f" ({stuck[number]} of {length} positions)"
                 pinned.setdefault(
                     f"{use.name}[{axis_number}]{share}",
-                    analysis.labels.reasons[first] or "not tied to anything that may go",
+                    analysis.labels.reasons[reasons[number]] or "not tied to anything that may go",
                 )
-            for family, index in positions(number):
-                members[family].append(
-                    Member(use.name, axis_number, index, _role(analysis, use, axis_number), use)
-                )
+            if places[number]:
+                role = _role(analysis, use, axis_number)
+                for family, index in places[number]:
+                    members[family].append(Member(use.name, axis_number, index, role, use))
     taps: list[list[Tap]] = [[] for _ in families]
     for mix in analysis.mixes:
         if analysis.is_inside(mix.node):
@@ -231,7 +224,7 @@ def group_units(analysis: Analysis) -> Groups:
             continue
         for number, axis in mix.axes.items():
             if number >= 0:
-                for family, index in positions(structure.axis_id(axis)):
+                for family, index in places[structure.axis_id(axis)]:
                     taps[family].append(Tap(tensor, number, index))
     none = np.zeros(len(structure.units), dtype=bool)
     macs, params = structure.savings(structure.macs, none), structure.savings(structure.params, none)
@@ -241,7 +234,7 @@ def group_units(analysis: Analysis) -> Groups:
     for ids, mine, read, kind in zip(families, members, taps, kind_of, strict=True):
         name = _name(mine, taken)
         counts = [m.index.shape[1] for m in mine]
-        multiplicity = int(np.gcd.reduce(counts)) if counts else 1
+        multiplicity = gcd(*counts) if counts else 1
         result.append(
             ChannelGroup(
                 name,
@@ -266,8 +259,7 @@ def _families(structure: Structure) -> list[Ints]:
     parts = np.split(order, edges)
     mixed = _sharing_positions(structure, inverse)
     result: list[Ints] = []
-    for part in sorted(parts, key=lambda ids: int(ids[0])):
-        ids = np.sort(part)
+    for ids in sorted(parts, key=lambda part: int(part[0])):
         result.extend(_by_role(structure, ids) if int(inverse[ids[0]]) in mixed else [ids])
     return result
 
@@ -285,33 +277,15 @@ def _sharing_positions(structure: Structure, family: Ints) -> set[int]:
 def _by_role(structure: Structure, ids: Ints) -> list[Ints]:
     """Part units that share a position: as many heads as dims per head look alike but are not interchangeable."""
     sub = structure.incidence[ids]
-    together = (sub @ sub.T).toarray() > 0
-    np.fill_diagonal(together, False)
+    together = (sub @ sub.T).tocsr()
     result, left = [], np.arange(len(ids))
     while len(left):
-        meets = together[left[0], left]
+        lead = left[0]
+        met = together.indices[together.indptr[lead] : together.indptr[lead + 1]]
+        meets = np.isin(left, met) & (left != lead)
         result.append(ids[left[~meets]])
         left = left[meets]
     return result
-
-
-def _positions(structure: Structure, number: int, family_of: Ints) -> Iterator[tuple[int, Ints]]:
-    """Yield, for each family on an axis, the positions of each of its units there, [units, positions]."""
-    table = structure.rows(number)
-    where = np.nonzero(table)
-    labels = table[where]
-    ids = np.searchsorted(structure.units, labels)
-    ids = np.minimum(ids, max(len(structure.units) - 1, 0))
-    known = structure.units[ids] == labels if len(structure.units) else np.zeros(len(labels), dtype=bool)
-    ids, positions = ids[known], where[0][known]
-    order = np.lexsort((positions, ids, family_of[ids]))
-    ids, positions = ids[order], positions[order]
-    families = family_of[ids]
-    edges = np.flatnonzero(np.diff(families)) + 1
-    for part in np.split(np.arange(len(ids)), edges):
-        if len(part):
-            units = len(np.unique(ids[part]))
-            yield int(families[part[0]]), positions[part].reshape(units, -1)
 
 
 def _role(analysis: Analysis, use: WeightUse, axis: int) -> str:

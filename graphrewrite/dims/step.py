@@ -273,11 +273,12 @@ class Step:
         """Record multiply-accumulates; rigid axes count with their length in world A."""
         loose = []
         coefficient *= self._times
-        for factor in (factor for axis in axes for factor in axis.factors):
-            if isinstance(factor, Rigid):
-                coefficient *= max(factor.sizes[0], 0)
-            else:
-                loose.append(Axis((factor,)))
+        for axis in axes:
+            for factor in axis.factors:
+                if isinstance(factor, Rigid):
+                    coefficient *= max(factor.sizes[0], 0)
+                else:
+                    loose.append(axis if len(axis.factors) == 1 else Axis((factor,)))
         self.analysis.macs.append(MacTerm(self.index, coefficient, loose, self._branch))
 
     def balance(

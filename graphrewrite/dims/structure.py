@@ -38,6 +38,7 @@ class Structure:
     Attributes:
         units: label of each unit, ascending.
         incidence: sparse [units, rows]; row r is one position of axis `row_axis[r]`.
+        reasons: [rows] the number of a reason why something on the row is pinned, 0 for none.
         macs, params: the cost terms.
     """
 
@@ -47,15 +48,15 @@ class Structure:
         self._tables: list[Ints] = []
         self._content: dict[bytes, int] = {}
         self._held: list[Axis] = []
-        weights = [(use, axis) for use in analysis.weights.values() for axis in use.axes]
-        mixed = [axis for mix in analysis.mixes for axis in mix.axes.values()]
-        mixed += [balance.axis for balance in analysis.balances]
-        for axis in (
-            *(axis for _, axis in weights),
-            *(a for t in analysis.macs for a in t.axes),
+        axes = [
+            *(axis for use in analysis.weights.values() for axis in use.axes),
+            *(axis for term in analysis.macs for axis in term.axes),
             *analysis.windows,
-            *mixed,
-        ):
+            *(axis for mix in analysis.mixes for axis in mix.axes.values()),
+            *(balance.axis for balance in analysis.balances),
+        ]
+        analysis.resolve(axes)
+        for axis in axes:
             self.axis_id(axis)
         self.macs = self._terms(
             [(t.coefficient, t.axes, t.node) for t in analysis.macs], [t.branch for t in analysis.macs]
@@ -110,7 +111,7 @@ class Structure:
                     if isinstance(factor, Rigid):
                         size *= factor.sizes[0]
                     else:
-                        loose.append(Axis((factor,)))
+                        loose.append(axis if len(axis.factors) == 1 else Axis((factor,)))
             terms.append((size, loose, use.sites[0][0] if use.sites else -1))
         return terms
 
@@ -118,13 +119,12 @@ class Structure:
         self, parts: Sequence[tuple[float, list[Axis], int]], branches: Sequence[int] | None = None
     ) -> Terms:
         width = max((len(axes) for _, axes, _ in parts), default=0)
-        table = np.full((len(parts), max(width, 1)), -1, dtype=np.int64)
-        for row, (_, axes, _) in enumerate(parts):
-            for column, axis in enumerate(axes):
-                table[row, column] = self.axis_id(axis)
+        numbers = [[self.axis_id(axis) for axis in axes] for _, axes, _ in parts]
+        none = [-1] * max(width, 1)
+        table = np.array([row + none[len(row) :] for row in numbers], dtype=np.int64)
         return Terms(
             np.array([c for c, _, _ in parts], dtype=np.float64),
-            table,
+            table.reshape(len(parts), len(none)),
             np.array([n for _, _, n in parts], dtype=np.int64),
             np.full(len(parts), -1) if branches is None else np.array(branches, dtype=np.int64),
         )
@@ -134,19 +134,49 @@ class Structure:
         self.axes = len(sizes)
         self.row_axis: Ints = np.repeat(np.arange(self.axes), sizes)
         self.row_start: Ints = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        rows, labels = [], []
-        for number, table in enumerate(self._tables):
-            where = np.nonzero(table)
-            rows.append(where[0] + self.row_start[number])
-            labels.append(table[where])
-        row = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
-        label = np.concatenate(labels) if labels else np.zeros(0, dtype=np.int64)
-        free = self.analysis.labels.pin_number(label) == 0
+        widths = np.array([table.shape[1] for table in self._tables], dtype=np.int64)
+        row = np.repeat(np.arange(self.row_start[-1]), widths[self.row_axis])
+        label = np.concatenate([table.ravel() for table in self._tables] or [np.zeros(0, dtype=np.int64)])
+        row, label = row[label > 0], label[label > 0]
+        pins = self.analysis.labels.pin_number(label)
+        free = pins == 0
         self.units, unit = np.unique(label[free], return_inverse=True)
         shape = (len(self.units), int(self.row_start[-1]))
         self.incidence = csr_matrix((np.ones(len(unit)), (unit, row[free])), shape=shape)
         self._spread = self.incidence.T.tocsr()
+        self.reasons = np.zeros(shape[1], dtype=np.int64)
+        np.maximum.at(self.reasons, row, pins)
         self.unit_of = {int(label): index for index, label in enumerate(self.units)}
+
+    def stuck(self) -> tuple[Ints, Ints]:
+        """Return for each axis how many of its positions carry no unit, and the number of a reason, [axes] each."""
+        idle = np.diff(self._spread.indptr) == 0
+        counts = np.bincount(self.row_axis[idle], minlength=self.axes)
+        reasons = np.zeros(self.axes, dtype=np.int64)
+        np.maximum.at(reasons, self.row_axis[idle], self.reasons[idle])
+        return counts, reasons
+
+    def places(self, family_of: Ints) -> list[list[tuple[int, Ints]]]:
+        """Return for each axis the families on it, with the positions of each of its units there, [units, positions].
+
+        `family_of` [units] is the family of each unit; families and units ascend.
+        """
+        entries = self.incidence.tocoo()
+        unit, axis = entries.row, self.row_axis[entries.col]
+        position, family = entries.col - self.row_start[axis], family_of[unit]
+        order = np.lexsort((position, unit, family, axis))
+        unit, axis, position, family = unit[order], axis[order], position[order], family[order]
+        result: list[list[tuple[int, Ints]]] = [[] for _ in range(self.axes)]
+        if not len(unit):
+            return result
+        is_edge = np.append(True, (axis[1:] != axis[:-1]) | (family[1:] != family[:-1]))
+        is_unit = is_edge | np.append(True, unit[1:] != unit[:-1])
+        begin = np.flatnonzero(is_edge)
+        units = np.add.reduceat(is_unit, begin, dtype=np.int64)
+        columns = (axis[begin], family[begin], begin, np.append(begin[1:], len(unit)), units)
+        for number, of, start, stop, count in zip(*(column.tolist() for column in columns), strict=True):
+            result[number].append((of, position[start:stop].reshape(count, -1)))
+        return result
 
     def alive_rows(self, dead: Mask) -> Mask:
         """Return which rows have no dead unit; `dead` is [units]."""
