@@ -6,16 +6,15 @@ labels: two of them are the same (`union`), or one stands for several (`bind`: i
 reason: it is always alive.
 
 Rows are int arrays [positions, labels per position], 0 filled. The three operations on rows are `unify` (two axes are
-the same axis), `digits` (one axis is seen as several) and plain indexing (windows, permutations).
+the same axis), `digits` (one axis is seen as several, see `digits.py`) and plain indexing (windows, permutations).
 """
 
 from collections.abc import Sequence
-from functools import reduce
-from math import gcd, prod
 
 import numpy as np
 import numpy.typing as npt
 
+from graphrewrite.dims.digits import interval, split
 from graphrewrite.errors import ShapeError
 
 Ints = npt.NDArray[np.int64]
@@ -308,9 +307,10 @@ class Labels:
             row = int(np.flatnonzero(clash.any(axis=1))[0])
             self.bind(int(lone[row]), [int(v) for v in rows[row]])
             return
-        self._bind_many(keys, rows[first])
+        self.bind_many(keys, rows[first])
 
-    def _bind_many(self, keys: Ints, rows: Ints) -> None:
+    def bind_many(self, keys: Ints, rows: Ints) -> None:
+        """Let each unexpanded class `keys[i]` stand for "all of `rows[i]` alive"."""
         if (rows == 0).any():
             for label, row in zip(keys, rows, strict=True):
                 self.bind(int(label), [int(v) for v in row])
@@ -336,7 +336,7 @@ class Labels:
         strides = {1, n}
         for rows in (a, b):
             for column in rows.T:
-                run, period = _digit(column)
+                run, period = interval(column)
                 strides |= {run, period}
         chain = sorted(strides)
         if any(chain[i + 1] % chain[i] for i in range(len(chain) - 1)):
@@ -351,103 +351,9 @@ class Labels:
             self.unify(x, y, why)
 
     def digits(self, rows: Ints, dims: Sequence[int], why: str) -> list[Ints]:
-        """See an axis of length prod(dims) as several axes; return rows for each.
-
-        A label that varies along several digits is expanded into a product of one fresh label per digit position, so
-        that the kept positions stay a rectangle. A pinned cell pins its row and column.
-        """
-        sizes = [int(d) for d in dims]
-        if prod(sizes) != len(rows):
-            raise ShapeError(
-                f"an axis of length {len(rows)} cannot be split into {sizes} ({why}); this is a defect of a rule"
-            )
-        if len(sizes) == 1:
-            return [rows]
-        for _ in range(64):
-            flat = self.columns(rows)
-            cube = flat.reshape(*sizes, flat.shape[1])
-            varies = _varies(cube)
-            wide = next((column for column, along in enumerate(varies) if len(along) > 1), None)
-            if wide is None:
-                break
-            self._expand_column(cube[..., wide], varies[wide], why)
-        else:
-            self.pin(rows, f"{why}: split too entangled to express")
-            flat = self.columns(rows)
-            cube = flat.reshape(*sizes, flat.shape[1])
-            varies = _varies(cube)
-        result = []
-        for axis, size in enumerate(sizes):
-            columns = []
-            corner = [0] * len(sizes)
-            for column, along in enumerate(varies):
-                if not along and axis == 0 and flat[0, column]:
-                    self.pin(flat[:1, column : column + 1], f"{why}: one unit covers the whole axis")
-                if axis in along:
-                    index: list[int | slice] = list(corner)
-                    index[axis] = slice(None)
-                    columns.append(cube[(*index, column)])
-            result.append(np.stack(columns, axis=1) if columns else np.zeros((size, 1), dtype=np.int64))
-        return result
-
-    def _expand_column(self, cube: Ints, along: list[int], why: str) -> None:
-        corner = tuple(slice(None) if axis in along else 0 for axis in range(cube.ndim))
-        plane = cube[corner]
-        if (
-            np.broadcast_to(
-                np.expand_dims(plane, [a for a in range(cube.ndim) if a not in along]), cube.shape
-            )
-            != cube
-        ).any():
-            self.pin(cube.reshape(-1, 1), f"{why}: split too entangled to express")
-            return
-        factors = [self.fresh(plane.shape[axis])[:, 0] for axis in range(plane.ndim)]
-        grid = np.stack([g.ravel() for g in np.meshgrid(*factors, indexing="ij")], axis=1)  # [cells, digits]
-        cells = plane.ravel()
-        fixed = (cells == 0) | (self._pin[cells] > 0)
-        if fixed.any():
-            marks = self._pin[cells[fixed]]
-            number = (
-                int(marks[marks > 0][0])
-                if (marks > 0).any()
-                else self.reason(f"{why}: rectangle holds a pinned cell")
-            )
-            self.pin(grid[fixed], number)
-        keys, first, inverse = np.unique(cells, return_index=True, return_inverse=True)
-        leaders = grid[first][inverse]
-        moved = (leaders != grid) & ~fixed[:, None]
-        if moved.any():  # the same label in several cells: those rows and columns are the same
-            self.union(self.find(leaders[moved]), self.find(grid[moved]))
-        free = ~fixed[first]
-        self._bind_many(keys[free], grid[first[free]])
-
-
-def _varies(cube: Ints) -> list[list[int]]:
-    """Return for each column, the last axis of a cube, along which of the others it varies."""
-    digits = tuple(range(cube.ndim - 1))
-    along: list[list[int]] = [[] for _ in range(cube.shape[-1])]
-    for axis in digits:
-        if cube.shape[axis] > 1:
-            first = cube[(slice(None),) * axis + (slice(1),)]
-            for column in np.flatnonzero((cube != first).any(axis=digits)).tolist():
-                along[column].append(axis)
-    return along
+        """See an axis of length prod(dims) as several axes; return rows for each (see `graphrewrite.dims.digits`)."""
+        return split(self, rows, dims, why)
 
 
 def _widen(rows: Ints, width: int) -> Ints:
     return np.pad(rows, ((0, 0), (width - rows.shape[1], 0))) if rows.shape[1] < width else rows
-
-
-def _digit(column: Ints) -> tuple[int, int]:
-    """Return [run, period): the column depends only on (i // run) % (period // run)."""
-    n = len(column)
-    steps = np.flatnonzero(column[1:] != column[:-1]) + 1
-    if not len(steps):
-        return 1, 1
-    run = reduce(gcd, (int(s) for s in np.unique(steps)), n)
-    period = n
-    for candidate in sorted(d for d in range(run, n + 1, run) if n % d == 0):
-        if (column.reshape(-1, candidate) == column[:candidate]).all():
-            period = candidate
-            break
-    return run, period

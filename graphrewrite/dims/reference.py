@@ -7,19 +7,20 @@ numbers the surgery restates, so a wrong restatement or a missing tie shows as a
 
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
-from math import prod
 
 import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from graphrewrite.dims import reference_fused
+from graphrewrite.dims import reference_fused, reference_norms
 from graphrewrite.dims.axes import Axis
+from graphrewrite.dims.reference_norms import kept_ratio, wide
 from graphrewrite.dims.sweep import Analysis, Mix
 from graphrewrite.errors import UnsupportedOp
 from graphrewrite.ir import Array, Model, Namer
 from graphrewrite.ir.edit import add_constant, all_graphs, all_nodes, set_input
 from graphrewrite.ir.garbage import paused
+from graphrewrite.ir.values import numpy_dtype_to_onnx
 
 Mask = npt.NDArray[np.bool_]
 DType = np.dtype[np.generic]
@@ -68,7 +69,7 @@ class Reference:
             self._fill(node, mix.slot, alive, simple(self.dtype(node.inputs[mix.slot])))
         elif mix.kind == "mean":
             self._fill(node, 0, alive, 0)
-            self._scale_output(node, _ratio(alive))
+            self._scale_output(node, kept_ratio(alive))
         elif mix.kind == "quantized":
             self._fill(node, mix.slot, alive, 0, _zero_point(node, mix.slot))
         elif mix.kind == "rnn":
@@ -161,14 +162,14 @@ class Reference:
             return result
 
         # In half precision the ratio itself would be rounded, by more than the proof allows.
-        wide = _wide(dtype)
-        scale = self.const(np.asarray(ratio, dtype=wide))
-        if wide == dtype:
+        single = wide(dtype)
+        scale = self.const(np.asarray(ratio, dtype=single))
+        if single == dtype:
             add("Mul", [raw, scale], out)
             return
-        up = add("Cast", [raw], gs.Variable(self.namer.fresh("reference.up")), to=_number(wide))
+        up = add("Cast", [raw], gs.Variable(self.namer.fresh("reference.up")), to=numpy_dtype_to_onnx(single))
         scaled = add("Mul", [up, scale], gs.Variable(self.namer.fresh("reference.scaled")))
-        add("Cast", [scaled], out, to=_number(dtype))
+        add("Cast", [scaled], out, to=numpy_dtype_to_onnx(dtype))
 
     def _recurrent(self, node: gs.Node, alive: dict[int, Mask]) -> None:
         if 2 in alive and not alive[2].all():
@@ -199,170 +200,6 @@ class Reference:
                 ordered.extend(self._after.get(id(node), ()))
             graph.nodes = ordered
 
-    # --- statistics written out -----------------------------------------------------------------------------------
-
-    def mean(
-        self, node: gs.Node, x: gs.Tensor, axes: Sequence[int], keep: gs.Tensor, ratio: float, dtype: DType
-    ) -> gs.Variable:
-        """Return the mean over the kept positions of `axes`, axes kept."""
-        masked = self.emit(node, "Where", keep, x, self.const(np.asarray(0, dtype=dtype)))
-        if self.opset >= 18:
-            total = self.emit(
-                node, "ReduceMean", masked, self.const(np.asarray(axes, dtype=np.int64)), keepdims=1
-            )
-        else:
-            total = self.emit(node, "ReduceMean", masked, axes=list(axes), keepdims=1)
-        return self.emit(node, "Mul", total, self.const(np.asarray(ratio, dtype=dtype)))
-
-    def centred(
-        self,
-        node: gs.Node,
-        x: gs.Tensor,
-        axes: Sequence[int],
-        alive: dict[int, Mask],
-        rank: int,
-        dtype: DType,
-        epsilon: float,
-    ) -> tuple[gs.Variable, gs.Variable, gs.Variable]:
-        """Return (x - mean) / sqrt(variance + epsilon), the mean, and 1 / sqrt(...), over kept positions."""
-        keep, ratio = self.mask(rank, alive), _ratio(alive)
-        mean = self.mean(node, x, axes, keep, ratio, dtype)
-        moved = self.emit(node, "Sub", x, mean)
-        variance = self.mean(node, self.emit(node, "Mul", moved, moved), axes, keep, ratio, dtype)
-        deviation = self.emit(
-            node, "Sqrt", self.emit(node, "Add", variance, self.const(np.asarray(epsilon, dtype=dtype)))
-        )
-        inverse = self.emit(node, "Reciprocal", deviation)
-        return self.emit(node, "Mul", moved, inverse), mean, inverse
-
-    def affine(
-        self, node: gs.Node, x: gs.Tensor, rank: int, trailing: bool, slots: Sequence[int]
-    ) -> gs.Tensor:
-        """Multiply by input slots[0] and add slots[1], per channel (axis 1) or over trailing axes."""
-        for op, slot in zip(("Mul", "Add"), slots, strict=False):
-            if slot < len(node.inputs) and node.inputs[slot].name:
-                vector = node.inputs[slot]
-                if not trailing and rank > 2:
-                    shape = self.const(np.asarray([-1] + [1] * (rank - 2), dtype=np.int64))
-                    vector = self.emit(node, "Reshape", vector, shape)
-                x = self.emit(node, op, x, vector)
-        return x
-
-    def moments(self, node: gs.Node, alive: dict[int, Mask]) -> None:
-        """LayerNormalization and InstanceNormalization over kept positions."""
-        x = node.inputs[0]
-        rank, dtype = self.rank(x), self.dtype(x)
-        epsilon = float(node.attrs.get("epsilon", 1e-5))
-        layer = node.op == "LayerNormalization"
-        axes = list(range(int(node.attrs.get("axis", -1)) % rank, rank)) if layer else list(range(2, rank))
-        y, mean, inverse = self.standardised(node, x, axes, alive, rank, dtype, epsilon)
-        self.replace(node, [self.affine(node, y, rank, layer, (1, 2)), mean, inverse])
-
-    def standardised(
-        self,
-        node: gs.Node,
-        x: gs.Tensor,
-        axes: Sequence[int],
-        alive: dict[int, Mask],
-        rank: int,
-        dtype: DType,
-        epsilon: float,
-    ) -> tuple[gs.Tensor, gs.Tensor, gs.Tensor]:
-        """As `centred`, in at least single precision; the first result is of type `dtype` again."""
-        wide = _wide(dtype)
-        source = self.emit(node, "Cast", x, to=1) if wide != dtype else x
-        y, mean, inverse = self.centred(node, source, axes, alive, rank, wide, epsilon)
-        return (self.emit(node, "Cast", y, to=_number(dtype)) if wide != dtype else y), mean, inverse
-
-    def mean_square(self, node: gs.Node, alive: dict[int, Mask]) -> None:
-        """Root-mean-square normalisation over kept positions."""
-        x = node.inputs[0]
-        rank = self.rank(x)
-        axes = list(range(int(node.attrs.get("axis", -1)) % rank, rank))
-        epsilon = float(node.attrs.get("epsilon", 1e-5))
-        y, inverse = self.by_mean_square(node, x, axes, alive, rank, self.dtype(x), epsilon)
-        self.replace(node, [self.affine(node, y, rank, True, (1,)), inverse])
-
-    def by_mean_square(
-        self,
-        node: gs.Node,
-        x: gs.Tensor,
-        axes: Sequence[int],
-        alive: dict[int, Mask],
-        rank: int,
-        dtype: DType,
-        epsilon: float,
-    ) -> tuple[gs.Tensor, gs.Tensor]:
-        """Return x / sqrt(mean square + epsilon) and 1 / sqrt(...), over kept positions."""
-        wide = _wide(dtype)
-        source = self.emit(node, "Cast", x, to=1) if wide != dtype else x
-        square = self.mean(
-            node, self.emit(node, "Mul", source, source), axes, self.mask(rank, alive), _ratio(alive), wide
-        )
-        total = self.emit(node, "Add", square, self.const(np.asarray(epsilon, dtype=wide)))
-        deviation = self.emit(node, "Sqrt", total)
-        y = self.emit(node, "Div", source, deviation)
-        y = self.emit(node, "Cast", y, to=_number(dtype)) if wide != dtype else y
-        return y, self.emit(node, "Reciprocal", deviation)
-
-    def group_moments(self, node: gs.Node, alive: dict[int, Mask]) -> None:
-        """GroupNormalization: statistics over the kept members of each group and over space."""
-        x = node.inputs[0]
-        rank, dtype = self.rank(x), self.dtype(x)
-        groups = int(node.attrs["num_groups"])
-        sizes = self.analysis.info.sizes(x.name)
-        assert sizes is not None
-        kept = alive.get(1, np.ones(sizes[1], dtype=bool))
-        y = self.in_groups(node, x, kept, groups, dtype, float(node.attrs.get("epsilon", 1e-5)))
-        shape = self.emit(node, "Shape", x)
-        vector_length = (self.analysis.info.sizes(node.inputs[1].name) or (0,))[0]
-        if vector_length == groups and groups != sizes[1]:
-            for op, slot in (("Mul", 1), ("Add", 2)):
-                column = self.emit(
-                    node, "Reshape", node.inputs[slot], self.const(np.asarray([-1, 1, 1], dtype=np.int64))
-                )
-                y = self.emit(node, op, y, column)
-            self.replace(node, [self.emit(node, "Reshape", y, shape)])
-            return
-        self.replace(node, [self.affine(node, self.emit(node, "Reshape", y, shape), rank, False, (1, 2))])
-
-    def in_groups(
-        self, node: gs.Node, x: gs.Tensor, kept: Mask, groups: int, narrow: DType, epsilon: float
-    ) -> gs.Tensor:
-        """Standardise x [N, C, space...] over the kept members of each group; return [N, groups, members, space]."""
-        dtype = _wide(narrow)
-        channels = kept.reshape(groups, -1)
-        split = self.const(np.asarray([0, groups, channels.shape[1], -1], dtype=np.int64))
-        source = self.emit(node, "Cast", x, to=_number(dtype)) if dtype != narrow else x
-        flat = self.emit(node, "Reshape", source, split)  # [N, groups, members, space]
-        members = channels.copy()
-        members[~members.any(axis=1)] = (
-            True  # a dead group's numbers are garbage either way; nothing is divided by zero
-        )
-        keep = self.const(members[None, :, :, None])
-        ratio = self.const((members.shape[1] / members.sum(axis=1)).astype(dtype).reshape(1, groups, 1, 1))
-        zero = self.const(np.asarray(0, dtype=dtype))
-
-        def average(t: gs.Tensor) -> gs.Variable:
-            masked = self.emit(node, "Where", keep, t, zero)
-            axes = self.const(np.asarray([2, 3], dtype=np.int64))
-            return self.emit(node, "Mul", self.emit(node, "ReduceMean", masked, axes, keepdims=1), ratio)
-
-        moved = self.emit(node, "Sub", flat, average(flat))
-        variance = average(self.emit(node, "Mul", moved, moved))
-        shift = self.const(np.asarray(epsilon, dtype=dtype))
-        y = self.emit(node, "Div", moved, self.emit(node, "Sqrt", self.emit(node, "Add", variance, shift)))
-        return self.emit(node, "Cast", y, to=_number(narrow)) if dtype != narrow else y
-
-    def batch_statistics(self, node: gs.Node, alive: dict[int, Mask]) -> None:
-        """Batch norm with batch statistics over kept positions of everything but channels."""
-        x = node.inputs[0]
-        rank, dtype = self.rank(x), self.dtype(x)
-        axes = [axis for axis in range(rank) if axis != 1]
-        epsilon = float(node.attrs.get("epsilon", 1e-5))
-        y, _, _ = self.centred(node, x, axes, alive, rank, dtype, epsilon)
-        self.replace(node, [self.affine(node, y, rank, False, (1, 2))])
-
 
 _FILL: dict[str, Callable[[np.dtype[np.generic]], float]] = {
     "zero": lambda dtype: 0,
@@ -376,10 +213,7 @@ _FILL: dict[str, Callable[[np.dtype[np.generic]], float]] = {
 
 _WRITTEN_OUT: dict[str, Callable[[Reference, gs.Node, dict[int, Mask]], None]] = {
     **reference_fused.WRITTEN_OUT,
-    "moments": Reference.moments,
-    "mean_square": Reference.mean_square,
-    "group_moments": Reference.group_moments,
-    "batch_statistics": Reference.batch_statistics,
+    **reference_norms.WRITTEN_OUT,
 }
 
 
@@ -409,22 +243,6 @@ def _extreme(dtype: DType, side: int) -> float:
         low, high = (0, 2**bits - 1) if dtype.kind == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
         return high if side > 0 else low
     return side * (6e4 if dtype.itemsize < 4 else 3e38)
-
-
-def _ratio(alive: dict[int, Mask]) -> float:
-    """Return all positions over kept positions."""
-    return prod(len(a) for a in alive.values()) / max(prod(int(a.sum()) for a in alive.values()), 1)
-
-
-def _wide(dtype: DType) -> DType:
-    """Return the type to take statistics in: at least single precision."""
-    return np.dtype(np.float32) if dtype.itemsize < 4 else dtype
-
-
-def _number(dtype: np.dtype[np.generic]) -> int:
-    from graphrewrite.ir.values import numpy_dtype_to_onnx
-
-    return numpy_dtype_to_onnx(dtype)
 
 
 __all__ = ["Reference", "reference"]

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
+from graphrewrite.dims.reference_norms import affine, in_groups, over
 from graphrewrite.ir.edit import set_input
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ def skip_moments(build: "Reference", node: gs.Node, alive: dict[int, Mask]) -> N
     rank, dtype = build.rank(x), build.dtype(x)
     summed = total(build, node, (0, 1, 4))
     epsilon = float(node.attrs.get("epsilon", 1e-12))
-    y, mean, inverse = build.standardised(node, summed, [rank - 1], alive, rank, dtype, epsilon)
-    build.replace(node, [build.affine(node, y, rank, True, (2, 3)), mean, inverse, summed])
+    seen = over(build, node, [rank - 1], alive, rank, dtype, epsilon)
+    y, mean, inverse = seen.standardised(summed)
+    build.replace(node, [affine(build, node, y, rank, True, (2, 3)), mean, inverse, summed])
 
 
 def skip_mean_square(build: "Reference", node: gs.Node, alive: dict[int, Mask]) -> None:
@@ -45,8 +47,8 @@ def skip_mean_square(build: "Reference", node: gs.Node, alive: dict[int, Mask]) 
     rank, dtype = build.rank(x), build.dtype(x)
     summed = total(build, node, (0, 1, 3))
     epsilon = float(node.attrs.get("epsilon", 1e-12))
-    y, inverse = build.by_mean_square(node, summed, [rank - 1], alive, rank, dtype, epsilon)
-    build.replace(node, [build.affine(node, y, rank, True, (2,)), None, inverse, summed])
+    y, inverse = over(build, node, [rank - 1], alive, rank, dtype, epsilon).by_mean_square(summed)
+    build.replace(node, [affine(build, node, y, rank, True, (2,)), None, inverse, summed])
 
 
 def embed_moments(build: "Reference", node: gs.Node, alive: dict[int, Mask]) -> None:
@@ -78,7 +80,7 @@ def embed_moments(build: "Reference", node: gs.Node, alive: dict[int, Mask]) -> 
     if segments is not None and given(node, 4) is not None:
         summed = build.emit(node, "Add", summed, build.emit(node, "Gather", plain(4), segments, axis=0))
     epsilon = float(node.attrs.get("epsilon", 1e-12))
-    y: gs.Tensor = build.standardised(node, summed, [2], {2: alive[1]}, 3, dtype, epsilon)[0]
+    y: gs.Tensor = over(build, node, [2], {2: alive[1]}, 3, dtype, epsilon).standardised(summed)[0]
     y = build.emit(node, "Add", build.emit(node, "Mul", y, plain(5)), plain(6))
     build.replace(node, [y, None, summed])
 
@@ -130,9 +132,8 @@ def fused_group_moments(build: "Reference", node: gs.Node, alive: dict[int, Mask
     to_first = [0, rank - 1, *range(1, rank - 1)]
     first = build.emit(node, "Transpose", summed, perm=to_first) if last else summed
     kept = alive.get(channel, np.ones(sizes[channel], dtype=bool))
-    y: gs.Tensor = build.in_groups(
-        node, first, kept, int(node.attrs["groups"]), dtype, float(node.attrs.get("epsilon", 1e-5))
-    )
+    epsilon = float(node.attrs.get("epsilon", 1e-5))
+    y: gs.Tensor = in_groups(build, node, first, kept, int(node.attrs["groups"]), dtype, epsilon)
     y = build.emit(node, "Reshape", y, build.emit(node, "Shape", first))
     if last:
         y = build.emit(node, "Transpose", y, perm=[0, *range(2, rank), 1])

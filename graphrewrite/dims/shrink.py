@@ -12,6 +12,7 @@ from graphrewrite.dims.axes import Axis, Digit, Rigid
 from graphrewrite.dims.cut_weights import Kept, cut_weights
 from graphrewrite.dims.freeze import freeze
 from graphrewrite.dims.labels import Ints
+from graphrewrite.dims.redeclare import redeclare
 from graphrewrite.dims.sweep import Analysis
 from graphrewrite.errors import ShapeError, UnknownNameError
 from graphrewrite.ir import Array, Model, Namer, array_of, constant_value
@@ -339,6 +340,10 @@ class Cut:
         """File a constant under a fresh name, in the graph of its reader (without one in the main graph)."""
         return add_constant(self.home(reader), self.namer.fresh(stem), values)
 
+    def made_by(self, node: gs.Node) -> list[gs.Tensor]:
+        """Return what a node gives, and what the nodes put behind it give: its outputs may come from those."""
+        return [*node.outputs, *(t for each in self._after.get(id(node), ()) for t in each.outputs)]
+
     def home(self, node: gs.Node | None) -> gs.Graph:
         """Return the graph a node belongs to."""
         return self._homes.get(id(node), self.graph)
@@ -355,8 +360,7 @@ class Cut:
         """Cut weights, freeze shapes, restate declared shapes, put inserted nodes in place, drop what fell out."""
         cut_weights(self)
         removed = [node for node, axes in self._frozen if freeze(self, node, axes)] + self._dropped
-        self._redeclare()
-        self._redeclare_ports()
+        redeclare(self)
         gone = {id(node) for node in removed}
         for graph in self.graphs:
             ordered: list[gs.Node] = []
@@ -377,53 +381,6 @@ class Cut:
             if (name in used_before or name not in before.initializers) and id(constant) not in self.returned:
                 del graph.initializers[name]
                 graph.inputs = [tensor for tensor in graph.inputs if tensor is not constant]
-
-    def _redeclare(self) -> None:
-        """Let declared shapes of intermediate tensors, and of what bodies take, follow the cut."""
-        outputs = {id(tensor) for tensor in self.graph.outputs}
-        for index, node in enumerate(self.nodes):
-            shuffled = self.analysis.bypassed.get(index)
-            if shuffled is not None and self.is_cut(shuffled):
-                continue
-            added = self._after.get(
-                id(node), ()
-            )  # an output may come from a node that was put behind this one
-            for tensor in (*node.outputs, *(t for each in added for t in each.outputs)):
-                if id(tensor) not in outputs:
-                    self._redeclare_tensor(tensor)
-        for body in self.graphs[1:]:
-            for tensor in body.inputs:
-                self._redeclare_tensor(tensor)
-
-    def _redeclare_ports(self) -> None:
-        """Let the declared shapes of graph inputs and outputs that may change follow the cut."""
-        for tensor in (*self.graph.inputs, *self.graph.outputs):
-            if tensor.name not in self.analysis.may_change or tensor.name in self.ports:
-                continue
-            for number, axis in enumerate(self.analysis.env.get(tensor.name) or ()):
-                kept = self.kept(axis) if axis.is_static else None
-                if kept is None:
-                    continue
-                self.ports.setdefault(tensor.name, {})[number] = kept
-                if tensor.shape is not None and isinstance(tensor.shape[number], int):
-                    tensor.shape = [*tensor.shape[:number], len(kept), *tensor.shape[number + 1 :]]
-
-    def _redeclare_tensor(self, tensor: gs.Tensor) -> None:
-        if not isinstance(tensor, gs.Variable) or tensor.shape is None:
-            return
-        axes = self.analysis.env.get(tensor.name)
-        if axes is None or len(axes) != len(tensor.shape):
-            tensor.shape = None if axes is None else tensor.shape
-            return
-        if any(self.is_cut(axis) for axis in axes if not axis.is_rigid):
-            tensor.shape = [
-                self.count(axis)
-                if axis.is_static and self.is_cut(axis)
-                else None
-                if self.is_cut(axis)
-                else old
-                for axis, old in zip(axes, tensor.shape, strict=True)
-            ]
 
 
 def weight_array(model: Model, name: str) -> Array:

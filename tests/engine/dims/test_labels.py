@@ -273,8 +273,8 @@ def forget_a_factor(monkeypatch: pytest.MonkeyPatch) -> None:
     def bind_many(self: Labels, keys: Ints, rows: Ints) -> None:
         original(self, keys, rows[:, [0, 0]])
 
-    original = Labels._bind_many
-    monkeypatch.setattr(Labels, "_bind_many", bind_many)
+    original = Labels.bind_many
+    monkeypatch.setattr(Labels, "bind_many", bind_many)
 
 
 def tie_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
