@@ -6,7 +6,7 @@ product. Operators of onnxruntime's own domain stand beside the standard ones th
 
 from collections.abc import Sequence
 
-from graphrewrite.dims.axes import Axis, rigid
+from graphrewrite.dims.axes import Axis
 from graphrewrite.dims.rules.contrib import MICROSOFT, embed
 from graphrewrite.dims.rules.conv import convolve, feature_map, kernel, space
 from graphrewrite.dims.rules.elementwise import broadcast_axes
@@ -184,46 +184,6 @@ def qlinear_pool(s: Step) -> None:
     x = feature_map(s, channels_last=last)
     middle = space(s, channels_last=last)
     s.out([x[0], *middle, x[1]] if last else [x[0], x[1], *middle])
-
-
-@rule("DynamicQuantizeLSTM", domain=MICROSOFT)
-def dynamic_quantize_lstm(s: Step) -> None:
-    """An LSTM of quantized weights [directions, in, gates * hidden]; both directions share the hidden axis."""
-    usual = ["Sigmoid", "Tanh", "Tanh"]
-    given = s.attr("activations")
-    if given is not None and given not in (usual, usual * 2):
-        s.refuse("a quantized LSTM is followed with its usual activations only")
-        return
-    x, w, r = (s.forced(s.axes(slot)) for slot in range(3))
-    hidden = r[1]
-    size = hidden.sizes[0]
-    s.tie(x[2], w[1])
-    s.contracts(1, 1)
-    s.contracts(2, 1)
-    for axis in (x[0], x[1]):
-        s.pin(axis, "time and batch stay")
-    for slot, blocks in ((1, 4), (2, 4), (3, 8), (7, 3), (8, 4), (9, 4), (10, 4), (11, 4)):
-        if s.has(slot):
-            axes = s.forced(s.axes(slot))
-            s.pin(axes[0], "directions stay")
-            if axes[-1].sizes[0] == blocks * size and len(axes) > 1:
-                gate, units = s.digits(axes[-1], [blocks, size])
-                s.pin(gate, "a gate")
-                s.tie(units, hidden)
-    for slot in (5, 6):
-        if s.has(slot):
-            state = s.forced(s.own(slot))
-            s.tie(state[2], hidden)
-            for axis in state[:2]:
-                s.pin(axis, "directions and batch stay")
-    s.mix("quantized_lstm", 0, {2: x[2], -1: hidden})
-    steps = float(4 * x[0].sizes[0] * x[1].sizes[0] * w[0].sizes[0])
-    s.macs(steps, [x[2], hidden])
-    s.macs(steps, [hidden, hidden])
-    s.restate([hidden], lambda cut: cut.set_attr(s.index, "hidden_size", cut.count(hidden)))
-    for output, tensor in enumerate(s.node.outputs):
-        if tensor.name:
-            s.out([*(rigid(pair, "time and batch") for pair in s.out_sizes(output)[:-1]), hidden], output)
 
 
 @rule("QEmbedLayerNormalization", domain=MICROSOFT)

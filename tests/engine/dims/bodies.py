@@ -1,13 +1,17 @@
 """Models written down as text, bodies included; weights are declared there and filled with random numbers."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
 from onnx import GraphProto, helper, numpy_helper, parser
 
+from graphrewrite import cost
+from graphrewrite.dims import groups
 from graphrewrite.ir import Model
+from tests.engine.dims.cases import described, prove
+from tests.support.verdict import model_faults
 
 
 def filled(graph: str, opset: int = 17) -> Model:
@@ -41,3 +45,17 @@ def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 yield from _graphs(attribute.g)
+
+
+def demand(model: Model, *expect: str, pins: Mapping[str, str] | None = None) -> None:
+    """Check the groups, the reasons of pins, the counts, and random cuts of a model."""
+    found = groups(model)
+    assert described(found) == sorted(expect), found.pinned
+    reasons = {name.split(" ")[0]: reason for name, reason in found.pinned.items()}
+    for place, part in (pins or {}).items():
+        assert part in reasons.get(place, ""), (
+            f"{place} is pinned because {reasons.get(place)!r}, not {part!r}"
+        )
+    assert found.macs() == cost.of(found.analysis.model).macs
+    assert not model_faults(model, 0, budget=False)
+    assert prove(model, found) or not expect

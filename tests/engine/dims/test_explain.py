@@ -14,7 +14,7 @@ from graphrewrite.errors import UnknownNameError
 from graphrewrite.ir import Builder, Model
 from graphrewrite.ir.inline import inlined
 from tests.engine.dims.bodies import filled
-from tests.engine.dims.test_rules_control import BRANCHES
+from tests.engine.dims.test_rules_if import BRANCHES
 from tests.support.graphs import random_model
 
 
