@@ -63,21 +63,10 @@ def _last_use(graph: gs.Graph, bytes_of: Mapping[int, int], home: Mapping[int, i
                 key = id(tensor)
                 if key in bytes_of:  # constants and what is unknown take no activation memory
                     last[home.get(key, key)] = position
-        if holds_bodies(node):
-            for tensor in captured(node):
-                key = id(tensor)
-                if key in bytes_of:
-                    last[home.get(key, key)] = position
+        for tensor in captured(node):
+            key = id(tensor)
+            if key in bytes_of:
+                last[home.get(key, key)] = position
     for tensor in graph.outputs:
         last[home.get(id(tensor), id(tensor))] = len(graph.nodes)
     return last
-
-
-def holds_bodies(node: gs.Node) -> bool:
-    """Whether a node has a graph among its attributes."""
-    for value in node.attrs.values():
-        if isinstance(value, gs.Graph) or (
-            isinstance(value, list) and value and isinstance(value[0], gs.Graph)
-        ):
-            return True
-    return False

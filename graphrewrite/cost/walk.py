@@ -17,13 +17,14 @@ from graphrewrite.cost.bodies import (
     function_key,
     function_model,
 )
-from graphrewrite.cost.memory import holds_bodies, peak_bytes
+from graphrewrite.cost.memory import peak_bytes
 from graphrewrite.cost.registry import RULES, UNCOUNTED, Key, key_of
 from graphrewrite.cost.site import Site, Sizes, Unsized
 from graphrewrite.cost.table import NodeCost
 from graphrewrite.cost.trips import Trip, trips
 from graphrewrite.cost.weights import Held, attribute_numbers, bits_of, held_by, weight_numbers
 from graphrewrite.ir import Array, Model
+from graphrewrite.ir.edit import subgraphs_of
 from graphrewrite.ir.garbage import paused
 from graphrewrite.ir.shapes import infer
 
@@ -177,7 +178,7 @@ class _Walk:
                 ops = rule.ops(site) if rule.ops else 0
             except Unsized as unsized:
                 missing = str(unsized)
-        if function is None and node.attrs and holds_bodies(node):
+        if function is None and node.attrs and subgraphs_of(node):
             inside = self._bodies(node, name, written, inside or _Inside())
         if missing:
             self.tally.unsized.append(name)

@@ -7,7 +7,7 @@ them as an axis refines the labels into a product.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
@@ -47,9 +47,13 @@ class Rows:
 
 @dataclass(eq=False)
 class Joint:
-    """A block of rows that was split; its digits are intervals of strides of this flat array."""
+    """A block of rows that was split; its digits are intervals of strides of this flat array.
+
+    `refined` keeps the rows that a split into digits of these sizes gave: whatever is learnt later, they hold.
+    """
 
     labels: Ints
+    refined: dict[tuple[int, ...], list[Ints]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +71,7 @@ class Digit:
 
 
 Factor = Rigid | Rows | Digit
+Key = int | tuple[int, int, int]
 
 
 class Axis:
@@ -99,6 +104,19 @@ class Axis:
         """Whether the length is the same in both worlds, and known."""
         a, b = self.sizes
         return a == b >= 0
+
+    @property
+    def key(self) -> Key:
+        """What axes with the same labels have in common; it holds as long as one of them lives."""
+        factor = self.factors[0]
+        if len(self.factors) > 1 or isinstance(factor, Rigid):
+            return id(self)
+        return id(factor.labels) if isinstance(factor, Rows) else (id(factor.joint), factor.low, factor.high)
+
+    @property
+    def parts(self) -> "tuple[Axis, ...]":
+        """An axis for each factor."""
+        return (self,) if len(self.factors) == 1 else tuple(Axis((factor,)) for factor in self.factors)
 
     @property
     def digits(self) -> list[Digit]:
@@ -147,8 +165,10 @@ def digit_rows(labels: Labels, digit: Digit, why: str) -> Ints:
     """Refine a digit's block into a product and return the rows of this digit."""
     flat = digit.joint.labels
     parts = (len(flat) // digit.high, digit.high // digit.low, digit.low)
-    kept = [size for size in parts if size > 1]
-    rows = labels.digits(flat, kept, why)
+    kept = tuple(size for size in parts if size > 1)
+    rows = digit.joint.refined.get(kept)
+    if rows is None:
+        rows = digit.joint.refined[kept] = labels.digits(flat, kept, why)
     return rows[1 if parts[0] > 1 else 0]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphrewrite.dims.axes import Axis, Rigid
+from graphrewrite.dims.axes import Axis
 from graphrewrite.ir import Array
 from graphrewrite.ir.edit import redirect
 
@@ -90,5 +90,5 @@ def _shape_steps(cut: "Cut", axes: Sequence[Axis]) -> list[tuple[str, Array]]:
 
 def _counts(cut: "Cut", axes: Sequence[Axis]) -> tuple[int, int]:
     """Return the old and the kept number of positions over all labelled factors."""
-    loose = [factor for axis in axes for factor in axis.factors if not isinstance(factor, Rigid)]
-    return prod(f.sizes[0] for f in loose), prod(cut.count(Axis((f,))) for f in loose)
+    loose = [part for axis in axes for part in axis.parts if not part.is_rigid]
+    return prod(part.sizes[0] for part in loose), prod(cut.count(part) for part in loose)

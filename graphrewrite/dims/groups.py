@@ -230,7 +230,7 @@ def group_units(analysis: Analysis) -> Groups:
     macs, params = structure.savings(structure.macs, none), structure.savings(structure.params, none)
     result = []
     taken: dict[str, int] = {}
-    kind_of = kinds(analysis, structure, families)
+    kind_of = kinds(analysis, structure, families, places)
     for ids, mine, read, kind in zip(families, members, taps, kind_of, strict=True):
         name = _name(mine, taken)
         counts = [m.index.shape[1] for m in mine]

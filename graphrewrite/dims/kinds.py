@@ -29,7 +29,7 @@ from typing import Final
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphrewrite.dims.axes import Axis, Digit, Rigid, Rows
+from graphrewrite.dims.axes import Axis, Key
 from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.record import Analysis, is_constant
 from graphrewrite.dims.structure import Structure
@@ -59,9 +59,17 @@ _SIZES = frozenset({"Shape", "Size"})
 _MANY = 64
 
 
-def kinds(analysis: Analysis, structure: Structure, families: Sequence[Ints]) -> list[str]:
-    """Return the kind of each family of units; a family is an array of unit numbers of `structure`."""
-    return _Kinds(analysis, structure, families).decide()
+def kinds(
+    analysis: Analysis,
+    structure: Structure,
+    families: Sequence[Ints],
+    places: Sequence[Sequence[tuple[int, Ints]]],
+) -> list[str]:
+    """Return the kind of each family of units; a family is an array of unit numbers of `structure`.
+
+    `places` says which families are on each axis of `structure` (see `Structure.places`).
+    """
+    return _Kinds(analysis, structure, families, places).decide()
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,13 @@ class _Join:
 
 
 class _Kinds:
-    def __init__(self, analysis: Analysis, structure: Structure, families: Sequence[Ints]) -> None:
+    def __init__(
+        self,
+        analysis: Analysis,
+        structure: Structure,
+        families: Sequence[Ints],
+        places: Sequence[Sequence[tuple[int, Ints]]],
+    ) -> None:
         self.analysis = analysis
         self.structure = structure
         self.count = len(families)
@@ -92,7 +106,8 @@ class _Kinds:
         self.made_by: dict[int, set[str]] = {}  # family -> operators of the layers that make it
         self.read_by: dict[int, set[str]] = {}  # family -> operators of the layers that sum over it
         self._upstream: dict[int, Layers] = {}  # layer or addition -> the layers it reads from
-        self._on: dict[tuple[int, int, int], tuple[object, Families]] = {}
+        there = [frozenset(family for family, _ in found) for found in places]
+        self._on: dict[Key, Families] = {key: there[number] for key, number in structure.numbers.items()}
         self.sums: dict[int, Families] = {}  # layer -> the families it sums over
         for mix in analysis.mixes:
             if mix.node in self.costly:
@@ -293,24 +308,18 @@ class _Kinds:
     def on(self, axis: Axis) -> Families:
         """Return the families that have units on an axis."""
         found = _NONE
-        for factor in axis.factors:
-            if isinstance(factor, Rigid):
+        for part in axis.parts:
+            if part.is_rigid:
                 continue
-            key = (id(factor.labels), 0, 0) if isinstance(factor, Rows) else _key(factor)
-            known = self._on.get(key)
+            known = self._on.get(part.key)
             if known is None:
-                families = self._families(self.analysis.rows(Axis((factor,))))
-                known = self._on[key] = (factor, families)  # ids stay valid only while the object lives
-            found = found | known[1]
+                known = self._on[part.key] = self._families(self.analysis.rows(part))
+            found = found | known if found else known
         return found
 
     def _families(self, table: Ints) -> Families:
         numbers = np.unique(self.family_of[table])
         return frozenset(int(number) for number in numbers if number >= 0)
-
-
-def _key(digit: Digit) -> tuple[int, int, int]:
-    return id(digit.joint), digit.low, digit.high
 
 
 def _is_depthwise(node: gs.Node) -> bool:

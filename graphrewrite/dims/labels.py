@@ -74,6 +74,18 @@ class Labels:
         self._parent[labels] = roots
         return roots
 
+    def _flatten(self, labels: Ints) -> None:
+        """Let labels point straight at their representatives; every label on the way must be among them.
+
+        Ties learnt in one go may form a chain as long as there are ties: paths are halved, not walked.
+        """
+        parents = self._parent[labels]
+        while True:
+            above = self._parent[parents]
+            if (above == parents).all():
+                return
+            self._parent[labels] = parents = above
+
     def union(self, a: Ints, b: Ints) -> None:
         """Make the classes of `a[i]` and `b[i]` one class each; all must be unexpanded representatives."""
         differ = a != b
@@ -86,6 +98,7 @@ class Labels:
             self._parent[high] = low
             # A label paired with several lower ones took only one of them: its other pairs go round again.
             missed = self._parent[high] != low
+            self._flatten(touched)
             if not missed.any():
                 break
             a, b = self.find(low[missed]), self.find(high[missed])

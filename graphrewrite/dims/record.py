@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphrewrite.dims.axes import UNKNOWN, Axis, Pair, Rows, rows_of
+from graphrewrite.dims.axes import UNKNOWN, Axis, Key, Pair, Rows, rows_of
 from graphrewrite.dims.labels import Ints, Labels
 from graphrewrite.ir import Model
 from graphrewrite.ir.edit import all_graphs, all_nodes
@@ -171,7 +171,7 @@ class Analysis:
     branches: list[Branch] = field(default_factory=list)
     bare: dict[str, int] = field(default_factory=dict)
     shared: dict[str, list[Reading]] = field(default_factory=dict)
-    resolved: dict[int, tuple[Ints, Ints]] = field(default_factory=dict)
+    resolved: dict[Key, tuple[Axis, Ints]] = field(default_factory=dict)
     times: float = 1.0
     branch: int = -1
 
@@ -201,30 +201,33 @@ class Analysis:
 
     def rows(self, axis: Axis, why: str = "") -> Ints:
         """Return an axis's rows, resolved; not to be written to."""
-        labels = rows_of(self.labels, axis, why)
-        known = self.resolved.get(id(labels))
+        known = self.resolved.get(axis.key)
         if known is not None:
             return known[1]
-        rows = self.labels.resolve(labels)
-        if self.labels.is_closed and len(axis.factors) == 1 and isinstance(axis.factors[0], Rows):
-            self.resolved[id(labels)] = labels, rows  # the id stays valid only while the array lives
+        rows = self.labels.resolve(rows_of(self.labels, axis, why))
+        if self.labels.is_closed:
+            self.resolved[axis.key] = axis, rows  # the key stays valid only while the axis lives
         return rows
 
     def resolve(self, axes: Iterable[Axis]) -> None:
         """Resolve the rows of many axes in one go, once the labels are final; `rows` returns them from then on."""
-        blocks = (axis.factors[0] for axis in axes if len(axis.factors) == 1)
-        plain = {id(b.labels): b.labels for b in blocks if isinstance(b, Rows) and b.labels.shape[1] == 1}
-        waiting = [labels for key, labels in plain.items() if key not in self.resolved]
+        waiting: dict[Key, tuple[Axis, Ints]] = {}
+        for axis in axes:
+            block = axis.factors[0]
+            if isinstance(block, Rows) and len(axis.factors) == 1 and block.labels.shape[1] == 1:
+                waiting[axis.key] = axis, block.labels
         if not waiting or not self.labels.is_closed:
             return
-        flat = self.labels.find(np.concatenate(waiting))
-        stops = np.cumsum([len(labels) for labels in waiting])
+        flat = self.labels.find(np.concatenate([labels for _, labels in waiting.values()]))
+        stops = np.cumsum([len(labels) for _, labels in waiting.values()])
         products = np.append(0, np.cumsum(self.labels.is_expanded(flat)))[stops]
         start, before = 0, 0
-        for labels, stop, products_up_to in zip(waiting, stops.tolist(), products.tolist(), strict=True):
-            if products_up_to == before:
-                self.resolved[id(labels)] = labels, flat[start:stop]
-            start, before = stop, products_up_to
+        for (key, (axis, _)), stop, up_to in zip(
+            waiting.items(), stops.tolist(), products.tolist(), strict=True
+        ):
+            if up_to == before:
+                self.resolved[key] = axis, flat[start:stop]
+            start, before = stop, up_to
 
 
 def pairs(info: ShapeInfo, name: str) -> list[Pair] | None:

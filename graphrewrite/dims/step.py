@@ -14,7 +14,6 @@ from graphrewrite.dims.axes import (
     Axis,
     Digit,
     Pair,
-    Rigid,
     Rows,
     digit_rows,
     of_rows,
@@ -274,11 +273,11 @@ class Step:
         loose = []
         coefficient *= self._times
         for axis in axes:
-            for factor in axis.factors:
-                if isinstance(factor, Rigid):
-                    coefficient *= max(factor.sizes[0], 0)
+            for part in axis.parts:
+                if part.is_rigid:
+                    coefficient *= max(part.sizes[0], 0)
                 else:
-                    loose.append(axis if len(axis.factors) == 1 else Axis((factor,)))
+                    loose.append(part)
         self.analysis.macs.append(MacTerm(self.index, coefficient, loose, self._branch))
 
     def balance(

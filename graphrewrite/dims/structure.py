@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from graphrewrite.dims.axes import Axis, Rigid
+from graphrewrite.dims.axes import Axis, Key
 from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.sweep import Analysis
 
@@ -40,11 +40,12 @@ class Structure:
         incidence: sparse [units, rows]; row r is one position of axis `row_axis[r]`.
         reasons: [rows] the number of a reason why something on the row is pinned, 0 for none.
         macs, params: the cost terms.
+        numbers: the number of each axis, by `Axis.key`.
     """
 
     def __init__(self, analysis: Analysis) -> None:
         self.analysis = analysis
-        self._axis_of: dict[int, int] = {}
+        self.numbers: dict[Key, int] = {}
         self._tables: list[Ints] = []
         self._content: dict[bytes, int] = {}
         self._held: list[Axis] = []
@@ -75,7 +76,7 @@ class Structure:
         """Return the number of an axis; axes with equal rows share one. -1 for a rigid axis."""
         if axis.is_rigid:
             return -1
-        known = self._axis_of.get(id(axis))
+        known = self.numbers.get(axis.key)
         if known is not None:
             return known
         rows = self.analysis.rows(axis)
@@ -84,8 +85,8 @@ class Structure:
         if number is None:
             number = self._content[key] = len(self._tables)
             self._tables.append(rows)
-        self._axis_of[id(axis)] = number
-        self._held.append(axis)  # ids stay valid only while the object lives
+        self.numbers[axis.key] = number
+        self._held.append(axis)  # keys stay valid only while the axis lives
         return number
 
     def rows(self, number: int) -> Ints:
@@ -107,11 +108,11 @@ class Structure:
                 axes = [use.axes[0], use.grouped.into, *use.axes[2:]]
                 size /= use.grouped.groups
             for axis in axes:
-                for factor in axis.factors:
-                    if isinstance(factor, Rigid):
-                        size *= factor.sizes[0]
+                for part in axis.parts:
+                    if part.is_rigid:
+                        size *= part.sizes[0]
                     else:
-                        loose.append(axis if len(axis.factors) == 1 else Axis((factor,)))
+                        loose.append(part)
             terms.append((size, loose, use.sites[0][0] if use.sites else -1))
         return terms
 

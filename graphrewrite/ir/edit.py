@@ -20,13 +20,15 @@ def producer(tensor: gs.Tensor) -> gs.Node | None:
     return tensor.inputs[0] if len(tensor.inputs) else None
 
 
-def subgraphs_of(node: gs.Node) -> Iterator[gs.Graph]:
-    """Yield the graphs in a node's attributes (the bodies of If, Loop, Scan)."""
+def subgraphs_of(node: gs.Node) -> list[gs.Graph]:
+    """Return the graphs in a node's attributes (the bodies of If, Loop, Scan)."""
+    found: list[gs.Graph] = []
     for value in node.attrs.values():
         if isinstance(value, gs.Graph):
-            yield value
-        elif isinstance(value, list):
-            yield from (item for item in value if isinstance(item, gs.Graph))
+            found.append(value)
+        elif isinstance(value, list) and value and isinstance(value[0], gs.Graph):
+            found.extend(value)
+    return found
 
 
 def all_graphs(graph: gs.Graph) -> Iterator[gs.Graph]:
@@ -36,7 +38,8 @@ def all_graphs(graph: gs.Graph) -> Iterator[gs.Graph]:
         current = queue.popleft()
         yield current
         for node in current.nodes:
-            queue.extend(subgraphs_of(node))
+            if node.attrs:
+                queue.extend(subgraphs_of(node))
 
 
 def all_nodes(graph: gs.Graph) -> list[gs.Node]:
@@ -120,9 +123,8 @@ def names_of(graph: gs.Graph) -> set[str]:
             tensor.name for tensor in (*nested.initializers.values(), *nested.inputs, *nested.outputs)
         )
         names.update(info.name for info in nested.shell.value_info)
-        for node in nested.nodes:
-            names.update(tensor.name for tensor in node.inputs)
-            names.update(tensor.name for tensor in node.outputs)
+        names.update([tensor.name for node in nested.nodes for tensor in node.inputs])
+        names.update([tensor.name for node in nested.nodes for tensor in node.outputs])
     return names
 
 
