@@ -42,7 +42,8 @@ class VerifiedFacts:
 
     `error` is the largest relative error any step was found to have and `rtol` what was allowed; both None when nothing
     was compared. `movement` is how far the outputs moved from the original's on the same inputs. `inputs` are the sizes
-    of the runs, `served` what became of a run with onnxruntime's optimisations on.
+    of the runs, `served` what became of a run with onnxruntime's optimisations on, `rounding` what was found where only
+    the model's own rounding explains a difference.
     """
 
     how: str
@@ -52,6 +53,7 @@ class VerifiedFacts:
     movement: float | None
     inputs: tuple[str, ...]
     served: str
+    rounding: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,8 @@ def show_check(job: Job, screen: Screen, more: Sequence[tuple[str, str]] = ()) -
         "" if found.error is None else f": error {text.error(found.error)}, allowed {text.error(found.rtol)}"
     )
     rows = [("verified", f"{found.description}{compared}")]
+    if found.rounding:
+        rows.append(("rounding", found.rounding))
     if found.inputs:
         rows.append(("with", "; ".join(found.inputs)))
     if found.movement is not None:
@@ -262,6 +266,7 @@ def _verified(report: Report) -> VerifiedFacts:
         movement=last.movement,
         inputs=tuple(last.worlds),
         served=report.served,
+        rounding="; ".join(check.rounding for check in changed if check.rounding),
     )
 
 

@@ -1,7 +1,8 @@
-"""The same graph in single precision: for checking a rewrite of a half-precision model without its rounding.
+"""The same graph in more digits: for checking a rewrite of a model without the rounding of its element type.
 
 A cut of a float16 model cannot be compared with its reference at 1e-5: sums in another order differ by 1e-3. Both are
-widened by this one function and compared in float32, where a real difference shows.
+widened by this one function and compared in float32, where a real difference shows; in float64 where float32 is too
+coarse as well.
 """
 
 from collections.abc import Mapping
@@ -12,10 +13,12 @@ import onnx_graphsurgeon as gs
 
 from graphrewrite.ir.edit import all_graphs
 from graphrewrite.ir.model import Model
-from graphrewrite.ir.values import Array, array_of, onnx_dtype_to_numpy
+from graphrewrite.ir.values import Array, array_of, numpy_dtype_to_onnx, onnx_dtype_to_numpy
+
+DType = np.dtype[np.generic]
 
 _NARROW_NUMBERS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
-_NARROW = tuple(onnx_dtype_to_numpy(number) for number in _NARROW_NUMBERS)
+_SINGLE = np.dtype(np.float32)
 # Integer attributes that name an element type.
 _TYPE_ATTRIBUTES = frozenset({"to", "dtype", "stash_type", "output_dtype", "softmax_precision"})
 
@@ -23,62 +26,64 @@ _TYPE_ATTRIBUTES = frozenset({"to", "dtype", "stash_type", "output_dtype", "soft
 def is_narrow(model: Model) -> bool:
     """Whether a model computes in float16 or bfloat16 anywhere its constants, inputs or casts show it."""
     for graph in all_graphs(model.graph):
-        if any(
-            _narrow(tensor.dtype)
-            for tensor in (*graph.initializers.values(), *graph.inputs)
-            if tensor.dtype is not None
-        ):
+        if any(_narrow(tensor.dtype, _SINGLE) for tensor in (*graph.initializers.values(), *graph.inputs)):
             return True
         for node in graph.nodes:
-            if any(_narrow_attribute(name, value) for name, value in node.attrs.items()):
+            if any(_narrow_attribute(name, value, _SINGLE) for name, value in node.attrs.items()):
                 return True
     return False
 
 
-def widened(model: Model) -> Model:
-    """Return a clone in which float16 and bfloat16 have become float32; feeds must be widened as well."""
+def widened(model: Model, to: DType = _SINGLE) -> Model:
+    """Return a clone in which every float type narrower than `to` has become it; feeds must be widened as well."""
     copy = model.clone()
     for graph in all_graphs(copy.graph):
         for constant in graph.initializers.values():
-            _widen_constant(constant)
+            _widen_constant(constant, to)
         for tensor in (*graph.inputs, *graph.outputs):
-            _widen_variable(tensor)
+            _widen_variable(tensor, to)
         for node in graph.nodes:
             for tensor in node.outputs:
-                _widen_variable(tensor)
+                _widen_variable(tensor, to)
             for name, value in node.attrs.items():
                 if isinstance(value, gs.Constant):
-                    _widen_constant(value)
-                elif _narrow_attribute(name, value):
-                    node.attrs[name] = int(onnx.TensorProto.FLOAT)
+                    _widen_constant(value, to)
+                elif _narrow_attribute(name, value, to):
+                    node.attrs[name] = numpy_dtype_to_onnx(to)
     return copy
 
 
-def widen_feeds(feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Return feeds in float32 where they were narrower."""
-    return {
-        name: array.astype(np.float32) if array.dtype in _NARROW else array for name, array in feeds.items()
-    }
+def widen_feeds(feeds: Mapping[str, Array], to: DType = _SINGLE) -> dict[str, Array]:
+    """Return feeds in the type `to` where they were narrower floats."""
+    return {name: array.astype(to) if _narrow(array.dtype, to) else array for name, array in feeds.items()}
 
 
-def _narrow(dtype: object) -> bool:
-    return not isinstance(dtype, int) and dtype is not None and np.dtype(dtype) in _NARROW  # type: ignore[call-overload]
+def _narrow(dtype: object, to: DType) -> bool:
+    """Tell whether a float type (a number of the format's own, an object numpy knows, or nothing) is below `to`."""
+    if dtype is None or isinstance(dtype, int):
+        return False
+    found = np.dtype(dtype)  # type: ignore[call-overload]
+    return any(found == onnx_dtype_to_numpy(number) for number in _below(to))
 
 
-def _narrow_attribute(name: str, value: object) -> bool:
+def _narrow_attribute(name: str, value: object, to: DType) -> bool:
     if isinstance(value, gs.Constant):
-        return _narrow(value.dtype)
-    return name in _TYPE_ATTRIBUTES and value in _NARROW_NUMBERS
+        return _narrow(value.dtype, to)
+    return name in _TYPE_ATTRIBUTES and value in _below(to)
 
 
-def _widen_constant(constant: gs.Constant) -> None:
-    if _narrow(constant.dtype):
-        array = array_of(constant).astype(np.float32)
+def _below(to: DType) -> tuple[int, ...]:
+    return _NARROW_NUMBERS if to == _SINGLE else (*_NARROW_NUMBERS, onnx.TensorProto.FLOAT)
+
+
+def _widen_constant(constant: gs.Constant, to: DType) -> None:
+    if _narrow(constant.dtype, to):
+        array = array_of(constant).astype(to)
         array.flags.writeable = False
         constant.values = array
 
 
-def _widen_variable(tensor: gs.Tensor) -> None:
-    if isinstance(tensor, gs.Variable) and _narrow(tensor.dtype):
-        tensor.dtype = np.dtype(np.float32)
+def _widen_variable(tensor: gs.Tensor, to: DType) -> None:
+    if isinstance(tensor, gs.Variable) and _narrow(tensor.dtype, to):
+        tensor.dtype = to
         tensor.info = None

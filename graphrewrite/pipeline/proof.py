@@ -4,23 +4,20 @@ The outputs of the model accepted last are kept, so a step costs one load and ru
 another of the slow reference where its claim names one.
 """
 
-import tempfile
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from graphrewrite.errors import GraphRewriteError, InvalidConfig, InvalidData, InvalidModel, UnsupportedOp
-from graphrewrite.ir import Array, Model, ShapeInfo, infer
+from graphrewrite.errors import GraphRewriteError, InvalidData, InvalidModel, UnsupportedOp
+from graphrewrite.ir import Model, ShapeInfo, infer
 from graphrewrite.ir.diff import is_same
-from graphrewrite.ir.edit import all_graphs
 from graphrewrite.ir.widen import is_narrow, widen_feeds, widened
 from graphrewrite.pipeline import structure
 from graphrewrite.pipeline.base import Bounded, Claim, Context, Note, Outcome, Same, SameAs
-from graphrewrite.pipeline.bisect import first_difference
-from graphrewrite.pipeline.metrics import metrics
+from graphrewrite.pipeline.case import Case, Compared, Outputs, sizes_text
+from graphrewrite.pipeline.rounding import Pair
 from graphrewrite.pipeline.verify import StepError, Verified, compare, is_random, not_finite, tolerance
 from graphrewrite.runtime import Feeds, candidates, fits, run_session, session, take_kept
 from graphrewrite.runtime.stage import weight_bytes
@@ -29,10 +26,9 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 Level: TypeAlias = Literal["full", "structure", "off"]
-Outputs: TypeAlias = dict[str, Array]
 
-# Failing models above this are not written out for inspection: that would fill the disk.
-_SAVED_BELOW = 2_000_000_000
+# Models with more weights than this are not loaded a second time just to try them.
+_TRIED_BELOW = 1_000_000_000
 
 
 class Prover:
@@ -49,6 +45,7 @@ class Prover:
         self._front: structure.Front | None = None
         self._outputs: list[Outputs] | None = None
         self._unstable: set[str] = set()
+        self._widened = ""  # why models are run in float32 instead of as they are, "" when they are not
 
     def check(
         self, before: Model, outcome: Outcome, claim: Claim, level: Level, step: str, earlier: Sequence[str]
@@ -64,7 +61,7 @@ class Prover:
         if level == "off":
             self._accept(outcome, None)
             return Verified("off")
-        case = _Case(self, before, outcome, step, earlier)
+        case = Case(before, outcome, step, earlier, self.context, self._seen)
         same = is_same(before, outcome.model)
         if same == outcome.changed:
             told, found = ("a change", "none") if outcome.changed else ("no change", "a difference")
@@ -98,8 +95,10 @@ class Prover:
         """Try the final model as it will be served, with onnxruntime's optimisations on; return what was done."""
         if self._outputs is None or not self.feeds:
             return ""
+        if self._widened:
+            return f"not tried: {self._widened}"
         size = sum(weight_bytes(constant) for constant in model.graph.initializers.values())
-        if size > _SAVED_BELOW // 2:
+        if size > _TRIED_BELOW:
             return f"not tried with optimisations: {size / 1e9:.1f} GB of weights would be copied"
         try:
             run_session(session(model, threads=self.context.threads, spinning=False), self.feeds[0])
@@ -129,12 +128,17 @@ class Prover:
         return front
 
     def _rerun(self, model: Model, feeds: Sequence[Feeds]) -> list[Outputs]:
-        return [self._stable(outputs) for outputs in _run_all(model, feeds, self.context.threads)]
+        seen = self._seen(model)
+        return [self._stable(outputs) for outputs in _run_all(seen, feeds, self.context.threads)]
+
+    def _seen(self, model: Model) -> Model:
+        """Return what is run in place of a model: itself, or the same in float32 where there are no kernels for it."""
+        return widened(model) if self._widened else model
 
     def _first_run(self, before: Model) -> list[Outputs]:
         """Find inputs the model runs with in both sample worlds, and run it; fills `feeds`."""
         try:
-            started = session(before, threads=self.context.threads, optimize=False, spinning=False)
+            before, started = self._started(before)
         except UnsupportedOp as error:
             self.notes.append(Note("warning", "model", f"not verified by running: {error}"))
             return []
@@ -147,7 +151,7 @@ class Prover:
         worlds = (0, 1) if _has_symbols(before) else (0,)
         for world in worlds:
             accepted = self._one_world(before, started, world, info)
-            if accepted is not None and _sizes_text(accepted[0]) not in map(_sizes_text, self.feeds):
+            if accepted is not None and sizes_text(accepted[0]) not in map(sizes_text, self.feeds):
                 self.feeds.append(accepted[0])
                 found.append(accepted[1])
         if not self.feeds:
@@ -156,7 +160,7 @@ class Prover:
             return []
         self._first_feeds = self.feeds[0]
         if len(self.feeds) < len(worlds):
-            text = f"checked with one size only, {_sizes_text(self.feeds[0])}: it runs with no other that was tried"
+            text = f"checked with one size only, {sizes_text(self.feeds[0])}: it runs with no other that was tried"
             self.notes.append(Note("warning", "model", text))
         if is_random(before):
             again = [run_session(started, feeds) for feeds in self.feeds]
@@ -174,6 +178,23 @@ class Prover:
             text = "no output holds a finite number on the sample inputs, so comparing them proves little; pass data"
             self.notes.append(Note("warning", "model", text))
         return stable
+
+    def _started(self, before: Model) -> tuple[Model, "ort.InferenceSession"]:
+        """Load the model, in float32 if onnxruntime cannot have it in half precision; return what was loaded, too."""
+        try:
+            return before, session(before, threads=self.context.threads, optimize=False, spinning=False)
+        except (UnsupportedOp, InvalidModel) as error:
+            if not is_narrow(before):
+                raise
+            try:
+                wide = widened(before)
+                started = session(wide, threads=self.context.threads, optimize=False, spinning=False)
+            except (UnsupportedOp, InvalidModel):
+                raise error from None
+            self._widened = f"onnxruntime cannot run it in half precision here ({error})"
+            text = f"verified in float32: {self._widened}"
+            self.notes.append(Note("warning", "model", text))
+            return wide, started
 
     def _one_world(
         self, model: Model, started: "ort.InferenceSession", world: int, info: ShapeInfo
@@ -205,7 +226,7 @@ class Prover:
     def _stable(self, outputs: Outputs) -> Outputs:
         return {name: array for name, array in outputs.items() if name not in self._unstable}
 
-    def _by_running(self, case: "_Case", claim: Claim) -> tuple[Verified, list[Outputs]]:
+    def _by_running(self, case: Case, claim: Claim) -> tuple[Verified, list[Outputs]]:
         assert self._outputs is not None
         model, ports = case.outcome.model, case.outcome.ports
         before = [take_kept(outputs, ports) for outputs in self._outputs]
@@ -215,26 +236,32 @@ class Prover:
             raise case.failed(
                 "run", f"the rewritten model does not run, the one before did: {error}"
             ) from error
-        worlds = tuple(_sizes_text(feeds) for feeds in self.feeds)
+        worlds = tuple(sizes_text(feeds) for feeds in self.feeds)
         for feeds, old, new in zip(self.feeds, before, after, strict=True):
             spoilt = not_finite(new) - not_finite(old)
             if spoilt:
                 text = f"the output {sorted(spoilt)[0]!r} is no longer finite"
-                raise case.failed("run", text, feeds, case.before, any_shape=not isinstance(claim, SameAs))
+                pair = self._pair(case, case.before)
+                raise case.failed("run", text, feeds, pair, any_shape=not isinstance(claim, SameAs))
         moved = max(
             (error for a, b in zip(before, after, strict=True) for error in compare(a, b).values()),
             default=0.0,
         )
         if isinstance(claim, Same):
             rtol = tolerance(claim.rtol, case.before)
-            errors = case.compared(before, after, case.before, rtol, "the model before the step")
-            verified = Verified("same", max(errors.values(), default=0.0), rtol, errors, None, worlds)
+            pair = self._pair(case, case.before)
+            found = case.compared(before, after, pair, rtol, "the model before the step")
+            verified = Verified(
+                "same", found.error, found.rtol, found.errors, None, worlds, rounding=found.rounding
+            )
         elif isinstance(claim, SameAs):
             reference = case.outcome.reference() if case.outcome.reference is not None else None
             if reference is None:
                 raise case.failed("claim", "it claims SameAs but its outcome names no reference")
-            rtol, errors = self._against(case, claim, reference, after)
-            verified = Verified("reference", max(errors.values(), default=0.0), rtol, errors, moved, worlds)
+            found = self._against(case, claim, reference, after)
+            verified = Verified(
+                "reference", found.error, found.rtol, found.errors, moved, worlds, rounding=found.rounding
+            )
             if moved == 0.0:
                 text = "the step moved no output at all, so equality with its reference says little"
                 self.notes.append(Note("warning", case.step, text))
@@ -244,134 +271,35 @@ class Prover:
             verified = Verified("runs", movement=moved, worlds=worlds)
         return verified, after
 
-    def _against(
-        self, case: "_Case", claim: SameAs, reference: Model, after: list[Outputs]
-    ) -> tuple[float, dict[str, float]]:
+    def _pair(self, case: Case, reference: Model) -> Pair:
+        """Return a step's model and what it must equal, as they are run."""
+        model = self._seen(case.outcome.model)
+        threads = self.context.threads
+        return Pair(self._seen(reference), model, self.feeds, case.outcome.ports, threads=threads)
+
+    def _against(self, case: Case, claim: SameAs, reference: Model, after: list[Outputs]) -> Compared:
         """Compare a step with its slow reference; half precision is widened on both sides: rounding hides nothing."""
         what = "the pass's own reference"
-        ports = case.outcome.ports
-        if is_narrow(case.before):
-            feeds = [widen_feeds(each) for each in self.feeds]
+        pair = self._pair(case, reference)
+        if is_narrow(case.before) and not self._widened:
+            wide = self._wide(pair)
             try:
-                wide = self._rerun(widened(reference), feeds)
-                found = self._rerun(widened(case.outcome.model), [take_kept(each, ports) for each in feeds])
+                expected = self._rerun(wide.reference, wide.feeds)
+                found = self._rerun(wide.model, [take_kept(each, pair.ports) for each in wide.feeds])
             except (InvalidModel, UnsupportedOp):
                 pass  # an operator that knows half precision only: compare as it is
             else:
-                expected = [take_kept(outputs, ports) for outputs in wide]
-                return claim.rtol, case.compared(
-                    expected, found, reference, claim.rtol, f"{what}, both in float32", any_shape=False
-                )
-        expected = [take_kept(outputs, ports) for outputs in self._rerun(reference, self.feeds)]
-        rtol = tolerance(claim.rtol, case.before)
-        return rtol, case.compared(expected, after, reference, rtol, what, any_shape=False)
+                expected = [take_kept(outputs, pair.ports) for outputs in expected]
+                what = f"{what}, both in float32"
+                return case.compared(expected, found, wide, claim.rtol, what, any_shape=False)
+        expected = [take_kept(outputs, pair.ports) for outputs in self._rerun(reference, self.feeds)]
+        rtol = claim.rtol if self._widened else tolerance(claim.rtol, case.before)
+        return case.compared(expected, after, pair, rtol, what, any_shape=False)
 
-
-class _Case:
-    """One step under examination: knows how to say what went wrong."""
-
-    def __init__(
-        self, prover: Prover, before: Model, outcome: Outcome, step: str, earlier: Sequence[str]
-    ) -> None:
-        self.prover = prover
-        self.before = before
-        self.outcome = outcome
-        self.step = step
-        self.earlier = earlier
-
-    def compared(
-        self,
-        expected: Sequence[Outputs],
-        found: Sequence[Outputs],
-        reference: Model,
-        rtol: float,
-        what: str,
-        any_shape: bool = True,
-    ) -> dict[str, float]:
-        """Return the largest error of each output over all worlds; raises when one exceeds `rtol`."""
-        worst: dict[str, float] = {}
-        for feeds, a, b in zip(self.prover.feeds, expected, found, strict=True):
-            errors = compare(a, b)
-            wrong = {name: error for name, error in errors.items() if not error <= rtol}
-            if wrong:
-                name = max(wrong, key=lambda key: wrong[key])
-                text = (
-                    f"the output {name!r} differs from {what} by {wrong[name]:.3g} relative "
-                    f"(allowed {rtol:.3g}) for {_sizes_text(feeds)}"
-                )
-                raise self.failed("claim", text, feeds, reference, any_shape, rtol)
-            worst = {name: max(error, worst.get(name, 0.0)) for name, error in errors.items()}
-        return worst
-
-    def measured(self, claim: Bounded) -> float:
-        """Measure a `Bounded` claim on the context's data; raises when it does not hold."""
-        data, context = self.prover.context.data, self.prover.context
-        if data is None:
-            raise InvalidConfig(
-                f"the step {self.step} claims {claim.metric} <= {claim.limit}, which is measured on data; "
-                "expected Context(data=...); pass data or use verify='structure'"
-            )
-        value = metrics.make(claim.metric).measure(self.before, self.outcome.model, data, context.threads)
-        if not value <= claim.limit:
-            raise self.failed(
-                "claim", f"{claim.metric} is {value:.4g} on the data, its claim allows {claim.limit:.4g}"
-            )
-        return value
-
-    def failed(
-        self,
-        stage: str,
-        text: str,
-        feeds: Feeds | None = None,
-        reference: Model | None = None,
-        any_shape: bool = True,
-        rtol: float = 1e-4,
-    ) -> StepError:
-        """Find the first tensor that differs, save the evidence, and return the error to raise."""
-        where = None
-        model = self.outcome.model
-        if feeds is not None and reference is not None:
-            try:
-                where = first_difference(
-                    reference,
-                    model,
-                    feeds,
-                    rtol,
-                    any_shape,
-                    self.prover.context.threads,
-                    take_kept(feeds, self.outcome.ports),
-                )
-            except GraphRewriteError:
-                where = None  # the failure itself is what matters
-        folder = self._save(feeds, reference)
-        after = f"after {', '.join(self.earlier)}" if self.earlier else "the first"
-        first = f"; the first tensor that differs is {where}" if where else ""
-        saved = f"; both models are in {folder}" if folder else ""
-        return StepError(
-            f"the step {self.step} ({after}) broke its promise: {text}{first}{saved}. This is a defect of the pass; "
-            "leave the step out, or report it with the saved models",
-            self.step,
-            stage,
-            where.tensor if where else None,
-            folder,
-        )
-
-    def _save(self, feeds: Feeds | None, reference: Model | None) -> str | None:
-        if sum(map(_model_bytes, (self.before, self.outcome.model))) > _SAVED_BELOW:
-            return None
-        folder = Path(tempfile.mkdtemp(prefix="graphrewrite-failed-"))
-        for name, model in (("before", self.before), ("after", self.outcome.model), ("reference", reference)):
-            if model is not None and (name != "reference" or model is not self.before):
-                try:
-                    model.save(folder / f"{name}.onnx")
-                except Exception as error:  # a broken model may be impossible to write; say so instead
-                    (folder / f"{name}.txt").write_text(f"could not be written: {error}", encoding="utf-8")
-        if feeds is not None:
-            with zipfile.ZipFile(folder / "inputs.npz", "w") as archive:  # np.savez reserves some names
-                for name, value in feeds.items():
-                    with archive.open(f"{name}.npy", "w") as member:
-                        np.lib.format.write_array(member, np.asarray(value))
-        return str(folder)
+    @staticmethod
+    def _wide(pair: Pair) -> Pair:
+        feeds = [widen_feeds(each) for each in pair.feeds]
+        return replace(pair, reference=widened(pair.reference), model=widened(pair.model), feeds=feeds)
 
 
 def _run_all(model: Model, feeds: Sequence[Feeds], threads: int) -> list[Outputs]:
@@ -389,15 +317,3 @@ def _has_symbols(model: Model) -> bool:
         tensor.shape is None or any(not isinstance(dim, int) or dim < 0 for dim in tensor.shape)
         for tensor in model.inputs
     )
-
-
-def _model_bytes(model: Model) -> int:
-    return sum(
-        weight_bytes(constant)
-        for graph in all_graphs(model.graph)
-        for constant in graph.initializers.values()
-    )
-
-
-def _sizes_text(feeds: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]) -> str:
-    return ", ".join(f"{name} {list(np.shape(array))}" for name, array in feeds.items())

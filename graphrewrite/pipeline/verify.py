@@ -33,6 +33,8 @@ class Verified:
             movement 0 says little.
         worlds: the input sizes of each run, as text.
         metric: the measured value of a "bounded" claim.
+        rounding: what was found where the plain comparison failed and the difference is the model's own rounding;
+            `error` is then the one in float64, if that could be computed.
     """
 
     how: str
@@ -42,6 +44,7 @@ class Verified:
     movement: float | None = None
     worlds: tuple[str, ...] = ()
     metric: float | None = None
+    rounding: str = ""
 
 
 class StepError(VerificationError):

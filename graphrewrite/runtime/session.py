@@ -125,7 +125,7 @@ def run_session(
     except Exception as error:
         raise _translated(error, "the model") from error
     return {
-        key: array for name, value in zip(names, values, strict=True) for key, array in _flat(name, value)
+        key: array for name, value in zip(names, values, strict=True) for key, array in flat(name, value)
     }
 
 
@@ -207,15 +207,16 @@ def _without_running(
     return ready, list(dict.fromkeys(wanted))
 
 
-def _flat(name: str, value: object) -> Iterator[tuple[str, Array]]:
+def flat(name: str, value: object) -> Iterator[tuple[str, Array]]:
+    """Yield one output as arrays by name: `name[0]`, ... for a sequence, `name[key]` for a map, nothing for None."""
     if isinstance(value, np.ndarray):
         yield name, value
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from _flat(f"{name}[{index}]", item)
+            yield from flat(f"{name}[{index}]", item)
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _flat(f"{name}[{key}]", item)
+            yield from flat(f"{name}[{key}]", item)
     elif value is not None:
         yield name, np.asarray(value)
 
@@ -247,4 +248,4 @@ def _run_by_pointer(
             )
             yield name, np.frombuffer(raw, dtype=dtype).reshape(value.shape())
         else:
-            yield from _flat(name, value.numpy())
+            yield from flat(name, value.numpy())

@@ -18,6 +18,7 @@ from graphrewrite.dims import Groups, groups, reference, shrink
 from graphrewrite.ir import Model, constant_value, infer
 from graphrewrite.ir.check import check
 from graphrewrite.ir.widen import is_narrow, widen_feeds, widened
+from graphrewrite.pipeline.rounding import Pair, judge
 from graphrewrite.runtime.inputs import candidates
 from graphrewrite.runtime.session import run_session, session
 from tests.support.tolerances import FLOAT32, Array, largest
@@ -106,8 +107,8 @@ def removal_error(model: Model, found: Groups, dead: Mask, data: Data | None = N
     """Return the error of one cut, 0 when it is no more than rounding; `data(seed)` gives inputs.
 
     Rounding is large where a graph divides by what is nearly nothing (a norm over one kept member), and a step where it
-    rounds. So when the error is above the tolerance, inputs and weights are moved by one part in ten million: what the
-    cut and the reference answer to that is their rounding. Where results jump by steps, other inputs have a second say.
+    rounds. So when the error is above the tolerance, the pipeline's judge of rounding is asked. Where results jump by
+    steps, other inputs have a second say.
     """
     feeds = data or (lambda seed: worlds(model, seed))
     result = removal(model, found, dead, feeds(0))
@@ -121,33 +122,12 @@ def removal_error(model: Model, found: Groups, dead: Mask, data: Data | None = N
     return error
 
 
-def is_rounding(error: float, data: list[dict[str, Array]], *models: Model) -> bool:
-    """Tell whether an error is no larger than what the rounding of one of two models can explain."""
-    if is_narrow(models[0]):
-        data, models = [widen_feeds(each) for each in data], tuple(widened(each) for each in models)
-    return error <= 20 * max(rounding(each, data) for each in models) <= 1e-2
-
-
-def rounding(model: Model, data: list[dict[str, Array]], draws: int = 6) -> float:
-    """Return how much the outputs move, at most, when every float input and weight moves by 1e-7 of itself."""
-    rng, plain = np.random.default_rng(3), run_all(model, data)
-    worst = 0.0
-    for _ in range(draws):
-        moved = model.clone()
-        for name in moved.weights:
-            moved.weights[name] = _nudged(moved.weights[name], rng)
-        nudged = [{name: _nudged(array, rng) for name, array in feeds.items()} for feeds in data]
-        worst = max(
-            worst, *(largest(got, want) for got, want in zip(run_all(moved, nudged), plain, strict=True))
-        )
-    return worst
-
-
-def _nudged(array: Array, rng: np.random.Generator) -> Array:
-    if array.dtype.kind != "f":
-        return array
-    moved = array.astype(np.float64) * (1 + 1e-7 * rng.choice([-1, 1], array.shape))
-    return moved.astype(array.dtype)
+def is_rounding(error: float, data: list[dict[str, Array]], cut: Model, slow: Model) -> bool:
+    """Tell whether an error is the rounding of a model, by the judge that the pipeline's own proof asks."""
+    if is_narrow(cut):
+        data, cut, slow = [widen_feeds(each) for each in data], widened(cut), widened(slow)
+    pair = Pair(slow, cut, data, threads=1)
+    return judge(pair, {"": error}, FLOAT32).kind == "rounding"
 
 
 # --------------------------------------------------------------------------------------------------- planted units
@@ -210,7 +190,9 @@ _SUMS = ("zero", "attention", "rnn", "quantized")
 
 def _plantable(found: Groups, rng: np.random.Generator, share: float) -> Mask:
     allowed = np.isfinite(scores(found))
-    statistics = [axis for mix in found.analysis.mixes if mix.kind not in _SUMS for axis in mix.axes.values()]
+    mixes = [mix for mix in found.analysis.mixes if mix.kind not in _SUMS]
+    statistics = [axis for mix in mixes for axis in mix.axes.values()]
+    statistics += [mix.members.axis for mix in mixes if mix.members is not None]
     for axis in statistics:
         allowed &= ~_touches(found, found.structure.rows(found.structure.axis_id(axis)))
     for group in found:  # a unit that divides something, or that is quantised with a zero point, is not zero
