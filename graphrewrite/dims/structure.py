@@ -40,6 +40,7 @@ class Structure:
         incidence: sparse [units, rows]; row r is one position of axis `row_axis[r]`.
         reasons: [rows] the number of a reason why something on the row is pinned, 0 for none.
         macs, params: the cost terms.
+        held: [terms of `params`] the name of the weight each counts.
         numbers: the number of each axis, by `Axis.key`.
     """
 
@@ -49,6 +50,7 @@ class Structure:
         self._tables: list[Ints] = []
         self._content: dict[bytes, int] = {}
         self._held: list[Axis] = []
+        self.held: list[str] = []
         axes = [
             *(axis for use in analysis.weights.values() for axis in use.axes),
             *(axis for term in analysis.macs for axis in term.axes),
@@ -101,6 +103,7 @@ class Structure:
             if use.name in seen or dtype is None or _is_no_weight(np.dtype(dtype)):
                 continue
             seen.add(use.name)
+            self.held.append(use.name)
             size = 1.0
             loose = []
             axes = use.axes

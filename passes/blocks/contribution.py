@@ -6,8 +6,9 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from graphrewrite.data.accumulators import Floats, by_channel
+from graphrewrite.dims.structure import Mask
 from graphrewrite.ir import Array
-from graphrewrite.passes.blocks.find import Block
+from graphrewrite.passes.blocks.block import Block
 from graphrewrite.passes.channels.evidence import Evidence, Need
 
 _KEY = "contribution"
@@ -26,15 +27,17 @@ class Contribution(NamedTuple):
 
 
 class Contributions:
-    """Takes a branch and the sum it enters, batch by batch; the stream without the branch is their difference.
+    """Takes a branch and what it enters, batch by batch: a sum, or (`is_part`) a concatenation along `axis`.
 
+    The stream without the branch is the difference to the sum; of a concatenation the other operands, beside zeros.
     A row is the vector of channels at one position (`axis`), or a whole sample where there is no channel axis.
     """
 
     takes_pairs: ClassVar[bool] = True
 
-    def __init__(self, axis: int | None) -> None:
+    def __init__(self, axis: int | None, is_part: bool = False) -> None:
         self.axis = axis
+        self.is_part = is_part
         self._rows = 0
         self._cosines = self._branch = self._stream = 0.0
 
@@ -42,16 +45,26 @@ class Contributions:
         """Add one batch: `array` is what the branch gives, `target` the sum."""
         assert target is not None
         whole = self._as_rows(target)
+        if self.is_part:
+            part = self._as_rows(array)
+            squares = np.square(whole).sum(axis=1)
+            rest = np.maximum(squares - np.square(part).sum(axis=1), 0.0)
+            # As in a concatenation with zeros in place of the branch: the same inner product, and other lengths.
+            self._add(part, rest, rest, np.sqrt(squares * rest), np.all(part == 0, axis=1))
+            return
         part = self._as_rows(np.broadcast_to(array, target.shape))
         without = whole - part
         lengths = np.linalg.norm(whole, axis=1) * np.linalg.norm(without, axis=1)
         inner = (whole * without).sum(axis=1)
+        self._add(part, np.square(without).sum(axis=1), inner, lengths, np.all(whole == without, axis=1))
+
+    def _add(self, part: Floats, stream: Floats, inner: Floats, lengths: Floats, unmoved: Mask) -> None:
         # Two vectors of zeros point the same way; one alone points nowhere near the other.
-        same = np.where((whole == without).all(axis=1), 1.0, 0.0)
+        same = np.where(unmoved, 1.0, 0.0)
         self._cosines += float(np.where(lengths > 0, inner / np.where(lengths > 0, lengths, 1.0), same).sum())
         self._branch += float(np.square(part).sum())
-        self._stream += float(np.square(without).sum())
-        self._rows += len(whole)
+        self._stream += float(stream.sum())
+        self._rows += len(part)
 
     def _as_rows(self, array: Array) -> Floats:
         if self.axis is not None:
@@ -65,7 +78,9 @@ class Contributions:
 
 def contribution_needs(block: Block) -> tuple[Need, ...]:
     """Ask for the contribution of a block."""
-    return (Need((block.branch, block.result), _KEY, partial(Contributions, block.axis)),)
+    return (
+        Need((block.branch, block.result), _KEY, partial(Contributions, block.axis, block.kind == "concat")),
+    )
 
 
 def contribution_of(block: Block, evidence: Evidence) -> Contribution:

@@ -1,4 +1,4 @@
-"""Leaving branches out of sums, and the slow model in which they are replaced by zeros instead."""
+"""Leaving branches out of sums and concatenations, and the slow model in which nothing is seen of them instead."""
 
 import heapq
 from collections.abc import Iterable
@@ -6,19 +6,39 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from graphrewrite.dims import reference
+from graphrewrite.dims.emptied import shrink_without
 from graphrewrite.ir import Array, Model, Namer, ShapeInfo
 from graphrewrite.ir.edit import add_constant, drop_unused, redirect, remove_nodes, set_input
-from graphrewrite.passes.blocks.find import Block
+from graphrewrite.passes.blocks.block import Block, Blocks
+from graphrewrite.passes.blocks.ledger import Readers
 
 
-def without(model: Model, blocks: Iterable[Block]) -> Model:
-    """Return a copy of a model without these blocks, and without what only they needed.
+def without(found: Blocks, blocks: Iterable[Block]) -> Model:
+    """Return a copy of the analysed model without these blocks, and without what only they needed.
 
     A sum of which one operand is left is that operand; where its result is an output of the model, the node stays as
-    an Identity. Names of everything that stays are as they were.
+    an Identity. A concatenation loses the operand, and its readers the channels. Names of everything that stays are as
+    they were.
     """
-    copy = model.clone()
-    nodes = list(copy.graph.nodes)
+    chosen = list(blocks)
+    dead = None if found.width is None else found.width.labels(chosen)
+    if dead is None or found.width is None:
+        copy = found.analysis.model.clone()
+        return _without_operands(copy, list(copy.graph.nodes), chosen)
+    readers = Readers(found.flow)
+    for block in chosen:
+        readers.cut(block.cuts)
+    gone = np.flatnonzero(~readers.alive()[: len(found.flow.nodes)]).tolist()
+    empty, _ = found.width.emptiness.of(dead)
+    cut = shrink_without(found.analysis, dead, gone, empty)
+    # A sum that went with a branch around it has nothing left to lose.
+    left = [block for block in chosen if block.labels is None and block.join not in set(gone)]
+    return _without_operands(cut.model, cut.nodes, left)
+
+
+def _without_operands(copy: Model, nodes: list[gs.Node], blocks: Iterable[Block]) -> Model:
+    """Take the operands of sums away, in place; `nodes` are those the blocks name."""
     index = {id(node): number for number, node in enumerate(nodes)}
     doomed: dict[int, set[int]] = {}
     for block in blocks:
@@ -51,26 +71,40 @@ def without(model: Model, blocks: Iterable[Block]) -> Model:
     return copy
 
 
-def zeroed(model: Model, blocks: Iterable[Block], info: ShapeInfo) -> Model:
-    """Return a copy of a model in which what these branches add is replaced by zeros at the sums they enter."""
-    copy = model.clone()
-    nodes = list(copy.graph.nodes)
+def masked(found: Blocks, blocks: Iterable[Block]) -> Model:
+    """Return a copy of the analysed model in which nothing is seen of these blocks.
+
+    What a branch adds is replaced by zeros at the sum it enters; the channels it would give to a concatenation are
+    masked wherever channels mix (see `graphrewrite.dims.reference`).
+    """
+    chosen = list(blocks)
+    dead = None if found.width is None else found.width.labels(chosen)
+    if dead is None:
+        copy = found.analysis.model.clone()
+        nodes = list(copy.graph.nodes)
+    else:
+        copy, nodes = reference(found.analysis, dead)
+    return _zeroed(copy, nodes, [block for block in chosen if block.labels is None], found.analysis.info)
+
+
+def _zeroed(copy: Model, nodes: list[gs.Node], blocks: Iterable[Block], info: ShapeInfo) -> Model:
+    """Replace operands of sums by zeros, in place; `nodes` are those the blocks name."""
     tensors, names = Namer(copy.graph), Namer(copy.graph, nodes=True)
     before: dict[int, list[gs.Node]] = {}
     for block in blocks:
         join = nodes[block.join]
         branch = join.inputs[block.slot]
-        zero = np.zeros((), info.dtype(branch.name) or np.float32)
-        if model.opset >= 9:
+        zero = np.zeros((), info.dtype(block.branch) or np.float32)
+        if copy.opset >= 9:
             never = _constant(copy, tensors, f"{block.name}.never", np.zeros((), bool))
             operands = [never, branch, _constant(copy, tensors, f"{block.name}.zero", zero)]
         else:
             operands = [branch, _constant(copy, tensors, f"{block.name}.zero", zero)]
-        masked = gs.Variable(tensors.fresh(f"{block.branch}.zeroed"))
-        op = "Where" if model.opset >= 9 else "Mul"
-        before.setdefault(id(join), []).append(gs.Node(op, names.fresh(masked.name), {}, operands, [masked]))
-        set_input(join, block.slot, masked)
-    copy.graph.nodes = [each for node in nodes for each in (*before.get(id(node), ()), node)]
+        hidden = gs.Variable(tensors.fresh(f"{block.branch}.zeroed"))
+        op = "Where" if copy.opset >= 9 else "Mul"
+        before.setdefault(id(join), []).append(gs.Node(op, names.fresh(hidden.name), {}, operands, [hidden]))
+        set_input(join, block.slot, hidden)
+    copy.graph.nodes = [each for node in copy.graph.nodes for each in (*before.get(id(node), ()), node)]
     return copy
 
 
@@ -78,4 +112,4 @@ def _constant(model: Model, names: Namer, stem: str, values: Array) -> gs.Consta
     return add_constant(model.graph, names.fresh(stem), values)
 
 
-__all__ = ["without", "zeroed"]
+__all__ = ["masked", "without"]

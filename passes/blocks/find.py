@@ -16,70 +16,11 @@ from graphrewrite.cost import CostTable
 from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.sweep import Analysis
 from graphrewrite.ir.edit import producer, subgraphs_of
+from graphrewrite.passes.blocks.block import Block, Blocks
+from graphrewrite.passes.blocks.branches import find_branches
 from graphrewrite.passes.blocks.flow import Flow
 
 _SUMS = frozenset({"Add", "Sum"})
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """A branch that may be left out of a sum.
-
-    Attributes:
-        name: the name of the sum, numbered where it has several branches.
-        join, slot: node and input through which the branch enters the sum.
-        branch, trunk, result: names of the tensors: what is left out, what it is computed from and added to, the sum.
-        stream: the tensor in which the run of sums begins that this block belongs to.
-        nodes: the nodes that work for the branch alone.
-        weights: the initializers only they read.
-        axis: the axis of `result` along which channels lie; None where that is not a single axis.
-        macs, params: what only the branch needs, inner blocks included; MACs in sample world A.
-        inside: the next larger block around this one.
-        shared: names of tensors of the branch that something else reads too, so what makes them stays.
-    """
-
-    name: str
-    join: int
-    slot: int
-    branch: str
-    trunk: str
-    result: str
-    stream: str
-    nodes: tuple[int, ...]
-    weights: tuple[str, ...]
-    axis: int | None
-    macs: float
-    params: float
-    inside: int | None = None
-    shared: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Blocks:
-    """The blocks of a model, in graph order, and why other sums with a branch of their own have none."""
-
-    analysis: Analysis
-    flow: Flow
-    table: CostTable
-    blocks: tuple[Block, ...]
-    left: dict[str, str]
-
-    def __iter__(self) -> Iterator[Block]:
-        return iter(self.blocks)
-
-    def __len__(self) -> int:
-        return len(self.blocks)
-
-    def within(self, number: int) -> list[int]:
-        """Return a block and all blocks inside it."""
-        found = [number]
-        for other, block in enumerate(self.blocks):
-            around = block.inside
-            while around is not None and around != number:
-                around = self.blocks[around].inside
-            if around == number:
-                found.append(other)
-        return sorted(found)
 
 
 def find(analysis: Analysis, table: CostTable) -> Blocks:
@@ -87,7 +28,9 @@ def find(analysis: Analysis, table: CostTable) -> Blocks:
     flow = Flow(analysis.model, table)
     search = _Search(analysis, flow)
     found = search.run()
-    return Blocks(analysis, flow, table, _nested(found, flow), search.left)
+    branches = find_branches(analysis, flow)
+    blocks = _nested([*found, *branches.blocks], flow)
+    return Blocks(analysis, flow, table, blocks, {**search.left, **branches.left}, branches.width)
 
 
 @dataclass(frozen=True)
@@ -293,8 +236,7 @@ class _Search:
         nodes = tuple(v for v in serving if v < len(self.flow.nodes))
         return Block(
             name=name,
-            join=operand.node,
-            slot=operand.slot,
+            cuts=((operand.node, operand.slot),),
             branch=operand.tensor.name,
             trunk=trunk.name,
             result=result.name,

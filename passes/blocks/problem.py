@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphrewrite.errors import BudgetError
-from graphrewrite.passes.blocks.find import Blocks
+from graphrewrite.passes.blocks.block import Blocks
 from graphrewrite.passes.blocks.ledger import Ledger
 from graphrewrite.passes.channels.budgets import Cost, Mask, rounded_up
 
@@ -79,8 +79,9 @@ class BlockProblem:
             reached = choice.ledger.left(cost) / whole
             if not len(self.blocks):
                 raise BudgetError(
-                    f"the budget asks for {fraction:.3g} of the {cost}, but the model has no residual block to leave "
-                    "out; expected branches that are added to what they are computed from; remove channels instead"
+                    f"the budget asks for {fraction:.3g} of the {cost}, but the model has no block to leave out; "
+                    "expected branches that are added to what they are computed from, or joined by concatenation; "
+                    "remove channels instead"
                 )
             raise BudgetError(
                 f"the budget asks for {fraction:.3g} of the {cost}, but the {len(self.blocks)} blocks hold at most "
@@ -133,7 +134,7 @@ class _Choice:
         streams = [block.stream for block in problem.blocks]
         numbers = {stream: number for number, stream in enumerate(dict.fromkeys(streams))}
         self._stream = np.array([numbers[stream] for stream in streams], dtype=np.int64)
-        counts = np.bincount(self._stream, minlength=1)
+        counts = self._counts = np.bincount(self._stream, minlength=1)
         # The slack keeps rounding noise from deciding: 0.3 of 10 blocks are 3, not 4.
         self._spare = np.array([n - ceil(kept * n - 1e-9) for n in counts], dtype=np.int64)
 
@@ -144,11 +145,16 @@ class _Choice:
         within = self.problem.within[block]
         fresh = [n for n in within if not self.dead[n]]
         spent = np.bincount(self._stream[fresh], minlength=len(self._spare))
-        if (spent > self._spare).any():
+        # A stream that lies in the block altogether (a module inside it) is no stream any more.
+        inner = np.bincount(self._stream[[n for n in within if n != block]], minlength=len(self._spare))
+        if ((spent > self._spare) & (inner < self._counts)).any():
+            return False
+        self.ledger.leave_out(block)
+        if not self.ledger.is_whole():
+            self.ledger.put_back(block)
             return False
         self._spare -= spent
         self.dead[fresh] = True
-        self.ledger.leave_out(block)
         return True
 
     def shrink(self, cost: Cost, scores: Scores, goal: float) -> None:
@@ -173,7 +179,7 @@ class _Choice:
         """Put blocks back without which a cost stays at most `goal`, those with the highest score first."""
         for block in sorted(self.problem.outermost(self.dead), key=lambda n: (-scores[n], n)):
             self.ledger.put_back(block)
-            if self.ledger.left(cost) > goal:
+            if self.ledger.left(cost) > goal or not self.ledger.is_whole():
                 self.ledger.leave_out(block)
                 continue
             inner = [n for n in self.problem.within[block] if n != block]

@@ -11,10 +11,11 @@ from graphrewrite.dims.sweep import analyse
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Model
 from graphrewrite.ir.inline import inlined
+from graphrewrite.passes.blocks.block import Blocks
 from graphrewrite.passes.blocks.criteria import BlockCriterion, needs_of
 from graphrewrite.passes.blocks.criteria.l2 import L2
-from graphrewrite.passes.blocks.cut import without, zeroed
-from graphrewrite.passes.blocks.find import Blocks, find
+from graphrewrite.passes.blocks.cut import masked, without
+from graphrewrite.passes.blocks.find import find
 from graphrewrite.passes.blocks.problem import BlockProblem, Scores
 from graphrewrite.passes.blocks.skip import skipped
 from graphrewrite.passes.channels.budgets import Budget, Mask, Ratio
@@ -27,7 +28,7 @@ from graphrewrite.pipeline.base import Json
 @passes.register("remove_blocks")
 @dataclass(frozen=True)
 class RemoveBlocks:
-    """Leave whole residual blocks out: branches that are added to what they are computed from.
+    """Leave whole blocks out: branches added to what they are computed from, and branches of concatenations.
 
     Args:
         criterion: what a block is worth.
@@ -35,8 +36,10 @@ class RemoveBlocks:
         skip: patterns (`*` is any text) of blocks, nodes or tensors; a block that holds any of them stays.
         floor: the least share of its blocks that a stream keeps, rounded up; 0 lets a stream lose them all.
 
-    A *stream* is a run of sums of the same channels and sizes: a stage of a ResNet, all of a transformer. Weights are
-    not adjusted. The claim is equality with the original graph in which every branch left out is zero at its sum.
+    A *stream* is a run of sums of the same channels and sizes (a stage of a ResNet, all of a transformer), or the
+    concatenations that carry the same channels (an Inception module, a dense block). Weights are not adjusted. The
+    claim is equality with the original graph in which every branch left out is zero at its sum, and the channels of
+    one left out of a concatenation are masked wherever channels mix.
     """
 
     criterion: BlockCriterion = L2()
@@ -66,7 +69,7 @@ class RemoveBlocks:
         scores = self._scores(found, evidence)
 
         def cut(dead: Mask) -> Model:
-            return without(plain, [found.blocks[n] for n in problem.outermost(dead)])
+            return without(found, [found.blocks[n] for n in problem.outermost(dead)])
 
         problem = BlockProblem(
             found,
@@ -79,7 +82,7 @@ class RemoveBlocks:
         notes += [Note("skipped", pattern, "nothing it names lies in a block") for pattern in idle]
         notes += [Note("skipped", name, why) for name, why in found.left.items()]
         if not len(found):
-            notes.append(Note("skipped", "blocks", "nothing is added to what it is computed from"))
+            notes.append(Note("skipped", "blocks", "no branch of a sum or concatenation can be left out"))
         dead = self.budget.choose(problem)
         if not dead.any():
             return Outcome(model, False, tuple(notes), details=_details(found, scores, dead, table, table))
@@ -96,7 +99,7 @@ class RemoveBlocks:
             smaller,
             True,
             tuple(notes),
-            lambda: zeroed(plain, outermost, analysis.info),
+            lambda: masked(found, outermost),
             _details(found, scores, dead, table, after),
         )
 
@@ -117,6 +120,7 @@ def _details(
     rows: list[Json] = [
         {
             "name": block.name,
+            "kind": block.kind,
             "branch": block.branch,
             "trunk": block.trunk,
             "stream": block.stream,

@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 from graphrewrite.cost.registry import RULES, key_of
 from graphrewrite.ir import Model, constant_value
 from graphrewrite.ir.edit import producer
-from graphrewrite.passes.blocks.find import Block
+from graphrewrite.passes.blocks.block import Block
 
 Floats = npt.NDArray[np.float64]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from graphrewrite.errors import InvalidConfig
-from graphrewrite.passes.blocks.find import Blocks
+from graphrewrite.passes.blocks.block import Blocks
 from graphrewrite.passes.channels.skip import matching
 
 

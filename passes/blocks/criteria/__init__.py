@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from graphrewrite.passes.blocks.find import Block
+from graphrewrite.passes.blocks.block import Block
 from graphrewrite.passes.channels.evidence import Evidence, Need
 from graphrewrite.registry import Registry
 

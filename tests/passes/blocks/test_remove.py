@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from graphrewrite import cost
-from graphrewrite.dims.sweep import analyse
 from graphrewrite.errors import VerificationError
 from graphrewrite.ir import Builder, Model
 from graphrewrite.ir.check import check
-from graphrewrite.passes.blocks import RemoveBlocks
-from graphrewrite.passes.blocks.cut import without, zeroed
+from graphrewrite.passes.blocks import Blocks, RemoveBlocks
+from graphrewrite.passes.blocks.cut import masked, without
 from graphrewrite.passes.channels import MacsBelow, Ratio, RemoveChannels
 from graphrewrite.pipeline import Context, Pipeline
 from graphrewrite.runtime import run, sample_inputs
@@ -35,8 +34,8 @@ def error(model: Model, *chosen: int, wrong: bool = False) -> float:
     found = blocks_of(model)
     blocks = [found.blocks[n] for n in chosen]
     others = [found.blocks[(n + 1) % len(found)] for n in chosen]
-    smaller = without(model, blocks)
-    reference = zeroed(model, others if wrong else blocks, found.analysis.info)
+    smaller = without(found, blocks)
+    reference = masked(found, others if wrong else blocks)
     check(smaller)
     worst = 0.0
     for world in (0, 1):
@@ -67,9 +66,8 @@ def test_a_wrong_cut_does_not_pass_the_pipeline(monkeypatch: pytest.MonkeyPatch)
     """Mutation: the cut leaves one block more out than the outcome says."""
     from graphrewrite.passes.blocks import remove as module
 
-    def greedy(model: Model, blocks: list[object]) -> Model:
-        found = blocks_of(model)
-        return without(model, found.blocks[: len(blocks) + 1])
+    def greedy(found: Blocks, blocks: list[object]) -> Model:
+        return without(found, found.blocks[: len(blocks) + 1])
 
     monkeypatch.setattr(module, "without", greedy)
     with pytest.raises(VerificationError):
@@ -198,7 +196,7 @@ def test_the_reference_is_made_without_the_cut() -> None:
     """Zeros enter at the sums; every node of the original is still there."""
     model = resnet()
     found = blocks_of(model)
-    reference = zeroed(model, [found.blocks[1]], analyse(model).info)
+    reference = masked(found, [found.blocks[1]])
 
     assert [node.name for node in reference.nodes() if node.op != "Where"] == [n.name for n in model.nodes()]
     assert [node.op for node in reference.nodes()].count("Where") == 1
