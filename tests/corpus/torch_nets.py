@@ -85,6 +85,12 @@ def net(make: Callable[[], nn.Module], feeds: tuple[Feed, ...]) -> Net:
     return Net(make(), feeds)
 
 
+def drawn(spec: Spec) -> Net | None:
+    """The module behind a file of the corpus, with the weights the file has; None when it is not a torch export."""
+    export = getattr(spec.build, "__self__", None)
+    return export.draw()[0] if isinstance(export, _Export) else None
+
+
 def image(size: int = 32, channels: int = 3) -> tuple[Feed, ...]:
     """One square picture as the only input."""
     return (Feed("input", (None, channels, size, size)),)
@@ -116,24 +122,29 @@ class _Export:
     make: Callable[[], Net]
     variant: Variant
 
-    def build(self) -> Built:
+    def draw(self) -> tuple[Net, tuple[Tensor, ...]]:
+        """The net with its weights drawn, in eval mode, and random inputs at batch 2."""
         seed = zlib.crc32(self.architecture.encode())
         torch.manual_seed(seed)
         torch.set_num_threads(1)
         # The fused encoder layer of eval mode has no ONNX form.
         torch.backends.mha.set_fastpath_enabled(False)
         made = self.make()
-        module, feeds = made.module, made.feeds
         rng = np.random.default_rng(seed)
-        arguments = _arguments(feeds, 2, rng)
-        many = _arguments(feeds, 4, rng)
-        randomise(module, lambda: module(*many), seed)
+        arguments = arguments_of(made.feeds, 2, rng)
+        many = arguments_of(made.feeds, 4, rng)
+        randomise(made.module, lambda: made.module(*many), seed)
         if made.prepare:
             made.prepare(many)
+        return made, arguments
+
+    def build(self) -> Built:
+        made, arguments = self.draw()
+        module, feeds = made.module, made.feeds
         if self.variant.half:
             module.half()
             feeds = tuple(replace(f, dtype="float16") if f.dtype == "float32" else f for f in feeds)
-            arguments = _arguments(feeds, 2, rng)
+            arguments = arguments_of(feeds, 2, np.random.default_rng(zlib.crc32(self.architecture.encode())))
         if self.variant.dynamic and any(None in feed.shape for feed in feeds):
             proto = _export(copy.deepcopy(module), arguments, feeds, self.variant)
             if _declares_batch(proto, feeds) and all(runs_at(proto, feeds, batch) for batch in (1, 3)):
@@ -143,7 +154,8 @@ class _Export:
         return Built(proto, _present(proto, fixed))
 
 
-def _arguments(feeds: tuple[Feed, ...], batch: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
+def arguments_of(feeds: tuple[Feed, ...], batch: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
+    """Random inputs as a module takes them."""
     return tuple(torch.from_numpy(feed.sample(batch, rng)) for feed in feeds)
 
 
