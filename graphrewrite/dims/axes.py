@@ -49,11 +49,18 @@ class Rows:
 class Joint:
     """A block of rows that was split; its digits are intervals of strides of this flat array.
 
+    `groups` says into how many groups it may be split without a tie: each keeps equally many members, not the same.
     `refined` keeps the rows that a split into digits of these sizes gave: whatever is learnt later, they hold.
     """
 
     labels: Ints
+    groups: set[int] = field(default_factory=set)
     refined: dict[tuple[int, ...], list[Ints]] = field(default_factory=dict)
+
+    def groups_of(self, digit: "Digit") -> int:
+        """Return into how many groups a digit splits the block: it counts them or their members (0: neither)."""
+        n = len(self.labels)
+        return n // digit.low if digit.high == n else n // digit.high if digit.low == 1 else 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Explaining the groups of a model: who ties whom, what each saves, what pins the rest."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,11 +24,14 @@ from graphrewrite.ir.shapes import ShapeInfo, infer
 _STATISTICS = frozenset({"moments", "mean_square", "group_moments", "softmax"})
 
 
-def explain(model: Model, info: ShapeInfo | None = None) -> Explanation:
-    """Analyse a model whose local functions have been inlined, and explain its groups; MACs are for one sample."""
+def explain(model: Model, info: ShapeInfo | None = None, may_change: Collection[str] = ()) -> Explanation:
+    """Analyse a model whose local functions have been inlined, and explain its groups; MACs are for one sample.
+
+    `may_change` is that of `analyse`.
+    """
     info = info or infer(model)
     recorder = Recorder()
-    found = group_units(analyse(model, info, recorder))
+    found = group_units(analyse(model, info, recorder, may_change))
     return _Account(found, recorder, cost.of(model, info).batch).explanation()
 
 
@@ -227,7 +230,8 @@ class _Account:
                     yield number, self._tie(choice.node, self._whys[choice.node], "balances", [], dims)
         for mix in self.analysis.mixes:
             if mix.kind in _STATISTICS:
-                for number in {n for axis in mix.axes.values() for n in self.carried(axis).groups}:
+                axes = [*mix.axes.values(), *([mix.members.axis] if mix.members else ())]
+                for number in {n for axis in axes for n in self.carried(axis).groups}:
                     yield number, self._tie(mix.node, self._whys[mix.node], "statistics", [], ())
 
     def _tie(

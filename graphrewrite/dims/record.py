@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphrewrite.dims.axes import UNKNOWN, Axis, Key, Pair, Rows, rows_of
+from graphrewrite.dims.axes import UNKNOWN, Axis, Joint, Key, Pair, Rows, rows_of
 from graphrewrite.dims.labels import Ints, Labels
 from graphrewrite.ir import Model
 from graphrewrite.ir.edit import all_graphs, all_nodes
 from graphrewrite.ir.shapes import ShapeInfo
+from graphrewrite.ir.symbols import Dim
 
 if TYPE_CHECKING:
     from graphrewrite.dims.shrink import Cut
@@ -64,22 +65,45 @@ class Balance:
 
 @dataclass(frozen=True, eq=False)
 class Open:
-    """A node with groups, settled after the sweep: balanced if its axes stay plain, a product otherwise."""
+    """A node with groups, settled after the sweep: balanced if its axes stay plain, a product otherwise.
+
+    `joints` are the blocks it reads in so many groups, and leaves so.
+    """
 
     node: int
     balances: tuple[Balance, ...]
     as_balance: Callable[[], None]
     as_product: Callable[[], None]
+    joints: tuple[tuple[Joint, int], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Members:
+    """Two axes of a tensor that see the block `axis` in groups, of which each keeps members of its own.
+
+    Axis `outer` of the tensor counts groups (or runs of positions that belong to one), axis `inner` their members;
+    there all of them are `lead` times repeated, and each of them for the rest of the length.
+    """
+
+    axis: Axis
+    groups: int
+    outer: int
+    inner: int
+    lead: int
 
 
 @dataclass(eq=False)
 class Mix:
-    """A place where positions of cut axes influence each other: `kind` says how the proof masks input `slot`."""
+    """A place where positions of cut axes influence each other: `kind` says how the proof masks input `slot`.
+
+    `members` are positions that influence each other inside their group, where groups keep different ones.
+    """
 
     kind: str
     node: int
     slot: int
     axes: dict[int, Axis]
+    members: Members | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,13 +164,25 @@ class Reading:
     original: list[Axis]
 
 
+@dataclass(frozen=True, eq=False)
+class Items:
+    """A list of tensors (or an optional, which is a list of at most one): the axes of each.
+
+    Where `counted` is false nobody knows how many there are, and `axes` holds those that all of them share, or
+    nothing while there is no tensor that could be in the list.
+    """
+
+    axes: tuple[list[Axis], ...]
+    counted: bool = True
+
+
 @dataclass(eq=False)
 class Analysis:
     """Everything the sweep learnt about one model.
 
     `times` is how often the nodes that are being swept run (more than once inside a loop), `branch` the branch of an
     If they belong to (-1 for none). `bare` names tensors that no layer has a part in, `shared` tells
-    who reads them.
+    who reads them. `ragged` are the axes of tensors whose groups keep different members: nothing there has positions.
     """
 
     model: Model
@@ -164,8 +200,9 @@ class Analysis:
     refused: dict[str, list[str]] = field(default_factory=dict)
     contracted: set[tuple[int, int, int]] = field(default_factory=set)
     bypassed: dict[int, Axis] = field(default_factory=dict)
+    ragged: dict[str, list[Axis]] = field(default_factory=dict)
     positions: dict[int, int] = field(default_factory=dict)
-    sequences: dict[str, list[list[Axis]]] = field(default_factory=dict)
+    sequences: dict[str, Items] = field(default_factory=dict)
     open: list[Open] = field(default_factory=list)
     balances: list[Balance] = field(default_factory=list)
     branches: list[Branch] = field(default_factory=list)
@@ -198,6 +235,11 @@ class Analysis:
     def uses(self) -> dict[tuple[int, int], WeightUse]:
         """Weight uses by (node index, input slot)."""
         return {site: use for use in self.weights.values() for site in use.sites}
+
+    def items(self, name: str) -> tuple[list[Axis], ...]:
+        """Return the axes of what a list holds, nothing for what is no list."""
+        found = self.sequences.get(name)
+        return () if found is None else found.axes
 
     def rows(self, axis: Axis, why: str = "") -> Ints:
         """Return an axis's rows, resolved; not to be written to."""
@@ -233,8 +275,11 @@ class Analysis:
 def pairs(info: ShapeInfo, name: str) -> list[Pair] | None:
     """Return a tensor's axis lengths in both worlds (-1, -1 where unknown), None when even the rank is unknown."""
     shape = info.shape(name)
-    if shape is None:
-        return None
+    return None if shape is None else pairs_of(shape)
+
+
+def pairs_of(shape: Sequence[Dim]) -> list[Pair]:
+    """Return the sizes of a shape in both worlds."""
     result: list[Pair] = []
     for dim in shape:
         if isinstance(dim, int):

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import onnx_graphsurgeon as gs
 
+from graphrewrite.ir.declared import forget_item_sizes
+
 if TYPE_CHECKING:
     from graphrewrite.dims.shrink import Cut
 
@@ -44,9 +46,11 @@ def _ports(cut: "Cut") -> None:
 
 
 def _redeclare(cut: "Cut", tensor: gs.Tensor) -> None:
+    if any(cut.is_cut(axis) for axes in cut.analysis.items(tensor.name) for axis in axes if not axis.is_rigid):
+        forget_item_sizes(tensor)
     if not isinstance(tensor, gs.Variable) or tensor.shape is None:
         return
-    axes = cut.analysis.env.get(tensor.name)
+    axes = cut.analysis.ragged.get(tensor.name) or cut.analysis.env.get(tensor.name)
     if axes is None or len(axes) != len(tensor.shape):
         tensor.shape = None if axes is None else tensor.shape
         return

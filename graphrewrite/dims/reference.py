@@ -15,6 +15,7 @@ import onnx_graphsurgeon as gs
 from graphrewrite.dims import reference_fused, reference_norms
 from graphrewrite.dims.axes import Axis
 from graphrewrite.dims.reference_norms import kept_ratio, wide
+from graphrewrite.dims.reference_ragged import restrict_members
 from graphrewrite.dims.sweep import Analysis, Mix
 from graphrewrite.errors import UnsupportedOp
 from graphrewrite.ir import Array, Model, Namer
@@ -31,6 +32,10 @@ def reference(analysis: Analysis, dead: Mask) -> tuple[Model, list[gs.Node]]:
     """Build the reference for a cut (`dead` is a mask over all labels), and the original's nodes in it by index."""
     build = Reference(analysis, dead)
     for mix in analysis.mixes:
+        if mix.members is not None:
+            simple = _FILL.get(mix.kind)
+            value = simple(build.dtype(build.original(build.nodes[mix.node], mix.slot))) if simple else 0
+            restrict_members(build, mix, mix.members, value)
         alive = {number: build.alive(axis) for number, axis in mix.axes.items()}
         if any(not a.all() for a in alive.values()):
             build.restrict(mix, alive)
@@ -66,12 +71,12 @@ class Reference:
         node = self.nodes[mix.node]
         simple = _FILL.get(mix.kind)
         if simple is not None:
-            self._fill(node, mix.slot, alive, simple(self.dtype(node.inputs[mix.slot])))
+            self._mask(node, mix.slot, alive, simple(self.dtype(node.inputs[mix.slot])))
         elif mix.kind == "mean":
-            self._fill(node, 0, alive, 0)
-            self._scale_output(node, kept_ratio(alive))
+            self._mask(node, 0, alive, 0)
+            self.scale_output(node, kept_ratio(alive))
         elif mix.kind == "quantized":
-            self._fill(node, mix.slot, alive, 0, _zero_point(node, mix.slot))
+            self._mask(node, mix.slot, alive, 0, _zero_point(node, mix.slot))
         elif mix.kind == "rnn":
             self._recurrent(node, alive)
         elif mix.kind in _WRITTEN_OUT:
@@ -113,7 +118,7 @@ class Reference:
         """Return a tensor's element type, float32 where nothing is known."""
         return np.dtype(self.analysis.info.dtype(tensor.name) or np.float32)
 
-    def _fill(
+    def _mask(
         self,
         node: gs.Node,
         slot: int,
@@ -121,20 +126,20 @@ class Reference:
         value: float,
         filler: gs.Tensor | None = None,
     ) -> None:
-        x = node.inputs[slot]
         # The analysis knows the tensor under its first name: a second mask of the same input sees another tensor.
-        rank = self.rank(self._original(node, slot))
-        other = (
-            filler
-            if filler is not None
-            else self.const(np.asarray(value, dtype=self.dtype(self._original(node, slot))))
-        )
-        keep = self.mask(rank, alive)
+        rank = self.rank(self.original(node, slot))
+        self.fill(node, slot, self.mask(rank, alive), value, filler)
+
+    def fill(
+        self, node: gs.Node, slot: int, keep: gs.Tensor, value: float, filler: gs.Tensor | None = None
+    ) -> None:
+        """Put `filler` or else `value` where `keep` is false (before opset 9 a constant), ahead of an input."""
+        x, dtype = node.inputs[slot], self.dtype(self.original(node, slot))
         if self.opset >= 9:
+            other = filler if filler is not None else self.const(np.asarray(value, dtype=dtype))
             set_input(node, slot, self.emit(node, "Where", keep, x, other))
             return
         # Before opset 9 there is no Where: the same by arithmetic (an infinity at a dead position would survive it).
-        dtype = self.dtype(self._original(node, slot))
         share = np.asarray(keep.values).astype(dtype)
         masked = self.emit(node, "Mul", x, self.const(share))
         filled = self.emit(node, "Add", masked, self.const((1 - share) * np.asarray(value, dtype=dtype)))
@@ -145,10 +150,12 @@ class Reference:
             self._indices = {id(each): i for i, each in enumerate(self.nodes)}
         return self._indices[id(node)]
 
-    def _original(self, node: gs.Node, slot: int) -> gs.Tensor:
+    def original(self, node: gs.Node, slot: int) -> gs.Tensor:
+        """Return the tensor an input came from before anything was put between."""
         return self.analysis.nodes[self._index(node)].inputs[slot]
 
-    def _scale_output(self, node: gs.Node, ratio: float) -> None:
+    def scale_output(self, node: gs.Node, ratio: float) -> None:
+        """Multiply the first output."""
         out = node.outputs[0]
         raw = gs.Variable(self.namer.fresh(f"{out.name}.raw"))
         dtype = self.dtype(out)
@@ -173,9 +180,9 @@ class Reference:
 
     def _recurrent(self, node: gs.Node, alive: dict[int, Mask]) -> None:
         if 2 in alive and not alive[2].all():
-            self._fill(node, 0, {2: alive[2]}, 0)
+            self._mask(node, 0, {2: alive[2]}, 0)
         if -1 in alive and not alive[-1].all():
-            self._fill(node, 2, {2: alive[-1]}, 0)
+            self._mask(node, 2, {2: alive[-1]}, 0)
 
     def replace(self, node: gs.Node, results: Sequence[gs.Tensor | None]) -> None:
         """Let the outputs of a node come from these tensors instead; None leaves an output as it is."""

@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 
 import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from graphrewrite.dims.axes import Axis, Digit, Rigid
+from graphrewrite.dims.axes import Axis
 from graphrewrite.dims.cut_weights import Kept, cut_weights
 from graphrewrite.dims.freeze import freeze
 from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.redeclare import redeclare
+from graphrewrite.dims.survivors import Survivors
 from graphrewrite.dims.sweep import Analysis
-from graphrewrite.errors import ShapeError, UnknownNameError
+from graphrewrite.errors import UnknownNameError
 from graphrewrite.ir import Array, Model, Namer, array_of, constant_value
 from graphrewrite.ir.edit import add_constant, all_graphs, remove_nodes, set_input
 
@@ -46,73 +46,25 @@ def shrink(analysis: Analysis, dead: npt.NDArray[np.bool_]) -> Shrunk:
     return Shrunk(cut.model, cut.kept_weights, cut.copied_from, cut.nodes, cut.kept, cut.ports)
 
 
-@dataclass(eq=False)
-class Cut:
+class Cut(Survivors):
     """One cut in progress: what is kept, the clone being edited, and the edits rules ask for."""
 
-    analysis: Analysis
-    dead: npt.NDArray[np.bool_]
-    model: Model = field(init=False)
-    kept_weights: dict[str, Kept] = field(default_factory=dict)
-    copied_from: dict[str, str] = field(default_factory=dict)
-    ports: dict[str, dict[int, Ints]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.model = self.analysis.model.clone()
+    def __init__(self, analysis: Analysis, dead: npt.NDArray[np.bool_]) -> None:
+        super().__init__(analysis, dead)
+        self.kept_weights: dict[str, Kept] = {}
+        self.copied_from: dict[str, str] = {}
+        self.ports: dict[str, dict[int, Ints]] = {}
+        self.model = analysis.model.clone()
         self.graph = self.model.graph
         self.graphs = list(all_graphs(self.graph))
         self.nodes = [node for graph in self.graphs for node in graph.nodes]
         self.returned = {id(tensor) for graph in self.graphs for tensor in graph.outputs}
         self._homes = {id(node): graph for graph in self.graphs[1:] for node in graph.nodes}
         self.namer = Namer(self.graph)
-        self._kept: dict[int, tuple[Axis, Ints | None]] = {}
         self._before: dict[int, list[gs.Node]] = {}
         self._after: dict[int, list[gs.Node]] = {}
         self._frozen: list[tuple[gs.Node, list[Axis]]] = []
         self._dropped: list[gs.Node] = []
-
-    # --- what is kept ---------------------------------------------------------------------------------------------
-
-    def kept(self, axis: Axis) -> Ints | None:
-        """Return the kept positions of a static axis, None when all stay."""
-        if axis.is_rigid:
-            return None
-        known = self._kept.get(id(axis))
-        if known is None and self._is_whole_digit(axis):
-            return None
-        if known is None:
-            rows = self.analysis.rows(axis)
-            alive = ~self.dead[rows].any(axis=1)
-            known = self._kept[id(axis)] = (axis, None if alive.all() else np.flatnonzero(alive))
-        positions = known[1]
-        if positions is not None and not len(positions):
-            raise ShapeError("a cut would leave an axis empty; keep at least one unit of every group")
-        return positions
-
-    def _is_whole_digit(self, axis: Axis) -> bool:
-        """Whether an axis is an unrefined digit (inside a shuffle) of a block that loses nothing."""
-        factor = axis.factors[0]
-        if len(axis.factors) > 1 or not isinstance(factor, Digit):
-            return False
-        return not self.dead[self.analysis.labels.resolve(factor.joint.labels)].any()
-
-    def is_cut(self, axis: Axis) -> bool:
-        """Whether an axis loses anything."""
-        return any(self.kept(Axis((f,))) is not None for f in axis.factors if not isinstance(f, Rigid))
-
-    def count(self, axis: Axis) -> int:
-        """Return the kept length of an axis that is static."""
-        return prod(self._factor_count(Axis((f,))) for f in axis.factors)
-
-    def remaining(self, axis: Axis) -> int:
-        """Return the kept length of one end of a padded axis, which may vanish."""
-        return (
-            axis.sizes[0] if axis.is_rigid else int((~self.dead[self.analysis.rows(axis)].any(axis=1)).sum())
-        )
-
-    def _factor_count(self, axis: Axis) -> int:
-        positions = self.kept(axis)
-        return axis.sizes[0] if positions is None else len(positions)
 
     # --- edits that rules ask for ---------------------------------------------------------------------------------
 
@@ -265,16 +217,6 @@ class Cut:
     def freeze(self, node: int, axes: Sequence[Axis]) -> None:
         """Let a Shape or Size node report the old sizes; done at the end, when its consumers are known."""
         self._frozen.append((self.nodes[node], list(axes)))
-
-    def renumbered(self, axis: Axis, picked: Ints) -> Ints:
-        """Return the places of picked positions after the cut; picks of removed ones go."""
-        kept = self.kept(axis)
-        if kept is None:
-            return picked
-        place = np.full(axis.sizes[0], -1, dtype=np.int64)
-        place[kept] = np.arange(len(kept))
-        new = place[picked]
-        return new[new >= 0]
 
     # --- writing --------------------------------------------------------------------------------------------------
 

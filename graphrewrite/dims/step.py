@@ -13,6 +13,7 @@ from graphrewrite.dims.axes import (
     UNKNOWN,
     Axis,
     Digit,
+    Joint,
     Pair,
     Rows,
     digit_rows,
@@ -201,9 +202,22 @@ class Step:
         )
         return [of_rows(next(made)) if d > 1 else ONE for d in dims]
 
-    def reshaped(self, axes: Sequence[Axis], target: Sequence[Pair]) -> list[Axis]:
-        """Return the axes after a row-major reshape."""
-        return reshape(self.labels, axes, target, self.why)
+    def reshaped(
+        self,
+        axes: Sequence[Axis],
+        target: Sequence[Pair],
+        is_shuffle: Callable[[list[Axis]], bool] | None = None,
+    ) -> list[Axis]:
+        """Return the axes after a row-major reshape.
+
+        A block whose positions come out in another order is a product, unless `is_shuffle` says that they are moved
+        there at once.
+        """
+        out = reshape(self.labels, axes, target, self.why)
+        moved = any(isinstance(f, Rows) and f.order is not None for axis in out for f in axis.factors)
+        if moved and (is_shuffle is None or not is_shuffle(out)):
+            self.forced(axes)  # members of its groups alternate there: every group must keep the same ones
+        return out
 
     def pin(self, axis: Axis, why: str) -> None:
         """Keep every position of an axis, for this reason."""
@@ -281,10 +295,17 @@ class Step:
         self.analysis.macs.append(MacTerm(self.index, coefficient, loose, self._branch))
 
     def balance(
-        self, balances: Sequence[Balance], as_balance: Callable[[], None], as_product: Callable[[], None]
+        self,
+        balances: Sequence[Balance],
+        as_balance: Callable[[], None],
+        as_product: Callable[[], None],
+        joints: Sequence[tuple[Joint, int]] = (),
     ) -> None:
-        """Leave the choice between equal counts per group and a product of groups and slots until the sweep is done."""
-        self.analysis.open.append(Open(self.index, tuple(balances), as_balance, as_product))
+        """Leave the choice between equal counts per group and a product of groups and slots until the sweep is done.
+
+        `joints` are blocks, with their numbers of groups, that may stay split in groups without a tie.
+        """
+        self.analysis.open.append(Open(self.index, tuple(balances), as_balance, as_product, tuple(joints)))
 
     def restate(self, needs: Sequence[Axis], apply: Callable[[Cut], None]) -> None:
         """Record how the node's numbers follow a cut of any of `needs`."""
@@ -350,7 +371,7 @@ class Step:
         for tensor in tensors:
             for axis in self.analysis.env.get(tensor.name) or ():
                 self.pin(axis, why)
-            for item in self.analysis.sequences.get(tensor.name, ()):
+            for item in self.analysis.items(tensor.name):
                 for axis in item:
                     self.pin(axis, why)
         for slot, tensor in enumerate(self.node.inputs):  # constants this rule had read before it gave up

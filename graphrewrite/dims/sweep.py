@@ -17,6 +17,7 @@ import onnx_graphsurgeon as gs
 from graphrewrite.dims import ports
 from graphrewrite.dims.axes import Axis, rigid, rows_of
 from graphrewrite.dims.labels import Labels
+from graphrewrite.dims.ragged import file_ragged, is_ragged, may_stay_open
 from graphrewrite.dims.record import (
     Analysis,
     Balance,
@@ -98,12 +99,15 @@ def sweep_nodes(analysis: Analysis, graph: gs.Graph) -> None:
 
 def _settle(analysis: Analysis) -> None:
     """Refine the digits still open, unless a shuffle bypasses them; settle what has groups; then labels are final."""
+    waits: list[tuple[str, list[Axis]]] = []
     for index, name in analysis.loose:
         axes = analysis.env[name]
-        if index not in analysis.bypassed and axes is not None:
-            analysis.env[name] = [
-                refined(analysis.labels, axis, "split") if axis.digits else axis for axis in axes
-            ]
+        if index in analysis.bypassed or axes is None:
+            continue
+        if may_stay_open(analysis, axes):
+            waits.append((name, axes))
+        else:
+            _refine(analysis, name, axes)
     settle(analysis)
     waiting = list(analysis.open)
     while True:
@@ -119,10 +123,19 @@ def _settle(analysis: Analysis) -> None:
     for choice in waiting:
         choice.as_balance()
         analysis.balances.extend(choice.balances)
+    for name, axes in waits:
+        if is_ragged(axes):
+            file_ragged(analysis, name, axes)
+        else:  # the operators that mix its members asked for the same product
+            _refine(analysis, name, axes)
     analysis.restates = [_unless_bypassed(analysis, restate) for restate in analysis.restates]
     for window in analysis.windows:
         _guard(analysis, window)
     analysis.labels.is_closed = True
+
+
+def _refine(analysis: Analysis, name: str, axes: list[Axis]) -> None:
+    analysis.env[name] = [refined(analysis.labels, axis, "split") if axis.digits else axis for axis in axes]
 
 
 def _unless_bypassed(analysis: Analysis, restate: Restate) -> Restate:
@@ -213,9 +226,9 @@ def _is_shape_arithmetic(analysis: Analysis, node: gs.Node) -> bool:
             return False
     for tensor in node.inputs:
         if tensor.name and not is_constant(tensor):
-            axes = analysis.env.get(tensor.name)
-            if axes is not None and not all(axis.is_rigid for axis in axes):
-                return False
+            for axes in (analysis.env.get(tensor.name) or (), *analysis.items(tensor.name)):
+                if not all(axis.is_rigid for axis in axes):
+                    return False
     return True
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from graphrewrite.dims.axes import Axis, of_rows, outer, rigid
+from graphrewrite.dims.ragged import LEAST_MEMBERS
 from graphrewrite.dims.rules.linear import size
 from graphrewrite.dims.sweep import Balance, Grouped, Step, pairs, rule
 
@@ -83,10 +84,6 @@ def convolve(
         s.mix(kind, 0, {channel: x[1]})
 
 
-# With fewer slots a group could lose too little one by one: there whole groups go instead.
-_LEAST_SLOTS = 4
-
-
 def grouped(s: Step, slot: int, x: Axis, w: Sequence[Axis], groups: int, work: float, batch: Axis) -> None:
     """Tie a grouped convolution: every group loses equally many channels, or groups and slots form a product."""
     into, out = x.sizes[0] // groups, w[0].sizes[0] // groups
@@ -109,7 +106,7 @@ def grouped(s: Step, slot: int, x: Axis, w: Sequence[Axis], groups: int, work: f
         use.grouped = Grouped(x, w[0], groups)
         s.macs(work / groups, [batch, w[0], x])
 
-    if min(into, out) < _LEAST_SLOTS or s.constant(slot) is None:
+    if min(into, out) < LEAST_MEMBERS or s.constant(slot) is None:
         as_product()
     else:
         s.balance([Balance(x, groups), Balance(w[0], groups)], as_balance, as_product)

@@ -1,6 +1,7 @@
 """Normalisations: positionwise in some axes, statistics (mixing) over others."""
 
 from graphrewrite.dims.axes import Axis
+from graphrewrite.dims.ragged import LEAST_MEMBERS, mix_members, seen_in_groups
 from graphrewrite.dims.sweep import Balance, Step, rule
 
 
@@ -27,12 +28,23 @@ def batch_norm(s: Step) -> None:
 
 @rule("InstanceNormalization")
 def instance_norm(s: Step) -> None:
-    """Channels follow scale and bias; statistics run over space."""
-    x = s.forced(s.axes(0))
-    for slot in (1, 2):
-        s.tie(x[1], s.axes(slot)[0])
-    s.mix("moments", 0, {i + 2: axis for i, axis in enumerate(x[2:])})
-    s.out(x)
+    """Channels follow scale and bias; statistics run over space, or over the members of a group and its space."""
+    x = s.axes(0)
+    vectors = [s.axes(slot)[0] for slot in (1, 2)]
+
+    def as_product() -> None:
+        forced = s.forced(x)
+        for vector in vectors:
+            s.tie(forced[1], vector)
+        s.mix("moments", 0, {i + 2: axis for i, axis in enumerate(forced[2:])})
+
+    found = seen_in_groups(x)
+    if found is not None and (found[1].outer, found[1].inner, found[1].lead) == (1, 2, 1):
+        mix_members(s, found, "moments", as_product, vectors)
+        s.out(x)
+        return
+    as_product()
+    s.out(s.forced(x))
 
 
 @rule("LayerNormalization", "RMSNormalization")
@@ -85,7 +97,7 @@ def group_norm(s: Step) -> None:
         s.restate([group], lambda cut: cut.set_attr(s.index, "num_groups", cut.count(group)))
 
     s.mix("group_moments", 0, {1: x[1], **{i + 2: axis for i, axis in enumerate(x[2:])}})
-    if per_channel and x[1].sizes[0] // groups >= 4:
+    if per_channel and x[1].sizes[0] // groups >= LEAST_MEMBERS:
         s.balance([Balance(x[1], groups)], lambda: None, as_product)
     else:
         as_product()

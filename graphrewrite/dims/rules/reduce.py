@@ -1,6 +1,8 @@
 """Reductions: the reduced axes are mixed and vanish; operators whose values are positions pin their axis."""
 
-from graphrewrite.dims.axes import ONE, rigid
+from graphrewrite.dims.axes import ONE, Axis, rigid
+from graphrewrite.dims.ragged import mix_members, seen_in_groups
+from graphrewrite.dims.record import Members
 from graphrewrite.dims.sweep import Step, rule
 
 KINDS = {
@@ -20,7 +22,7 @@ KINDS = {
 @rule(*KINDS)
 def reduction(s: Step) -> None:
     """Reduced axes drop or keep length one."""
-    x = s.forced(s.axes(0))
+    x = s.axes(0)
     axes = s.integers("axes")
     if axes is None and s.has(1):
         axes = s.numbers(1)
@@ -30,9 +32,26 @@ def reduction(s: Step) -> None:
     if not axes:
         axes = [] if s.integer("noop_with_empty_axes", 0) else list(range(len(x)))
     picked = {a % len(x) for a in axes}
-    s.mix(KINDS[s.node.op], 0, {i: x[i] for i in picked})
+    kind = KINDS[s.node.op]
+
+    def as_product() -> None:
+        forced = s.forced(x)
+        s.mix(kind, 0, {i: forced[i] for i in picked})
+
+    found = seen_in_groups(x)
+    if found is not None and _is_inside_groups(x, found[1], picked):
+        mix_members(s, found, kind, as_product)
+    else:
+        x = s.forced(x)
+        as_product()
     keep = s.integer("keepdims", 1)
     s.out([ONE if i in picked else axis for i, axis in enumerate(x) if keep or i not in picked])
+
+
+def _is_inside_groups(x: list[Axis], members: Members, picked: set[int]) -> bool:
+    """Whether the members of each group are reduced, with nothing else that could go."""
+    others = picked - {members.inner}
+    return members.inner in picked and members.outer not in picked and all(x[i].is_rigid for i in others)
 
 
 @rule("ArgMax", "ArgMin")

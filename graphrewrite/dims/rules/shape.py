@@ -16,9 +16,15 @@ if TYPE_CHECKING:
 def reshape(s: Step) -> None:
     """Row-major regrouping; the target is restated where a cut axis is written into it."""
     x = s.axes(0)
-    out = s.reshaped(x, s.out_sizes())
+    shuffle: tuple[str, int, Ints] | None = None
+
+    def is_shuffle(axes: list[Axis]) -> bool:
+        nonlocal shuffle
+        shuffle = _shuffle(s, axes)
+        return shuffle is not None
+
+    out = s.reshaped(x, s.out_sizes(), is_shuffle)
     s.out(out)
-    shuffle = _shuffle(s, out)
     if shuffle is None:
         s.restate(out, lambda cut: cut.set_target(s.index, 1, out))
         return
@@ -176,64 +182,6 @@ def split(s: Step) -> None:
         s.restate([x[axis]], lambda cut: cut.set_split(s.index, windows))
     for output, window in enumerate(windows):
         s.out([window if i == axis else a for i, a in enumerate(x)], output)
-
-
-@rule("SplitToSequence")
-def split_to_sequence(s: Step) -> None:
-    """Windows of one axis, as a list; the sizes are written out when the axis is cut."""
-    x = s.forced(s.axes(0))
-    axis = s.integer("axis", 0) % len(x)
-    length = x[axis].sizes[0]
-    given = s.numbers(1) if s.has(1) else [1]
-    if given is None or not x[axis].is_static or (not s.has(1) and not s.integer("keepdims", 1)):
-        s.refuse("a split into a list of unknown sizes")
-        return
-    scalar = not s.has(1) or not s.sizes(1)
-    sizes = [min(given[0], length - start) for start in range(0, length, given[0])] if scalar else given
-    edges = np.cumsum([0, *sizes])
-    if x[axis].is_rigid:
-        windows = [rigid(n, x[axis].cause) for n in sizes]
-    else:
-        rows = s.rows(x[axis])
-        windows = [s.window(of_rows(rows[a:b])) for a, b in zip(edges[:-1], edges[1:], strict=True)]
-        s.restate(
-            [x[axis]],
-            lambda cut: cut.set_numbers(s.index, 1, None, [cut.count(window) for window in windows]),
-        )
-    s.analysis.sequences[s.node.outputs[0].name] = [
-        [w if i == axis else a for i, a in enumerate(x)] for w in windows
-    ]
-
-
-@rule("SequenceAt")
-def sequence_at(s: Step) -> None:
-    """One item of a list whose place is known."""
-    items = s.analysis.sequences.get(s.node.inputs[0].name)
-    place = s.numbers(1)
-    if items is None or place is None:
-        s.refuse("an item of a list that is not followed")
-        return
-    s.ignore(0, 1)
-    s.out(items[place[0]])
-
-
-@rule("SequenceConstruct")
-def sequence_construct(s: Step) -> None:
-    """A list of tensors, each with its own axes."""
-    s.analysis.sequences[s.node.outputs[0].name] = [
-        s.forced(s.axes(slot)) for slot in range(len(s.node.inputs))
-    ]
-
-
-@rule("ConcatFromSequence")
-def concat_from_sequence(s: Step) -> None:
-    """A list joined along an axis."""
-    items = s.analysis.sequences.get(s.node.inputs[0].name)
-    if items is None or s.integer("new_axis", 0):
-        s.refuse("a list that is not followed")
-        return
-    s.ignore(0)
-    s.out(join(s, items))
 
 
 @rule("Expand")

@@ -1,0 +1,94 @@
+"""What a cut keeps: positions and lengths of axes."""
+
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from graphrewrite.dims.axes import Axis, Digit
+from graphrewrite.dims.labels import Ints
+from graphrewrite.dims.ragged import is_balanced
+from graphrewrite.dims.sweep import Analysis
+from graphrewrite.errors import ShapeError
+
+
+class Survivors:
+    """Answers for one set of dead labels; `dead` is a mask over all labels."""
+
+    def __init__(self, analysis: Analysis, dead: npt.NDArray[np.bool_]) -> None:
+        self.analysis = analysis
+        self.dead = dead
+        self._kept: dict[int, tuple[Axis, Ints | None]] = {}
+
+    def kept(self, axis: Axis) -> Ints | None:
+        """Return the kept positions of a static axis, None when all stay."""
+        if axis.is_rigid:
+            return None
+        known = self._kept.get(id(axis))
+        if known is None and self._is_whole_digit(axis):
+            return None
+        if known is None:
+            alive = self._alive(axis)
+            known = self._kept[id(axis)] = (axis, None if alive.all() else np.flatnonzero(alive))
+        positions = known[1]
+        if positions is not None and not len(positions):
+            raise ShapeError("a cut would leave an axis empty; keep at least one unit of every group")
+        return positions
+
+    def is_cut(self, axis: Axis) -> bool:
+        """Whether an axis loses anything."""
+        return any(self._length(part) != part.sizes[0] for part in _parts(axis))
+
+    def count(self, axis: Axis) -> int:
+        """Return the kept length of an axis that is static."""
+        return prod(self._length(part) for part in _parts(axis))
+
+    def remaining(self, axis: Axis) -> int:
+        """Return the kept length of one end of a padded axis, which may vanish."""
+        return axis.sizes[0] if axis.is_rigid else int(self._alive(axis).sum())
+
+    def renumbered(self, axis: Axis, picked: Ints) -> Ints:
+        """Return the places of picked positions after the cut; picks of removed ones go."""
+        kept = self.kept(axis)
+        if kept is None:
+            return picked
+        place = np.full(axis.sizes[0], -1, dtype=np.int64)
+        place[kept] = np.arange(len(kept))
+        new = place[picked]
+        return new[new >= 0]
+
+    def _alive(self, axis: Axis) -> npt.NDArray[np.bool_]:
+        return np.asarray(~self.dead[self.analysis.rows(axis)].any(axis=1))
+
+    def _is_whole_digit(self, axis: Axis) -> bool:
+        """Whether an axis is an unrefined digit (inside a shuffle) of a block that loses nothing."""
+        factor = axis.factors[0]
+        if len(axis.factors) > 1 or not isinstance(factor, Digit):
+            return False
+        return not self.dead[self.analysis.labels.resolve(factor.joint.labels)].any()
+
+    def _length(self, part: Axis) -> int:
+        """Return the kept length of an axis of one factor, in world A."""
+        factor = part.factors[0]
+        if isinstance(factor, Digit) and is_balanced(factor):
+            return self._balanced(factor)
+        positions = self.kept(part)
+        return part.sizes[0] if positions is None else len(positions)
+
+    def _balanced(self, digit: Digit) -> int:
+        """Return the kept length of a digit of a balanced block: every group stays, all keep equally many members."""
+        if digit.low > 1:
+            return digit.sizes[0]
+        alive = ~self.dead[self.analysis.labels.resolve(digit.joint.labels)].any(axis=1)
+        counts = alive.reshape(-1, digit.high).sum(axis=1)
+        if (counts != counts[0]).any():
+            raise ShapeError(
+                f"groups would keep {counts.min()} to {counts.max()} members; all must keep equally many; "
+                "use Groups.balanced on the choice"
+            )
+        return int(counts[0])
+
+
+def _parts(axis: Axis) -> list[Axis]:
+    """Return an axis of each factor."""
+    return [axis] if len(axis.factors) == 1 else [Axis((factor,)) for factor in axis.factors]
