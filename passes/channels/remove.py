@@ -11,7 +11,7 @@ from graphrewrite import cost
 from graphrewrite.data import collect
 from graphrewrite.dims import ChannelGroup, Groups, Shrunk, groups, reference, shrink
 from graphrewrite.dims.structure import Mask
-from graphrewrite.errors import InvalidConfig, InvalidData, InvalidModel, UnsupportedOp
+from graphrewrite.errors import BudgetError, InvalidConfig, InvalidData, InvalidModel, UnsupportedOp
 from graphrewrite.ir import Model, garbage
 from graphrewrite.ir.edit import all_nodes
 from graphrewrite.ir.inline import inlined
@@ -30,6 +30,7 @@ from graphrewrite.passes.channels.criteria.l2 import L2
 from graphrewrite.passes.channels.evidence import Criterion, Evidence, Scores, gathered, needs_of
 from graphrewrite.passes.channels.granularity import steps
 from graphrewrite.passes.channels.latency import relative_latency
+from graphrewrite.passes.channels.obstacles import held_back
 from graphrewrite.passes.channels.ports import changeable, changes, told
 from graphrewrite.passes.channels.problem import ChannelProblem
 from graphrewrite.passes.channels.reconstruct import Reconstruction
@@ -147,7 +148,10 @@ class RemoveChannels:
         before = _details(found, table)
         if not len(found):  # a pipeline of trees or of one linear model
             notes.insert(0, Note("skipped", "the whole model", NOTHING))
-        dead = self.budget.choose(problem)
+        try:
+            dead = self.budget.choose(problem)
+        except BudgetError as error:
+            raise BudgetError(f"{error}{held_back(plain, found.analysis.may_change)}") from error
         if not dead.any():
             return Outcome(model, False, tuple(notes), details={**before, **_unchanged(before)})
         made = cut_for(dead)

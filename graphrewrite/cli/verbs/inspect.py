@@ -192,8 +192,11 @@ def _show_gaps(facts: Facts, screen: Screen) -> None:
         screen.line(f"no cost rule for {op}, not in the totals: {listed(names, screen, 'node')}")
     if facts.unsized:
         screen.line(f"sizes unknown, not in the totals: {listed(facts.unsized, screen, 'node')}")
+    told = {*facts.unsized, *(name for names in facts.no_cost_rule.values() for name in names)}
     by_reason: dict[str, list[str]] = {}
     for name, reason in facts.estimates.items():
+        if name in told:  # one line for all of them says more than one for each
+            continue
         by_reason.setdefault(reason, []).append(name)
     for reason, found in by_reason.items():
         screen.line(f"{reason}: {listed(found, screen, 'node')}")
