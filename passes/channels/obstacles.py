@@ -26,6 +26,10 @@ def held_back(model: Model, may_change: Collection[str] = ()) -> str:
     ]
     if len(worth) > _NAMED:
         parts.append(f"and {len(worth) - _NAMED} more")
-    unknown = [f"{op} ({len(nodes)} node{'s' * (len(nodes) > 1)})" for op, nodes in found.refused.items() if " (" not in op]
+    unknown = [
+        f"{op} ({len(nodes)} node{'s' * (len(nodes) > 1)})"
+        for op, nodes in found.refused.items()
+        if " (" not in op
+    ]
     text = f"; what holds it back: {'; '.join(parts)}" if parts else ""
     return text + (f"; operators not known here: {', '.join(unknown)}" if unknown else "")
