@@ -16,17 +16,22 @@ from graphrewrite.cost.site import Sizes
 from graphrewrite.ir import Array, Model
 from graphrewrite.ir.clone import clone_graph
 from graphrewrite.ir.codec import graph_from_proto, write_attribute
+from graphrewrite.ir.declared import declare_list
 from graphrewrite.ir.edit import all_graphs
 
 FunctionKey = tuple[str, str, str]
 
 
 class Given(NamedTuple):
-    """What is known of a tensor handed into a body; None for what is not."""
+    """What is known of a tensor handed into a body; None for what is not.
+
+    `item` is the sizes and type of whatever a list of tensors holds.
+    """
 
     sizes: Sizes | None = None
     dtype: np.dtype[np.generic] | None = None
     numbers: Array | None = None
+    item: tuple[Sizes, np.dtype[np.generic] | None] | None = None
 
 
 def function_key(function: FunctionProto) -> FunctionKey:
@@ -162,6 +167,9 @@ def _bind(graph: gs.Graph, formal: Sequence[Given]) -> list[int]:
             _replace(graph, tensor, constant)
             constants.append(id(constant))
             continue
+        if given.item is not None:
+            declare_list(tensor, given.item[1] or np.dtype(np.float32), given.item[0])
+            continue
         tensor.dtype = given.dtype if given.dtype is not None else tensor.dtype
         tensor.shape = list(given.sizes) if given.sizes is not None else tensor.shape
     return constants
@@ -181,4 +189,7 @@ def _replace(graph: gs.Graph, old: gs.Variable, constant: gs.Constant) -> None:
 def _stand_in(name: str, given: Given) -> gs.Tensor:
     if given.numbers is not None:
         return gs.Constant(name, given.numbers)
-    return gs.Variable(name, given.dtype, None if given.sizes is None else list(given.sizes))
+    tensor = gs.Variable(name, given.dtype, None if given.sizes is None else list(given.sizes))
+    if given.item is not None:
+        declare_list(tensor, given.item[1] or np.dtype(np.float32), given.item[0])
+    return tensor

@@ -57,6 +57,10 @@ class KnownShapes(Protocol):
         """Return the values of a small tensor that do not depend on what the inputs contain."""
         ...
 
+    def item(self, name: str, world: int = 0) -> tuple[tuple[int, ...], np.dtype[np.generic] | None] | None:
+        """Return sizes and type of everything in a sequence."""
+        ...
+
 
 @dataclass
 class Tally:
@@ -217,7 +221,8 @@ class _Walk:
         numbers = self.numbers_of(tensor.name) if tensor.name else None
         if numbers is not None and numbers.dtype.kind not in "ib" and numbers.size > _FEW:
             numbers = None
-        return Given(self.sizes_of(tensor.name), self._dtype(tensor), numbers)
+        item = self.info.item(tensor.name, self.world)
+        return Given(self.sizes_of(tensor.name), self._dtype(tensor), numbers, item)
 
     def _dtype(self, tensor: gs.Tensor) -> np.dtype[np.generic] | None:
         dtype = self.info.dtype(tensor.name)

@@ -4,6 +4,8 @@ A declaration is kept as it came, in `tensor.info`, and written back unless a pa
 then a new one is made from `tensor.dtype` and `tensor.shape`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import ValueInfoProto
@@ -95,6 +97,42 @@ def is_unchanged(tensor: gs.Tensor) -> bool:
     shape = None if tensor.shape is None else list(tensor.shape)
     said = (None, None, "tensor_type") if info is None else read_info(info)
     return said == (tensor.dtype, shape, tensor.type)
+
+
+def item_of(tensor: gs.Tensor) -> tuple[np.dtype[np.generic], list[int | str | None]] | None:
+    """Return type and dimensions of what a list (or optional) of tensors is declared to hold, None for all else."""
+    info: ValueInfoProto | None = getattr(tensor, "info", None)
+    if info is None or info.type.WhichOneof("value") not in ("sequence_type", "optional_type"):
+        return None
+    held = ValueInfoProto()
+    held.type.CopyFrom(getattr(info.type, info.type.WhichOneof("value")).elem_type)
+    dtype, shape, kind = read_info(held)
+    return (dtype, shape) if kind == "tensor_type" and dtype is not None and shape is not None else None
+
+
+def declare_list(tensor: gs.Variable, dtype: np.dtype[np.generic], sizes: Sequence[int]) -> None:
+    """Declare a tensor to be a list of tensors of this type and these sizes."""
+    info = ValueInfoProto(name=tensor.name)
+    held = info.type.sequence_type.elem_type.tensor_type
+    held.elem_type = numpy_dtype_to_onnx(dtype)
+    held.shape.SetInParent()
+    for size in sizes:
+        held.shape.dim.add().dim_value = size
+    describe(tensor, info)
+
+
+def forget_item_sizes(tensor: gs.Tensor) -> None:
+    """Keep of a declared list (or optional) of tensors that it is one, but not the sizes of what it holds."""
+    info: ValueInfoProto | None = getattr(tensor, "info", None)
+    if info is None:
+        return
+    copy = ValueInfoProto()
+    copy.CopyFrom(info)
+    kind = copy.type
+    while (name := kind.WhichOneof("value")) in ("sequence_type", "optional_type"):
+        kind = getattr(kind, name).elem_type
+    kind.tensor_type.ClearField("shape")
+    tensor.info = copy
 
 
 def _renamed(info: ValueInfoProto, name: str) -> ValueInfoProto:

@@ -90,6 +90,23 @@ class ShapeInfo:
         """Return a tensor's shape, None when its rank is unknown; sizes known to vary are Syms."""
         return self._sweep.shapes.get(name)
 
+    def elements(self, name: str) -> tuple[list[tuple[Dim, ...] | None], bool] | None:
+        """Return the shapes of what a sequence (or optional) holds, and whether these are all; None when unknown.
+
+        When they are not all, nobody knows how many there are, and the one shape listed is that of any of them.
+        """
+        found = self._sweep.sequences.get(name)
+        return None if found is None else ([fact.shape for fact in found.facts], found.counted)
+
+    def item(self, name: str, world: int = 0) -> tuple[tuple[int, ...], np.dtype[np.generic] | None] | None:
+        """Return sizes and type that everything in a sequence has, None when they differ or are not known."""
+        found = self._sweep.sequences.get(name)
+        facts = () if found is None else found.facts
+        if not facts or any(fact.shape is None or fact.shape != facts[0].shape for fact in facts):
+            return None
+        sizes = [sample_of(dim, world) for dim in facts[0].shape or ()]
+        return None if None in sizes else (tuple(size or 0 for size in sizes), facts[0].dtype)
+
     def dtype(self, name: str) -> np.dtype[np.generic] | None:
         """Return a tensor's element type (ml_dtypes for bf16, fp8 and the sub-byte types)."""
         return self._sweep.dtypes.get(name)

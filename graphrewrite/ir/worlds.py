@@ -11,6 +11,8 @@ from math import gcd
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from graphrewrite.ir.declared import item_of
+from graphrewrite.ir.shape_rules.call import Elements, Fact
 from graphrewrite.ir.shape_rules.sweep import Sweep
 from graphrewrite.ir.symbols import Dim, Sym, Symbols, floor_div, sample_of
 
@@ -75,6 +77,11 @@ def declare_inputs(sweep: Sweep, inputs: Sequence[gs.Variable], sizes: Mapping[s
     for tensor in inputs:
         if tensor.dtype is not None:
             sweep.dtypes[tensor.name] = np.dtype(tensor.dtype)
+        held = item_of(tensor)
+        if held is not None:
+            dtype, dims = held
+            sizes_held = tuple(dim if isinstance(dim, int) else sweep.symbols.unknown() for dim in dims)
+            sweep.sequences[tensor.name] = Elements((Fact(sizes_held, dtype),), counted=False)
         if tensor.shape is None:
             continue
         shape: list[Dim] = []

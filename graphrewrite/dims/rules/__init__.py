@@ -15,6 +15,7 @@ from graphrewrite.dims.rules import (
     quantized,
     recurrent,
     reduce,
+    sequence,
     shape,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     "quantized",
     "recurrent",
     "reduce",
+    "sequence",
     "shape",
 ]

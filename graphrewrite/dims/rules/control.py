@@ -11,8 +11,9 @@ import onnx_graphsurgeon as gs
 
 from graphrewrite.cost.bodies import Given
 from graphrewrite.cost.trips import trips
-from graphrewrite.dims.axes import UNKNOWN, Axis, rigid
-from graphrewrite.dims.record import Branch
+from graphrewrite.dims.axes import UNKNOWN, Axis, Pair, rigid
+from graphrewrite.dims.record import Branch, Items
+from graphrewrite.dims.rules.sequence import fitted, held, one_of_two, shared, stays_whole
 from graphrewrite.dims.sweep import Step, is_constant, pairs, rule, sweep_nodes
 
 
@@ -28,6 +29,10 @@ def branches(s: Step) -> None:
         sweep_nodes(analysis, body)
     analysis.branch = around
     for output, tensor in enumerate(s.node.outputs):
+        lists = [analysis.sequences.get(body.outputs[output].name) for body in bodies]
+        if any(each is not None for each in lists):
+            _either_list(s, lists, output)
+            continue
         parts = [_returned(s, body.outputs[output]) for body in bodies]
         known = pairs(analysis.info, tensor.name)
         if known is None or any(part is None or len(part) != len(known) for part in parts):
@@ -57,10 +62,19 @@ def loop(s: Step) -> None:
     for tensor in body.inputs[:2]:
         sizes = pairs(s.analysis.info, tensor.name)
         s.analysis.env[tensor.name] = None if sizes is None else [rigid(p, "counts rounds") for p in sizes]
-    states = [_entered(s, 2 + k, body.inputs[2 + k], body.outputs[1 + k]) for k in range(carried)]
+    lists = {
+        k: items for k in range(carried) if (items := _list_entered(s, 2 + k, body.inputs[2 + k])) is not None
+    }
+    states = {
+        k: _entered(s, 2 + k, body.inputs[2 + k], body.outputs[1 + k])
+        for k in range(carried)
+        if k not in lists
+    }
     _sweep(s, body)
-    for k, axes in enumerate(states):
+    for k, axes in states.items():
         _carried(s, axes, body.outputs[1 + k], k)
+    for k, items in lists.items():
+        _list_carried(s, items, body.outputs[1 + k], k)
     _pin(s, _returned(s, body.outputs[0]), "it decides whether the loop goes on")
     for k, tensor in enumerate(body.outputs[1 + carried :], start=carried):
         _stacked(s, tensor, k, 0)
@@ -180,6 +194,74 @@ def _stacked(s: Step, tensor: gs.Tensor, output: int, place: int) -> None:
             s.pin(axis, "its length changes from round to round")
             out[number] = rigid(pair, f"made by {s.why}")
     s.out(out, output)
+
+
+def _list_entered(s: Step, slot: int, formal: gs.Tensor) -> Items | None:
+    """Hand a list that goes round to the body; None for what is no list, or none that is followed.
+
+    A list that is empty at first will hold what the body puts in: its items have labels of their own until then.
+    """
+    entry = s.analysis.sequences.get(s.node.inputs[slot].name)
+    if entry is None:
+        return None
+    s.ignore(slot)
+    known = held(s, formal.name)
+    if known is None:
+        stays_whole(s, entry, "the sizes of a list that goes round are not known")
+        return Items((), counted=False)
+    sizes, counted = known
+    if not counted or len(sizes) != len(entry.axes):
+        entry, counted = shared(s, entry), False
+    axes = entry.axes or tuple([s.fresh(pair) for pair in each] for each in sizes)
+    if any(len(a) != len(b) for a, b in zip(axes, sizes, strict=False)):
+        stays_whole(s, entry, "the ranks in a list that goes round are not one")
+        return Items((), counted=False)
+    items = Items(tuple(fitted(s, a, b) for a, b in zip(axes, sizes, strict=False)), counted)
+    s.analysis.sequences[formal.name] = items
+    return items
+
+
+def _list_carried(s: Step, entry: Items, leaving: gs.Tensor, output: int) -> None:
+    """Close the circle: what a round leaves in a list is what the next one, and the node, finds there."""
+    after = s.analysis.sequences.get(leaving.name)
+    known = held(s, s.node.outputs[output].name)
+    if after is None or known is None:
+        for items in (entry, after):
+            stays_whole(s, items, "what is in a list that goes round is not known")
+        return
+    if entry.counted and after.counted and len(entry.axes) == len(after.axes):
+        axes = tuple(one_of_two(s, a, b) for a, b in zip(entry.axes, after.axes, strict=True))
+    else:
+        axes = shared(s, Items((*entry.axes, *after.axes))).axes
+    _put_list(s, axes, known, output)
+
+
+def _either_list(s: Step, lists: Sequence[Items | None], output: int) -> None:
+    """Let a list be what either branch returns."""
+    known = held(s, s.node.outputs[output].name)
+    first, second = lists
+    if first is None or second is None or known is None:
+        for items in lists:
+            stays_whole(s, items, "what is in a list that a branch returns is not known")
+        return
+    if first.counted and second.counted and len(first.axes) == len(second.axes):
+        axes = tuple(one_of_two(s, a, b) for a, b in zip(first.axes, second.axes, strict=True))
+    else:
+        axes = shared(s, Items((*first.axes, *second.axes))).axes
+    _put_list(s, axes, known, output)
+
+
+def _put_list(s: Step, axes: Sequence[list[Axis]], known: tuple[list[list[Pair]], bool], output: int) -> None:
+    """Set what a list returned by the node holds; where all items share their axes, one entry stands for all."""
+    sizes, counted = known
+    if len(axes) == 1:
+        axes = list(axes) * len(sizes)
+    if len(axes) != len(sizes) or any(len(a) != len(b) for a, b in zip(axes, sizes, strict=True)):
+        for each in axes:
+            _pin(s, each, "the ranks in a list are not one")
+        return
+    items = tuple(fitted(s, a, b) for a, b in zip(axes, sizes, strict=True))
+    s.analysis.sequences[s.node.outputs[output].name] = Items(items, counted)
 
 
 def _returned(s: Step, tensor: gs.Tensor) -> list[Axis] | None:

@@ -81,7 +81,12 @@ BROADCAST = [
 
 @rule(*UNARY)
 def unary(s: Step) -> None:
-    """Positions stay where they are."""
+    """Positions stay where they are, in the items of a list too."""
+    items = s.analysis.sequences.get(s.node.inputs[0].name)
+    if items is not None:
+        s.ignore(0)
+        s.analysis.sequences[s.node.outputs[0].name] = items
+        return
     s.out(s.axes(0))
 
 

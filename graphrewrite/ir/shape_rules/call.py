@@ -26,12 +26,19 @@ DType: TypeAlias = np.dtype[np.generic]
 
 
 class Fact(NamedTuple):
-    """What is known of one tensor; for a sequence, what is known of each element while its length is known."""
+    """What is known of one tensor, or of a sequence of tensors; an optional is a sequence of at most one."""
 
     shape: Shape | None = None
     dtype: DType | None = None
     value: Array | None = None
-    elements: "tuple[Fact, ...] | None" = None
+    elements: "Elements | None" = None
+
+
+class Elements(NamedTuple):
+    """What is known of each element of a sequence, or of all of them (one fact) while nobody knows how many."""
+
+    facts: tuple[Fact, ...]
+    counted: bool = True
 
 
 INT64: DType = np.dtype(np.int64)

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphrewrite.ir.shape_rules.call import INT64, Call, Fact, Shape, Unknown, axis_of, shape_rule
+from graphrewrite.ir.shape_rules.call import INT64, Call, Elements, Fact, Shape, Unknown, axis_of, shape_rule
+from graphrewrite.ir.shape_rules.common import either_elements, in_common, same, uncounted
 from graphrewrite.ir.shape_rules.sweep import Sweep
 from graphrewrite.ir.sizes import select
 from graphrewrite.ir.symbols import Dim, Sym
@@ -52,33 +53,7 @@ def _remember(sweep: Sweep, name: str) -> None:
         return
     now = sweep.fact(name)
     before = sweep.inside.get(name)
-    sweep.inside[name] = now if before is None else _in_common(sweep, before, now)
-
-
-def _in_common(sweep: Sweep, a: Fact, b: Fact) -> Fact:
-    """Return what holds for a tensor in both of two rounds."""
-    shape = None
-    if a.shape is not None and b.shape is not None and len(a.shape) == len(b.shape):
-        shape = tuple(
-            x if _same(x, y) else sweep.symbols.unknown() for x, y in zip(a.shape, b.shape, strict=True)
-        )
-    elements = None
-    if a.elements is not None and b.elements is not None and len(a.elements) == len(b.elements):
-        elements = tuple(_in_common(sweep, x, y) for x, y in zip(a.elements, b.elements, strict=True))
-    value = a.value if _equal(a.value, b.value) else None
-    return Fact(shape, a.dtype if a.dtype == b.dtype else None, value, elements)
-
-
-def _equal(a: Array | None, b: Array | None) -> bool:
-    """Whether two values are known to be the same, element by element."""
-    if a is None or b is None or a is b:
-        return a is b
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    if a.dtype != object:
-        return bool((a == b).all())
-    pairs = zip(a.reshape(-1).tolist(), b.reshape(-1).tolist(), strict=True)
-    return all(x is y or (type(x) is type(y) is int and x == y) for x, y in pairs)
+    sweep.inside[name] = now if before is None else in_common(sweep, before, now)
 
 
 def swept(sweep: Sweep, body: gs.Graph, inputs: list[Fact]) -> list[Fact]:
@@ -104,10 +79,6 @@ def _put(call: Call, index: int, known: Fact) -> None:
         call.sweep.assume(call.outputs[index], known)
 
 
-def _same(x: Dim, y: Dim) -> bool:
-    return x is y or (isinstance(x, int) and isinstance(y, int) and x == y)
-
-
 @shape_rule("If")
 def if_(call: Call) -> None:
     """A known condition takes one branch; else the outputs are what both branches say."""
@@ -129,7 +100,7 @@ def _either(call: Call, flag: Sym | None, a: Fact, b: Fact) -> Fact:
     """Return what holds for a tensor that is one of two."""
     dtype = a.dtype if a.dtype is not None else b.dtype
     if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
-        return Fact(None, dtype)
+        return Fact(None, dtype, None, either_elements(call.sweep, a.elements, b.elements))
     shape = tuple(_either_size(call, flag, x, y) for x, y in zip(a.shape, b.shape, strict=True))
     value: Array | None = None
     if a.value is not None and b.value is not None and a.value.shape == b.value.shape:
@@ -146,14 +117,14 @@ def _either(call: Call, flag: Sym | None, a: Fact, b: Fact) -> Fact:
 
 def _either_element(flag: Sym | None, x: object, y: object) -> object | None:
     if isinstance(x, (int, Sym)) and isinstance(y, (int, Sym)):
-        if _same(x, y):
+        if same(x, y):
             return x
         return None if flag is None else select(flag, x, y)
     return x if type(x) is type(y) and isinstance(x, float) and x == y else None
 
 
 def _either_size(call: Call, flag: Sym | None, x: Dim, y: Dim) -> Dim:
-    if _same(x, y):
+    if same(x, y):
         return x
     return call.unknown() if flag is None else select(flag, x, y)
 
@@ -219,15 +190,16 @@ def _unrolled(call: Call, body: gs.Graph, carried: list[Fact], rounds: int) -> b
 def _repeated(call: Call, body: gs.Graph, carried: list[Fact]) -> None:
     count = len(carried)
     # Values change from round to round, so only shapes and types are carried along.
-    state = [Fact(known.shape, known.dtype) for known in carried]
+    state = [_without_value(known) for known in carried]
     after: list[Fact] = []
     varying: set[Dim] = set()
     for _ in range(_ROUNDS):
         after = swept(call.sweep, body, [*_round_inputs(body, None), *state])
-        shapes = [_common(call, a.shape, b.shape, varying) for a, b in zip(state, after[1:], strict=False)]
-        types = [a.dtype if a.dtype is not None else b.dtype for a, b in zip(state, after[1:], strict=False)]
-        settled = shapes == [known.shape for known in state]
-        state = [Fact(shape, dtype) for shape, dtype in zip(shapes, types, strict=True)]
+        common = [_common(call, a, b, varying) for a, b in zip(state, after[1:], strict=False)]
+        settled = [(known.shape, known.elements) for known in common] == [
+            (known.shape, known.elements) for known in state
+        ]
+        state = common
         if settled:
             break
     else:
@@ -239,17 +211,45 @@ def _repeated(call: Call, body: gs.Graph, carried: list[Fact]) -> None:
         _put(call, index, Fact(None if known.shape is None else (rounds, *known.shape), known.dtype))
 
 
-def _common(call: Call, a: Shape | None, b: Shape | None, varying: set[Dim]) -> Shape | None:
-    """Return the shape before and after a round, with an unknown size where it changes."""
+def _without_value(known: Fact) -> Fact:
+    elements = known.elements
+    if elements is not None:
+        elements = Elements(tuple(_without_value(fact) for fact in elements.facts), elements.counted)
+    return Fact(known.shape, known.dtype, None, elements)
+
+
+def _common(call: Call, a: Fact, b: Fact, varying: set[Dim]) -> Fact:
+    """Return what holds before and after a round, with an unknown size where it changes."""
+    dtype = a.dtype if a.dtype is not None else b.dtype
+    return Fact(
+        _common_shape(call, a.shape, b.shape, varying), dtype, None, _common_elements(call, a, b, varying)
+    )
+
+
+def _common_shape(call: Call, a: Shape | None, b: Shape | None, varying: set[Dim]) -> Shape | None:
     if a is None or b is None or len(a) != len(b):
         return None
     out = []
     for x, y in zip(a, b, strict=True):
-        if not _same(x, y) and x not in varying:
+        if not same(x, y) and x not in varying:
             x = call.unknown()
             varying.add(x)
         out.append(x)
     return tuple(out)
+
+
+def _common_elements(call: Call, a: Fact, b: Fact, varying: set[Dim]) -> Elements | None:
+    """Return what holds for the elements of a sequence that goes round; its length is known when it never changes."""
+    if a.elements is None or b.elements is None:
+        return None
+    before, after = a.elements, b.elements
+    if before.counted and after.counted and len(before.facts) == len(after.facts):
+        pairs = zip(before.facts, after.facts, strict=True)
+        return Elements(tuple(_common(call, x, _without_value(y), varying) for x, y in pairs))
+    before, after = (uncounted(call.sweep, each) for each in (before, after))
+    if not before.facts or not after.facts:
+        return Elements(tuple(_without_value(fact) for fact in before.facts or after.facts), counted=False)
+    return Elements((_common(call, before.facts[0], _without_value(after.facts[0]), varying),), counted=False)
 
 
 def _rounds(call: Call, condition: Fact) -> Dim:
@@ -266,32 +266,40 @@ def _rounds(call: Call, condition: Fact) -> Dim:
 
 @shape_rule("Scan")
 def scan(call: Call) -> None:
-    """States keep their shape; scanned inputs lose an axis and scanned outputs get it."""
+    """States keep their shape; scanned inputs lose an axis and scanned outputs get it.
+
+    Before operator set 9 everything had a batch axis in front, which the body does not see, and input 0 said how long
+    each sequence of the batch is.
+    """
     _forget_types(call)
-    if call.opset < 9:
-        raise Unknown
+    batched = call.opset < 9
+    first = 1 if batched else 0
     body = call.node.attrs["body"]
     scanned = call.integer("num_scan_inputs", 1)
-    states = len(call.names) - scanned
-    in_axes = call.integers("scan_input_axes") or [0] * scanned
-    inputs = [Fact(*call.sweep.fact(name)[:2]) for name in call.names[:states]]
+    states = len(call.names) - scanned - first
+    in_axes = [0] * scanned if batched else call.integers("scan_input_axes") or [0] * scanned
+    batch: Dim | None = None
+    inputs = []
     length: Dim | None = None
-    for index in range(scanned):
-        shape = call.shape(states + index)
-        if shape is not None:
-            axis = axis_of(in_axes[index], len(shape))
+    for index, name in enumerate(call.names[first:]):
+        shape, dtype = call.sweep.fact(name)[:2]
+        if batched and shape is not None:
+            batch, shape = shape[0], shape[1:]
+        if index >= states and shape is not None:
+            axis = axis_of(in_axes[index - states], len(shape))
             if length is None or isinstance(shape[axis], int):
                 length = shape[axis]
             shape = (*shape[:axis], *shape[axis + 1 :])
-        inputs.append(Fact(shape, call.dtype(states + index)))
+        inputs.append(Fact(shape, dtype))
     after = swept(call.sweep, body, inputs)
+    front = () if not batched else (call.unknown() if batch is None else batch,)
     out_axes = call.integers("scan_output_axes") or [0] * (len(after) - states)
-    for index in range(states):
-        entry, leave = inputs[index], after[index]
-        _put(call, index, Fact(entry.shape, entry.dtype if entry.dtype is not None else leave.dtype))
-    for index, known in enumerate(after[states:]):
-        shape = known.shape
-        if shape is not None:
-            axis = axis_of(out_axes[index], len(shape) + 1)
+    for index, known in enumerate(after):
+        shape, dtype = known.shape, known.dtype
+        if index < states:
+            entry = inputs[index]
+            shape, dtype = entry.shape, entry.dtype if entry.dtype is not None else dtype
+        elif shape is not None:
+            axis = axis_of(out_axes[index - states], len(shape) + 1)
             shape = (*shape[:axis], call.unknown() if length is None else length, *shape[axis:])
-        _put(call, states + index, Fact(shape, known.dtype))
+        _put(call, index, Fact(None if shape is None else (*front, *shape), dtype))

@@ -48,6 +48,9 @@ def same_shape(call: Call) -> None:
     """Pass the shape of input 0."""
     if call.node.op == "Identity" and call.names[0] in call.sweep.stored:
         call.sweep.stored[call.outputs[0]] = call.sweep.stored[call.names[0]]
+    if call.names[0] in call.sweep.sequences:
+        call.sweep.sequences[call.outputs[0]] = call.sweep.sequences[call.names[0]]
+        return
     call.put(0, call.shape(0))
 
 

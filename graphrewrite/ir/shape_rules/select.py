@@ -1,6 +1,6 @@
 """Operators that pick elements: slice, gather, scatter, and what selects by contents."""
 
-from graphrewrite.ir.shape_rules.call import BOOL, INT64, Call, Unknown, axis_of, shape_rule
+from graphrewrite.ir.shape_rules.call import INT64, Call, Unknown, axis_of, shape_rule
 from graphrewrite.ir.sizes import ceil_div, less, maximum, minimum, positive_part, select
 from graphrewrite.ir.symbols import Dim, Sym
 
@@ -189,9 +189,3 @@ def one_hot(call: Call) -> None:
     size = depth[0] if depth else call.unknown()
     axis = axis_of(call.integer("axis", -1), len(indices) + 1)
     call.put(0, (*indices[:axis], size, *indices[axis:]))
-
-
-@shape_rule("OptionalHasElement", dtype=BOOL)
-def has_element(call: Call) -> None:
-    """A scalar."""
-    call.put(0, ())

@@ -15,6 +15,7 @@ from graphrewrite.ir.shape_rules.call import (
     VALUE_RULES,
     Call,
     DType,
+    Elements,
     Fact,
     Shape,
     Unknown,
@@ -58,7 +59,7 @@ class Sweep:
         values: tensor -> small value that does not hang on the inputs' contents, elements may be Syms.
         stored: constant -> where its numbers lie; read only when a rule asks.
         unknowns: short integer tensor that hangs on contents -> unknown Syms in place of its elements.
-        sequences: sequence of tensors -> what is known of each, while its length is known.
+        sequences: sequence of tensors (or optional) -> what is known of its elements.
         problems: what rules stumbled over, "node: reason".
         inside: tensor of a body -> what is known of it in every round and at every place of that name.
     """
@@ -80,7 +81,7 @@ class Sweep:
         self.values: dict[str, Array] = {}
         self.stored: dict[str, object] = {}
         self.unknowns: dict[str, Array] = {}
-        self.sequences: dict[str, tuple[Fact, ...]] = {}
+        self.sequences: dict[str, Elements] = {}
         self.problems: list[str] = []
         self.inside: dict[str, Fact] = {}
 
