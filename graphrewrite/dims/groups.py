@@ -84,7 +84,8 @@ class ChannelGroup:
             for part in parts[1:]:
                 result = into(result, part)
             return result
-        return np.asarray(np.mean([part / (part.mean() or 1.0) for part in parts], axis=0))
+        total = sum((part / (float(part.sum()) / len(part) or 1.0) for part in parts), np.zeros(self.units))
+        return np.asarray(total / len(parts))
 
     def explain(self) -> str:
         """Return a readable account: members, units, saving."""

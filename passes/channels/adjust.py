@@ -156,8 +156,10 @@ def add_biases(
 
     A bias of the consumer's own keeps its name; of one that others read too a copy is made. Returns copy -> original.
     """
-    tensors, names = Namer(model.graph), Namer(model.graph, nodes=True)
     copies: dict[str, str] = {}
+    if not patches:
+        return copies
+    tensors, names = Namer(model.graph), Namer(model.graph, nodes=True)
     replaced: list[gs.Tensor] = []
     later: dict[int, gs.Node] = {}
     for patch in patches:

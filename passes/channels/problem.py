@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -51,9 +52,13 @@ class ChannelProblem:
         whole = structure.total(terms, self.nothing()) + fixed
         return (structure.total(terms, dead) + fixed) / max(whole, 1.0)
 
+    @cached_property
+    def _empty(self) -> Choice:
+        return Choice(self.groups, self.scores, self.limits)
+
     def choice(self) -> Choice:
         """Return an empty choice."""
-        return Choice(self.groups, self.scores, self.limits)
+        return self._empty.again()
 
     def fair(self, choice: Choice) -> Mask:
         """Return the choice's mask, evened out where grouped operators must lose equally many in every group."""

@@ -194,13 +194,14 @@ class RemoveChannels:
                 return Adjusted(
                     skipped={"constant channels": f"the model cannot be run to find them: {error}"}
                 )
-            return adjust(found.analysis, labels, lambda consumer, alive: (None, constants(consumer, alive)))
-        readers, _ = consumers(found.analysis, labels)
+            if constants is None:
+                return Adjusted(skipped=consumers(found.analysis, labels)[1])
+            known = constants
+            return adjust(found.analysis, labels, lambda consumer, alive: (None, known(consumer, alive)))
+        readers, skipped = consumers(found.analysis, labels)
         made = {(c.tensor, c.axis): way.statistic(c.axis)() for c in readers}
         if not made:
-            return adjust(
-                found.analysis, labels, lambda consumer, alive: (None, np.zeros(int((~alive).sum())))
-            )
+            return Adjusted(skipped=skipped)
         by_tensor: dict[str, list] = {}  # type: ignore[type-arg]
         for (tensor, _), accumulator in made.items():
             by_tensor.setdefault(tensor, []).append(accumulator)

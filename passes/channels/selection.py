@@ -1,7 +1,9 @@
 """Choosing which units go: cheapest first, by score for what removing them saves."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from math import ceil
 
 import numpy as np
 import numpy.typing as npt
@@ -42,19 +44,26 @@ class Choice:
         counts = np.array([len(s) for s in sizes], dtype=np.int64)
         self._group = np.repeat(np.arange(len(sizes)), counts)
         self._size = np.array([n for s in sizes for n in s], dtype=np.int64)
-        self._begin = np.array([b for s in sizes for b in np.cumsum([0, *s[:-1]])[: len(s)]], dtype=np.int64)
+        before = np.concatenate([[0], np.cumsum(self._size)])
+        self._begin = before[:-1] - np.repeat(before[np.cumsum(counts) - counts], counts)
         self._taken = np.zeros(len(self._size), dtype=bool)
-        orders = [np.argsort(score, kind="stable") for score in scores]
         unit_counts = np.array([g.units for g in groups.groups], dtype=np.int64)
         self._start = np.concatenate([[0], np.cumsum(unit_counts)]).astype(np.int64)
-        self._units = np.concatenate(
-            [g.unit_ids[o] for g, o in zip(groups.groups, orders, strict=True)] or [np.zeros(0, np.int64)]
-        )
         self._family = np.repeat(np.arange(len(sizes)), unit_counts)
-        relative = [s[o] / (float(s.mean()) or 1.0) for s, o in zip(scores, orders, strict=True)]
-        running = np.concatenate([[0.0], np.cumsum(np.concatenate(relative or [np.zeros(0)]))])
+        values = np.concatenate([*scores, np.zeros(0)])
+        order = np.lexsort((values, self._family))
+        self._units = np.concatenate([*(g.unit_ids for g in groups.groups), np.zeros(0, np.int64)])[order]
+        means = np.array([float(score.sum()) / len(score) or 1.0 for score in scores])
+        relative = values[order] / np.repeat(means, unit_counts)
+        running = np.concatenate([[0.0], np.cumsum(relative)])
         first = self._start[self._group] + self._begin
         self._mean = (running[first + self._size] - running[first]) / np.maximum(self._size, 1)
+
+    def again(self) -> "Choice":
+        """Return an empty choice among the same chunks."""
+        other = copy(self)
+        other.dead, other._taken = self.groups.none_dead(), np.zeros(len(self._taken), dtype=bool)
+        return other
 
     def shortest(self) -> "Choice":
         """Remove everything that may go."""
@@ -120,7 +129,7 @@ def chunks(group: ChannelGroup, limits: Limits) -> list[int]:
     if group.name in limits.untouched:
         return []
     step = limits.step(group)
-    least = max(1, int(np.ceil(limits.floor * group.units - 1e-9)))  # 0.07 of 100 units are 7, not 8
+    least = max(1, ceil(limits.floor * group.units - 1e-9))  # 0.07 of 100 units are 7, not 8
     least = -(-least // step) * step
     removable = group.units - least
     if removable <= 0:
