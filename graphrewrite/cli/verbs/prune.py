@@ -1,4 +1,4 @@
-"""`graphrewrite prune`: remove channels until a budget is met."""
+"""`graphrewrite prune`: remove channels, or whole blocks, until a budget is met."""
 
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import ClassVar, cast
 
+from graphrewrite.cli.depth import BLOCKS, remove_blocks, removed, show_blocks, wants_blocks
 from graphrewrite.cli.left import show_left
 from graphrewrite.cli.parser import (
     add_data,
@@ -43,7 +44,7 @@ class Prune:
     """Runs channel removal over one model."""
 
     summary: ClassVar[str] = (
-        "Remove channels, with everything coupled to them, until a budget is met; and prove the cut."
+        "Remove channels or whole blocks, with all that is coupled to them, until a budget is met; and prove it."
     )
     examples: ClassVar[str] = """
         graphrewrite prune model.onnx -o small.onnx --macs 0.5
@@ -51,12 +52,14 @@ class Prune:
         graphrewrite prune model.onnx -o small.onnx --params 0.3 --criterion l2 --multiple 8 --skip 'head.*' 'stem*'
         graphrewrite prune model.onnx -o small.onnx --macs 0.5 --test held_out.npz --report report.html
         graphrewrite prune model.onnx -o small.onnx --macs 0.7 --units heads,mlp
+        graphrewrite prune model.onnx -o shallow.onnx --macs 0.7 --units blocks
         graphrewrite prune model.onnx -o small.onnx --ratio 0.5 --json | jq .kept
     """
 
     def configure(self, parser: ArgumentParser) -> None:
         """Declare MODEL, the budget, and how to choose."""
         from graphrewrite.dims.kinds import KINDS
+        from graphrewrite.passes.blocks.criteria import criteria as of_blocks
         from graphrewrite.passes.channels.criteria import criteria
         from graphrewrite.passes.channels.reconstruct import reconstructions
 
@@ -73,7 +76,7 @@ class Prune:
             "--criterion",
             default="l2",
             metavar="NAME",
-            help=f"what a channel is worth: {', '.join(criteria)} (default l2)",
+            help=f"what a channel is worth: {', '.join(criteria)} (default l2); a block: {', '.join(of_blocks)}",
         )
         choice.add_argument(
             "--multiple",
@@ -93,7 +96,7 @@ class Prune:
             type=share,
             default=0.1,
             metavar="F",
-            help="keep at least the share F of every group (default 0.1)",
+            help="keep at least the share F of every group, or of the blocks of every stage (default 0.1)",
         )
         choice.add_argument(
             "--skip",
@@ -108,7 +111,7 @@ class Prune:
             type=names,
             default=(),
             metavar="KIND,KIND",
-            help=f"remove units of these kinds only: {', '.join(KINDS)} (default all)",
+            help=f"remove units of these kinds only: {', '.join(KINDS)} (default all); or whole {BLOCKS}, alone",
         )
         choice.add_argument(
             "--may-change",
@@ -162,12 +165,13 @@ class Prune:
         )
         details = _details(job)
         pinned = {
-            str(name): str(reason) for name, reason in cast(Mapping[str, Json], details["pinned"]).items()
+            str(name): str(reason)
+            for name, reason in cast(Mapping[str, Json], details.get("pinned", {})).items()
         }
         rows = layers(job.before, job.result.model, pinned)
         measured = measure(job, options, screen) if job.facts.output else Measured()
         _show(job, details, measured, _asked(options), screen)
-        if job.facts.changed and not options.reconstruct:
+        if job.facts.changed and not options.reconstruct and "blocks" not in details:
             screen.line(_ADVICE)
         if options.report and job.facts.output:
             _write_page(job, rows, measured, options)
@@ -189,18 +193,26 @@ class Prune:
 
 
 def _pipeline(options: Namespace) -> Pipeline:
+    from graphrewrite.passes.tidy import Tidy
+
+    deep = wants_blocks(options)
+    remove = remove_blocks(options, _kind(options), _fraction(options)) if deep else _remove_channels(options)
+    steps: tuple[Pass, ...] = (Tidy(), remove) if options.tidy else (remove,)
+    return Pipeline(steps, verify=options.verify)
+
+
+def _remove_channels(options: Namespace) -> Pass:
     from graphrewrite.passes.channels import RemoveChannels
     from graphrewrite.passes.channels.budgets import budgets
     from graphrewrite.passes.channels.criteria import criteria
     from graphrewrite.passes.channels.reconstruct import reconstructions
-    from graphrewrite.passes.tidy import Tidy
 
     if options.reconstruct and not options.data:
         raise InvalidConfig(
             f"--reconstruct {options.reconstruct} learns from activations; expected calibration samples; "
             "give them with --data"
         )
-    remove = RemoveChannels(
+    return RemoveChannels(
         criterion=criteria.make(options.criterion),
         budget=budgets.make(_kind(options), fraction=_fraction(options)),
         multiple=options.multiple,
@@ -212,8 +224,6 @@ def _pipeline(options: Namespace) -> Pipeline:
         units=options.units,
         may_change=tuple(options.may_change),
     )
-    steps: tuple[Pass, ...] = (Tidy(), remove) if options.tidy else (remove,)
-    return Pipeline(steps, verify=options.verify)
 
 
 def _kind(options: Namespace) -> str:
@@ -230,13 +240,18 @@ def _flag(options: Namespace) -> str:
 
 def _asked(options: Namespace) -> str:
     """Return the request in words."""
+    if wants_blocks(options):
+        what = (
+            "blocks of every stage, rounded up" if _flag(options) == "ratio" else _BUDGETS[_flag(options)][1]
+        )
+        return f"whole blocks, at most {_fraction(options):g} of the {what}, criterion {options.criterion}"
     repair = options.reconstruct or ("absorb" if options.absorb else "no compensation")
     what = _BUDGETS[_flag(options)][1]
     return f"at most {_fraction(options):g} of the {what}, criterion {options.criterion}, {repair}"
 
 
 def _details(job: Job) -> Mapping[str, Json]:
-    """Return what channel removal reports: kept, pinned, groups, and so on."""
+    """Return what the removal reports: kept, pinned, groups, and so on; or blocks."""
     return job.result.report.steps[-1].details
 
 
@@ -259,15 +274,28 @@ def _show(job: Job, details: Mapping[str, Json], measured: Measured, asked: str,
         screen.line(f"on {measured.samples}")
     if measured.timing:
         screen.line(f"latency on {measured.timing}; its change is of runs side by side")
+    if "blocks" in details:
+        show_check(job, screen, [("asked", asked), ("removed", removed(details))])
+        if screen.verbose:
+            show_blocks(details, screen)
+    else:
+        _show_groups(job, details, asked, screen)
+    show_left(job.facts.left, screen)
+
+
+def _show_groups(job: Job, details: Mapping[str, Json], asked: str, screen: Screen) -> None:
     groups = cast("list[Mapping[str, Json]]", details["groups"])
     units, kept = (sum(cast(int, row[key]) for row in groups) for key in ("units", "kept"))
-    removed = f"{units - kept} of {text.plural(units, 'unit')} in {text.plural(len(groups), 'group')}"
-    show_check(job, screen, [("asked", asked), ("removed", removed if groups else "nothing")])
+    lost = f"{units - kept} of {text.plural(units, 'unit')} in {text.plural(len(groups), 'group')}"
+    show_check(job, screen, [("asked", asked), ("removed", lost if groups else "nothing")])
+    ports = cast("Mapping[str, Json]", details["ports"])
+    for note in job.result.notes:
+        if note.kind == "done" and note.subject in ports:
+            screen.line(f"{note.subject}: {note.text}")
     if screen.verbose and groups:
         screen.line()
         rows = [(str(row["name"]), str(row["kind"]), str(row["units"]), str(row["kept"])) for row in groups]
         screen.table(("group", "kind", "units", "kept"), rows, right=("units", "kept"))
-    show_left(job.facts.left, screen)
 
 
 def _write_page(job: Job, rows: tuple[Layer, ...], measured: Measured, options: Namespace) -> None:
@@ -279,17 +307,19 @@ def _write_page(job: Job, rows: tuple[Layer, ...], measured: Measured, options: 
     from graphrewrite.report import page
     from graphrewrite.report.scores import Kept, scores_of
 
-    start = Pipeline((Tidy(),), verify="off").run(job.before).model if options.tidy else job.before
-    kept = cast(Kept, _details(job)["kept"])
-    criterion = criteria.make(options.criterion)
-    scores = scores_of(start, criterion, kept, job.data, options.seed, options.threads)
-    left = {
-        str(row["name"]): cast(int, row["kept"])
-        for row in cast("list[Mapping[str, Json]]", _details(job)["groups"])
-    }
-    html = page(
-        replace(
-            record(job, rows, measured, _asked(options), scores), groups=explain(inlined(start)), kept=left
+    shown = record(job, rows, measured, _asked(options), {})
+    if not wants_blocks(options):
+        start = Pipeline((Tidy(),), verify="off").run(job.before).model if options.tidy else job.before
+        kept = cast(Kept, _details(job)["kept"])
+        criterion = criteria.make(options.criterion)
+        left = {
+            str(row["name"]): cast(int, row["kept"])
+            for row in cast("list[Mapping[str, Json]]", _details(job)["groups"])
+        }
+        shown = replace(
+            shown,
+            scores=scores_of(start, criterion, kept, job.data, options.seed, options.threads),
+            groups=explain(inlined(start)),
+            kept=left,
         )
-    )
-    write_beside(Path(options.report), html.encode("utf-8"))
+    write_beside(Path(options.report), page(shown).encode("utf-8"))
