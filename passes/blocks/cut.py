@@ -11,6 +11,7 @@ from graphrewrite.dims.emptied import shrink_without
 from graphrewrite.ir import Array, Model, Namer, ShapeInfo
 from graphrewrite.ir.edit import add_constant, drop_unused, redirect, remove_nodes, set_input
 from graphrewrite.passes.blocks.block import Block, Blocks
+from graphrewrite.passes.blocks.joins import is_plain, without_operand, zero_of
 from graphrewrite.passes.blocks.ledger import Readers
 
 
@@ -44,11 +45,18 @@ def _without_operands(copy: Model, nodes: list[gs.Node], blocks: Iterable[Block]
     for block in blocks:
         doomed.setdefault(block.join, set()).add(block.slot)
     replaced: list[gs.Node] = []
+    before: dict[int, list[gs.Node]] = {}
     waiting = list(doomed)
     heapq.heapify(waiting)
     while waiting:  # in graph order: a sum within a sum may lose all its operands
         number = heapq.heappop(waiting)
         join, slots = nodes[number], doomed[number]
+        if not is_plain(join):
+            if without_operand(
+                copy, join, next(iter(slots)), before
+            ):  # the other is what it is computed from
+                replaced.append(join)
+            continue
         kept = [tensor for slot, tensor in enumerate(join.inputs) if slot not in slots]
         if not kept:
             around = join.outputs[0].outputs[0]
@@ -66,6 +74,7 @@ def _without_operands(copy: Model, nodes: list[gs.Node], blocks: Iterable[Block]
         else:
             redirect(copy.graph, join.outputs[0], kept[0])
             replaced.append(join)
+    copy.graph.nodes = [each for node in copy.graph.nodes for each in (*before.get(id(node), ()), node)]
     remove_nodes(copy.graph, replaced)
     drop_unused(copy.graph)
     return copy
@@ -88,23 +97,30 @@ def masked(found: Blocks, blocks: Iterable[Block]) -> Model:
 
 
 def _zeroed(copy: Model, nodes: list[gs.Node], blocks: Iterable[Block], info: ShapeInfo) -> Model:
-    """Replace operands of sums by zeros, in place; `nodes` are those the blocks name."""
+    """Replace what branches add by zeros, in place; `nodes` are those the blocks name."""
     tensors, names = Namer(copy.graph), Namer(copy.graph, nodes=True)
-    before: dict[int, list[gs.Node]] = {}
+    made = {tensor.name: tensor for node in copy.graph.nodes for tensor in node.outputs}
+    behind: dict[int, list[gs.Node]] = {}
     for block in blocks:
-        join = nodes[block.join]
-        branch = join.inputs[block.slot]
+        branch, readers = made[block.branch], list(made[block.branch].outputs)
         zero = np.zeros((), info.dtype(block.branch) or np.float32)
+        filler = zero_of(nodes[block.join], block.slot) or _constant(
+            copy, tensors, f"{block.name}.zero", zero
+        )
         if copy.opset >= 9:
             never = _constant(copy, tensors, f"{block.name}.never", np.zeros((), bool))
-            operands = [never, branch, _constant(copy, tensors, f"{block.name}.zero", zero)]
+            op, operands = "Where", [never, branch, filler]
         else:
-            operands = [branch, _constant(copy, tensors, f"{block.name}.zero", zero)]
+            op, operands = "Mul", [branch, filler]
         hidden = gs.Variable(tensors.fresh(f"{block.branch}.zeroed"))
-        op = "Where" if copy.opset >= 9 else "Mul"
-        before.setdefault(id(join), []).append(gs.Node(op, names.fresh(hidden.name), {}, operands, [hidden]))
-        set_input(join, block.slot, hidden)
-    copy.graph.nodes = [each for node in copy.graph.nodes for each in (*before.get(id(node), ()), node)]
+        maker = branch.inputs[0]
+        behind.setdefault(id(maker), []).append(gs.Node(op, names.fresh(hidden.name), {}, operands, [hidden]))
+        # Whoever reads it does so for the sum it enters: nothing else did in the original.
+        for reader in readers:
+            for slot, tensor in enumerate(reader.inputs):
+                if tensor is branch:
+                    set_input(reader, slot, hidden)
+    copy.graph.nodes = [each for node in copy.graph.nodes for each in (node, *behind.get(id(node), ()))]
     return copy
 
 

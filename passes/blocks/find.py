@@ -19,8 +19,7 @@ from graphrewrite.ir.edit import producer, subgraphs_of
 from graphrewrite.passes.blocks.block import Block, Blocks
 from graphrewrite.passes.blocks.branches import find_branches
 from graphrewrite.passes.blocks.flow import Flow
-
-_SUMS = frozenset({"Add", "Sum"})
+from graphrewrite.passes.blocks.joins import is_normed, is_plain, obstacle, results, summed
 
 
 def find(analysis: Analysis, table: CostTable) -> Blocks:
@@ -59,12 +58,9 @@ class _Search:
         roots = []
         for index in range(len(self.flow.nodes) - 1, -1, -1):
             node = self.flow.nodes[index]
-            if node.domain not in (None, "", "ai.onnx") or index in self._inner:
+            if index in self._inner or not summed(node) or not self.flow.is_used(index):
                 continue
-            if not self.flow.is_used(index):
-                continue
-            if node.op in _SUMS or node.op == "Sub":
-                roots.append((index, *self._tree(index)))
+            roots.append((index, *self._tree(index)))
         return [
             block
             for index, operands, leaves in reversed(roots)
@@ -80,7 +76,8 @@ class _Search:
         shape = self.info.shape(self.flow.nodes[root].outputs[0].name)
 
         def descend(index: int) -> None:
-            for slot, tensor in enumerate(self.flow.nodes[index].inputs):
+            for slot in summed(self.flow.nodes[index]):
+                tensor = self.flow.nodes[index].inputs[slot]
                 begin, inner = len(leaves), self._sum_within(tensor, shape)
                 if inner is None or self.flow.nodes[root].op == "Sub":
                     leaves.append(tensor)
@@ -98,7 +95,7 @@ class _Search:
         if index is None or index >= len(self.flow.nodes) or not self._read_once(index):
             return None
         node = self.flow.nodes[index]
-        plain = node.domain in (None, "", "ai.onnx") and node.op in _SUMS and shape is not None
+        plain = is_plain(node) and node.op in ("Add", "Sum") and shape is not None
         whole = all(self.info.shape(t.name) == shape and not self.flow.is_fixed(t) for t in node.inputs)
         return index if plain and whole else None
 
@@ -108,12 +105,16 @@ class _Search:
     # --- blocks ---------------------------------------------------------------------------------------------------
 
     def _blocks(self, root: int, operands: list[_Operand], leaves: list[gs.Tensor]) -> Iterator[Block]:
-        result = self.flow.nodes[root].outputs[0]
+        result = results(self.flow.nodes[root])[0]
         found: list[tuple[_Operand, gs.Tensor]] = []
         for operand in operands:
             trunk = self._trunk(root, operand, leaves)
             if trunk is not None:
                 found.append((operand, trunk))
+        why = obstacle(self.flow.nodes[root], self.analysis.model.opset, bool(self.flow.returned[root]))
+        if found and why:
+            self.left[self.flow.nodes[root].name or result.name] = why
+            return
         single = {o.leaves[0] for o, _ in found if len(o.leaves) == 1}
         label = self.flow.nodes[root].name or result.name
         count = 0
@@ -145,7 +146,7 @@ class _Search:
             return None
         if node.op == "Sub" and operand.slot == 0:
             return None
-        result = node.outputs[0]
+        result = results(node)[0]
         whole = self.info.shape(result.name)
         trunks = [
             t
@@ -158,7 +159,7 @@ class _Search:
         chains = {id(above): (t, above) for t in trunks for above in self._carried(t)}
         hit = self._ancestor(maker, {key: above for key, (_, above) in chains.items()})
         if hit is None:
-            return None
+            return next((t for t in trunks if self._is_shared(t)), None)
         trunk, entry = chains[id(hit)]
         if entry is not trunk and not self._agree(entry.name, result.name):
             self.left[node.name or result.name] = f"its shortcut from {entry.name!r} moves channels about"
@@ -166,14 +167,36 @@ class _Search:
         return trunk
 
     def _carried(self, tensor: gs.Tensor) -> Iterator[gs.Tensor]:
-        """Yield a tensor and what it was before steps that carry it along: views, norms, activations, one at a time."""
+        """Yield a tensor and what it was before steps that carry it along: views, norms, activations, one at a time.
+
+        A sum with its norm gives both: each is what the other was made from, or is made of.
+        """
         size = self._size(tensor)
         while size is not None and self._size(tensor) == size:
             yield tensor
+            node = producer(tensor)
+            if node is not None and is_normed(node):
+                yield from (t for t in results(node) if t is not tensor)
             before = self._before(tensor)
             if before is None:
                 return
             tensor = before
+
+    def _is_shared(self, tensor: gs.Tensor) -> bool:
+        """Whether a stream with layers behind it, which others read too, comes in here, if through views or norms.
+
+        What is added to it can go although it comes from elsewhere: a resolution that is mixed into another, a lateral
+        layer of a pyramid.
+        """
+        seen: gs.Tensor | None = tensor
+        while seen is not None:
+            vertex = self.flow.vertex(seen)
+            if vertex is None or not self._is_float(seen.name):
+                return False
+            if len(self.flow.readers[vertex]) > 1:
+                return bool(self.flow.is_made[vertex])
+            seen = self._before(seen)
+        return False
 
     def _before(self, tensor: gs.Tensor) -> gs.Tensor | None:
         """Return the one floating tensor that a node without products makes this one from."""
@@ -229,7 +252,7 @@ class _Search:
         maker = self.flow.vertex(operand.tensor)
         assert maker is not None
         serving = [int(vertex) for vertex in self.flow.serving(maker)]
-        result = self.flow.nodes[root].outputs[0]
+        result = results(self.flow.nodes[root])[0]
         channels = self._channels(result.name)
         macs, params = self.flow.total(maker)
         constants = [c.name for v in serving if (c := self.flow.constant(v)) is not None]

@@ -27,6 +27,7 @@ class Flow:
         sources: per node, the vertices it reads (bodies included).
         fixed: whether what a vertex makes comes from constants alone.
         returned: whether a vertex makes an output of the model.
+        is_made: whether products have a part in what a vertex makes.
         macs, params: cost of each vertex itself, [vertices]; the numbers of a constant belong to the constant.
     """
 
@@ -64,6 +65,9 @@ class Flow:
             self.params[index] = max(row.params - brought[index], 0)  # weights inside its bodies
         for vertex, amount in numbers.items():
             self.params[vertex] = amount
+        self.is_made = self.macs > 0
+        for index, sources in enumerate(self.sources):
+            self.is_made[index] |= bool(self.is_made[sources].any())
         self.returned = np.zeros(count, dtype=bool)
         self.fixed = [False] * len(self.nodes) + [True] * len(self._constants)
         for index, node in enumerate(self.nodes):
