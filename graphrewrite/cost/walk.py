@@ -22,7 +22,7 @@ from graphrewrite.cost.registry import RULES, UNCOUNTED, Key, key_of
 from graphrewrite.cost.site import Site, Sizes, Unsized
 from graphrewrite.cost.table import NodeCost
 from graphrewrite.cost.trips import Trip, trips
-from graphrewrite.cost.weights import Held, attribute_numbers, bits_of, held_by, weight_numbers
+from graphrewrite.cost.weights import Held, attribute_numbers, bits_of, held_by, learned, weight_numbers
 from graphrewrite.ir import Array, Model
 from graphrewrite.ir.edit import subgraphs_of
 from graphrewrite.ir.garbage import paused
@@ -145,6 +145,9 @@ class _Walk:
             tally.rows.append(row)
             if extra:
                 during[position] = extra
+        for held in map(self.hold, graph.outputs):
+            if held is not None and (numbers := learned(held)):
+                tally.weights[held.identity] = (numbers, held.stored)
         tally.peak = peak_bytes(graph, self.bytes, during, is_body=bool(self.scope))
         edge = {id(tensor) for tensor in (*graph.inputs, *graph.outputs)}
         tally.inner = sum(size for tensor, size in self.bytes.items() if tensor not in edge)

@@ -90,6 +90,11 @@ def held_by(tensor: gs.Tensor, scope: str) -> Held | None:
     return None
 
 
+def learned(held: Held) -> int:
+    """Return how many learned numbers a constant holds that a graph returns as it is."""
+    return 0 if held.data_type in _NO_WEIGHT or held.data_type in _WIDE else held.elements
+
+
 def weight_numbers(node: gs.Node, key: Key, index: int, held: Held) -> int:
     """Return how many learned numbers input `index` of a node brings; zero when it is no weight there."""
     if held.data_type in _NO_WEIGHT or index in _SETTINGS.get(key, ()):

@@ -34,7 +34,7 @@ from graphrewrite.dims.record import (
 from graphrewrite.dims.shared import note_bare, settle
 from graphrewrite.dims.step import Step, UnknownRank, refined
 from graphrewrite.ir import Model
-from graphrewrite.ir.bodies import decided, has_bodies, uniquely_named
+from graphrewrite.ir.bodies import decided, has_bodies, returned_by_nodes, uniquely_named
 from graphrewrite.ir.garbage import paused
 from graphrewrite.ir.shapes import ShapeInfo, infer
 
@@ -82,7 +82,7 @@ def _ready(model: Model, info: ShapeInfo | None) -> tuple[Model, ShapeInfo]:
     """Give tensors inside bodies names of their own and write branches out that are always taken."""
     if not has_bodies(model.graph):
         return model, info or infer(model)
-    unique = uniquely_named(model)
+    unique = returned_by_nodes(uniquely_named(model))
     if info is None or unique is not model:
         info = infer(unique)
     return decided(unique, info), info
@@ -113,7 +113,9 @@ def _settle(analysis: Analysis) -> None:
     while True:
         # A product refines labels, which may take the plain axis of another node away: until nothing changes.
         entangled = [
-            o for o in waiting if not all(_is_plain(analysis, balance.axis) for balance in o.balances)
+            o
+            for o in waiting
+            if not all(_is_plain(analysis, balance.axis) for balance in o.balances) or not o.is_possible()
         ]
         if not entangled:
             break

@@ -1,4 +1,4 @@
-"""Bodies made ready for a sweep by name: every tensor a name of its own, and no branch that is never taken."""
+"""Bodies made ready for a sweep by name: unique names, no branch that is never taken, no constant returned bare."""
 
 from collections.abc import Iterable
 
@@ -10,6 +10,7 @@ from graphrewrite.ir import garbage
 from graphrewrite.ir.edit import Namer, all_graphs, detach, subgraphs_of
 from graphrewrite.ir.model import Model
 from graphrewrite.ir.shapes import ShapeInfo
+from graphrewrite.ir.values import Array, constant_value
 
 
 def has_bodies(graph: gs.Graph) -> bool:
@@ -39,6 +40,25 @@ def uniquely_named(model: Model) -> Model:
         if renamed:
             graph.initializers = {constant.name: constant for constant in graph.initializers.values()}
             graph.shell = _without_declarations(graph.shell)
+    return copy
+
+
+@garbage.paused()
+def returned_by_nodes(model: Model) -> Model:
+    """Return a copy in which an Identity hands over each constant that a body returns, or the model itself.
+
+    A constant is then read by a node like any other weight, so it can lose positions.
+    """
+    if not any(_constants_returned(body) for body in list(all_graphs(model.graph))[1:]):
+        return model
+    copy = model.clone()
+    namer = Namer(copy.graph)
+    for body in list(all_graphs(copy.graph))[1:]:
+        for place, constant, values in _constants_returned(body):
+            name = namer.fresh(f"{constant.name}.returned")
+            out = gs.Variable(name, values.dtype, list(values.shape))
+            body.nodes.append(gs.Node("Identity", name, {}, [constant], [out]))
+            body.outputs[place] = out
     return copy
 
 
@@ -99,6 +119,16 @@ def _opened(node: gs.Node, branch: gs.Graph, namer: Namer) -> list[gs.Node]:
         out = joint.outputs[0]
         list.__setitem__(out.inputs, slice(None), [joint])
     return [*branch.nodes, *joints]
+
+
+def _constants_returned(body: gs.Graph) -> list[tuple[int, gs.Tensor, Array]]:
+    """Return place, tensor and numbers of the outputs of a body that are constants of more than one number."""
+    found = []
+    for place, tensor in enumerate(body.outputs):
+        values = constant_value(tensor)
+        if values is not None and values.size > 1:
+            found.append((place, tensor, values))
+    return found
 
 
 def _clashes(graph: gs.Graph) -> bool:

@@ -82,27 +82,34 @@ def loop(s: Step) -> None:
 
 @rule("Scan")
 def scan(s: Step) -> None:
-    """States keep their axes; a scanned axis stays whole, on the way in and on the way out."""
+    """States keep their axes; a scanned axis stays whole, on the way in and on the way out.
+
+    Before operator set 9 everything has a batch axis in front, which the body does not see, and input 0 tells how long
+    each sequence is.
+    """
     body = s.attr("body")
-    if not isinstance(body, gs.Graph) or s.opset < 9:
-        s.refuse("a Scan of operator set 8 is left alone")
-        return
+    assert isinstance(body, gs.Graph)
+    hidden = 1 if s.opset < 9 else 0
     scanned = s.integer("num_scan_inputs", 0)
-    carried = len(s.node.inputs) - scanned
-    states = [_entered(s, k, body.inputs[k], body.outputs[k]) for k in range(carried)]
+    carried = len(s.node.inputs) - hidden - scanned
+    states = [_entered(s, hidden + k, body.inputs[k], body.outputs[k], hidden) for k in range(carried)]
     along = s.integers("scan_input_axes") or [0] * scanned
     for k in range(scanned):
-        x = s.forced(s.axes(carried + k))
-        number = along[k] % len(x)
+        x = s.forced(s.axes(hidden + carried + k))
+        number = hidden + along[k] % (len(x) - hidden)
+        for axis in x[:hidden]:
+            s.pin(axis, "the batch of a Scan stays")
         s.pin(x[number], "it is scanned")
-        _hand_in(s, [axis for i, axis in enumerate(x) if i != number], body.inputs[carried + k])
+        _hand_in(
+            s, [axis for i, axis in enumerate(x) if i >= hidden and i != number], body.inputs[carried + k]
+        )
     _sweep(s, body)
     for k, axes in enumerate(states):
-        _carried(s, axes, body.outputs[k], k)
+        _carried(s, axes, body.outputs[k], k, hidden)
     collected = body.outputs[carried:]
     along = s.integers("scan_output_axes") or [0] * len(collected)
     for k, tensor in enumerate(collected):
-        _stacked(s, tensor, carried + k, along[k])
+        _stacked(s, tensor, carried + k, along[k], hidden)
 
 
 def _sweep(s: Step, body: gs.Graph) -> None:
@@ -123,10 +130,14 @@ def _sweep(s: Step, body: gs.Graph) -> None:
     s.analysis.times = outside
 
 
-def _entered(s: Step, slot: int, formal: gs.Tensor, leaving: gs.Tensor) -> list[Axis] | None:
-    """Hand a carried tensor to the body; an axis whose length is not the same in every round stays whole."""
+def _entered(s: Step, slot: int, formal: gs.Tensor, leaving: gs.Tensor, hidden: int = 0) -> list[Axis] | None:
+    """Hand a carried tensor to the body; an axis whose length is not the same in every round stays whole.
+
+    The body does not see the `hidden` first axes.
+    """
     info = s.analysis.info
     entry = pairs(info, s.node.inputs[slot].name)
+    entry = None if entry is None else entry[hidden:]
     inside, after = pairs(info, formal.name), pairs(info, leaving.name)
     if entry is None or inside is None or after is None or not len(entry) == len(inside) == len(after):
         _pin(s, s.analysis.env.get(s.node.inputs[slot].name), "the rank of a carried tensor is not known")
@@ -135,7 +146,10 @@ def _entered(s: Step, slot: int, formal: gs.Tensor, leaving: gs.Tensor) -> list[
         )
         return None
     axes = []
-    for axis, a, b, c in zip(s.forced(s.axes(slot)), entry, inside, after, strict=True):
+    given = s.forced(s.axes(slot))
+    for axis in given[:hidden]:
+        s.pin(axis, "the batch of a Scan stays")
+    for axis, a, b, c in zip(given[hidden:], entry, inside, after, strict=True):
         if a == b == c != UNKNOWN:
             axes.append(axis)
             continue
@@ -158,14 +172,15 @@ def _hand_in(s: Step, axes: Sequence[Axis], formal: gs.Tensor) -> None:
     ]
 
 
-def _carried(s: Step, entry: Sequence[Axis] | None, leaving: gs.Tensor, output: int) -> None:
+def _carried(s: Step, entry: Sequence[Axis] | None, leaving: gs.Tensor, output: int, hidden: int = 0) -> None:
     """Close the circle: what a round returns is what the next one, and the node, has."""
     after = _returned(s, leaving)
     if entry is None or after is None or len(entry) != len(after):
         _pin(s, entry, "the rank of a carried tensor is not known")
         _pin(s, after, "the rank of a carried tensor is not known")
         return
-    sizes = pairs(s.analysis.info, s.node.outputs[output].name)
+    whole = pairs(s.analysis.info, s.node.outputs[output].name)
+    sizes = None if whole is None else whole[hidden:]
     out = []
     for number, (a, b) in enumerate(zip(entry, after, strict=True)):
         if a.sizes == b.sizes != UNKNOWN:
@@ -175,14 +190,15 @@ def _carried(s: Step, entry: Sequence[Axis] | None, leaving: gs.Tensor, output: 
                 s.pin(axis, "its length changes from round to round")
         fits = sizes is None or (number < len(sizes) and sizes[number] == a.sizes)
         out.append(a if fits or sizes is None else rigid(sizes[number], f"made by {s.why}"))
-    if sizes is not None:
-        s.out(out, output)
+    if whole is not None:
+        s.out([*(rigid(pair, "a batch") for pair in whole[:hidden]), *out], output)
 
 
-def _stacked(s: Step, tensor: gs.Tensor, output: int, place: int) -> None:
+def _stacked(s: Step, tensor: gs.Tensor, output: int, place: int, hidden: int = 0) -> None:
     """Stack what every round returns along a new axis."""
     after = _returned(s, tensor)
-    sizes = pairs(s.analysis.info, s.node.outputs[output].name)
+    whole = pairs(s.analysis.info, s.node.outputs[output].name)
+    sizes = None if whole is None else whole[hidden:]
     if after is None or sizes is None or len(sizes) != len(after) + 1:
         _pin(s, after, "the rank of a collected tensor is not known")
         return
@@ -193,7 +209,7 @@ def _stacked(s: Step, tensor: gs.Tensor, output: int, place: int) -> None:
         if axis.sizes != pair:
             s.pin(axis, "its length changes from round to round")
             out[number] = rigid(pair, f"made by {s.why}")
-    s.out(out, output)
+    s.out([*(rigid(pair, "a batch") for pair in (whole or [])[:hidden]), *out], output)
 
 
 def _list_entered(s: Step, slot: int, formal: gs.Tensor) -> Items | None:

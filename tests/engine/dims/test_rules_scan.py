@@ -59,3 +59,52 @@ def test_the_scanned_axis_stays_whole() -> None:
         y = MatMul (all, last)
     }"""
     demand(filled(text), "6: last[0] rows[2]", pins={"rows[0]": "it is scanned", "rows[1]": "graph input x"})
+
+
+# ------------------------------------------------------------------------------------------------ operator set 8
+
+BATCHED = """agraph (float[N, 5, 4] x) => (float[N, 5, 2] y, float[N, 2] z)
+    <float[6, 2] last, float[1, 6] one, float[4, 4] first> {
+    turned = MatMul (x, first)
+    top = ReduceMax <axes = [1, 2], keepdims = 1> (turned)
+    column = Constant <value = int64[2] {-1, 1}> ()
+    seen = Reshape (top, column)
+    h = MatMul (seen, one)
+    COUNTED
+    final, states = Scan <num_scan_inputs = 1, directions = [DIRECTION],
+        body = cell (float[6] state, float[4] step) => (float[6] next, float[6] out)
+            <float[10, 6] gate, float[6] bias> {
+            joined = Concat <axis = 0> (state, step)
+            opened = MatMul (joined, gate)
+            biased = Add (opened, bias)
+            next = Tanh (biased)
+            out = Identity (next)
+        }
+    > (LENGTHS, h, turned)
+    y = MatMul (states, last)
+    z = MatMul (final, last)
+}"""
+# Three steps or five, as the sample has it.
+COUNTED = """line = Constant <value = int64[1] {-1}> ()
+    flat = Reshape (top, line)
+    none = Constant <value = float[1] {0.0}> ()
+    above = Greater (flat, none)
+    some = Cast <to = 7> (above)
+    three = Constant <value = int64[1] {3}> ()
+    two = Constant <value = int64[1] {2}> ()
+    more = Mul (some, two)
+    lengths = Add (more, three)"""
+
+
+@pytest.mark.parametrize("direction", ["0", "1"])
+@pytest.mark.parametrize(("counted", "lengths"), [("", ""), (COUNTED, "lengths")])
+def test_the_first_form_of_scan_whose_body_does_not_see_the_batch(
+    counted: str, lengths: str, direction: str
+) -> None:
+    text = BATCHED.replace("DIRECTION", direction).replace("COUNTED", counted).replace("LENGTHS", lengths)
+    demand(
+        filled(text, opset=8),
+        "4: first[1] gate[0]",
+        "6: bias[0] gate[0] gate[1] last[0] one[1]",
+        pins={"first[0]": "graph input x"},
+    )
