@@ -45,14 +45,13 @@ def _cut_tensor(cut: "Cut", name: str, uses: Sequence[tuple[WeightUse, Kept]], r
     tensor = _site_tensor(cut, node, slot, name)
     values = constant_value(tensor)
     assert values is not None
-    askers = [n for n in _distinct(tensor.outputs) if n.op in ("Shape", "Size") and not n.domain]
-    # Who asks for the shape or the type only does not need the numbers.
-    asking = {id(n) for n in askers}
-    readers = sum(
-        sum(t is tensor and not (n.op == "CastLike" and slot == 1) for slot, t in enumerate(n.inputs))
-        for n in _distinct(tensor.outputs)
-        if id(n) not in asking
-    )
+    askers, readers = [], 0
+    for n in _distinct(tensor.outputs):
+        if n.op in ("Shape", "Size") and not n.domain:
+            askers.append(n)  # who asks for the shape or the type only does not need the numbers
+        else:
+            slots = [slot for slot, t in enumerate(n.inputs) if t is tensor]
+            readers += len(slots) - (n.op == "CastLike" and 1 in slots)
     sites = sum(len(u.sites) for u, _ in uses)
     held = id(tensor) in cut.returned
     variants: dict[bytes, list[tuple[WeightUse, Kept]]] = {}

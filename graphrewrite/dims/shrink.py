@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -60,11 +61,15 @@ class Cut(Survivors):
         self.nodes = [node for graph in self.graphs for node in graph.nodes]
         self.returned = {id(tensor) for graph in self.graphs for tensor in graph.outputs}
         self._homes = {id(node): graph for graph in self.graphs[1:] for node in graph.nodes}
-        self.namer = Namer(self.graph)
         self._before: dict[int, list[gs.Node]] = {}
         self._after: dict[int, list[gs.Node]] = {}
         self._frozen: list[tuple[gs.Node, list[Axis]]] = []
         self._dropped: list[gs.Node] = []
+
+    @cached_property
+    def namer(self) -> Namer:
+        """Hands out names; most cuts add nothing that needs one."""
+        return Namer(self.graph)
 
     # --- edits that rules ask for ---------------------------------------------------------------------------------
 

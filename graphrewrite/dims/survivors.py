@@ -5,7 +5,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from graphrewrite.dims.axes import Axis, Digit
+from graphrewrite.dims.axes import Axis, Digit, Key, of_rows
 from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.ragged import is_balanced
 from graphrewrite.dims.sweep import Analysis
@@ -18,30 +18,43 @@ class Survivors:
     def __init__(self, analysis: Analysis, dead: npt.NDArray[np.bool_]) -> None:
         self.analysis = analysis
         self.dead = dead
-        self._kept: dict[int, tuple[Axis, Ints | None]] = {}
+        self._kept: dict[Key, tuple[Axis, Ints | None]] = {}
+        self._find_plain()
 
     def kept(self, axis: Axis) -> Ints | None:
         """Return the kept positions of a static axis, None when all stay."""
         if axis.is_rigid:
             return None
-        known = self._kept.get(id(axis))
-        if known is None and self._is_whole_digit(axis):
-            return None
+        known = self._kept.get(axis.key)
         if known is None:
-            alive = self._alive(axis)
-            known = self._kept[id(axis)] = (axis, None if alive.all() else np.flatnonzero(alive))
+            alive = None if self._is_whole_digit(axis) else self._alive(axis)
+            positions = None if alive is None or alive.all() else np.flatnonzero(alive)
+            known = self._kept[axis.key] = axis, positions
         positions = known[1]
         if positions is not None and not len(positions):
             raise ShapeError("a cut would leave an axis empty; keep at least one unit of every group")
         return positions
 
+    def _find_plain(self) -> None:
+        """Find in one go what is kept of all axes known to have one label at each position."""
+        tables = [(axis, rows) for axis, rows in self.analysis.resolved.values() if rows.shape[1] == 1]
+        if not tables:
+            return
+        gone = self.dead[np.concatenate([rows for _, rows in tables])[:, 0]]
+        stops = np.cumsum([len(rows) for _, rows in tables])
+        lost = np.append(0, np.cumsum(gone))[stops]
+        start, before = 0, 0
+        for (axis, _), stop, up_to in zip(tables, stops.tolist(), lost.tolist(), strict=True):
+            self._kept[axis.key] = axis, np.flatnonzero(~gone[start:stop]) if up_to > before else None
+            start, before = stop, up_to
+
     def is_cut(self, axis: Axis) -> bool:
         """Whether an axis loses anything."""
-        return any(self._length(part) != part.sizes[0] for part in _parts(axis))
+        return any(self._length(part) != part.sizes[0] for part in axis.parts)
 
     def count(self, axis: Axis) -> int:
         """Return the kept length of an axis that is static."""
-        return prod(self._length(part) for part in _parts(axis))
+        return prod(self._length(part) for part in axis.parts)
 
     def remaining(self, axis: Axis) -> int:
         """Return the kept length of one end of a padded axis, which may vanish."""
@@ -65,7 +78,7 @@ class Survivors:
         factor = axis.factors[0]
         if len(axis.factors) > 1 or not isinstance(factor, Digit):
             return False
-        return not self.dead[self.analysis.labels.resolve(factor.joint.labels)].any()
+        return self.kept(of_rows(factor.joint.labels)) is None
 
     def _length(self, part: Axis) -> int:
         """Return the kept length of an axis of one factor, in world A."""
@@ -87,8 +100,3 @@ class Survivors:
                 "use Groups.balanced on the choice"
             )
         return int(counts[0])
-
-
-def _parts(axis: Axis) -> list[Axis]:
-    """Return an axis of each factor."""
-    return [axis] if len(axis.factors) == 1 else [Axis((factor,)) for factor in axis.factors]
