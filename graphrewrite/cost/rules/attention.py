@@ -107,7 +107,10 @@ def _multi_head(site: Site) -> Heads:
     """
     q = site.input(0)
     heads = site.attr("num_heads", 1)
-    past = site.input(6)[2] if site.has(6) else 0
+    before = (
+        6 if site.node.op == "MultiHeadAttention" else 5
+    )  # DecoderMaskedMultiHeadAttention, one step of decoding
+    past = site.input(before)[2] if site.has(before) else 0
     if len(q) == 5:
         return Heads(q[0], heads, q[1], q[1] + past, q[4], q[4])
     width = q[2] // heads
@@ -121,12 +124,14 @@ def _multi_head(site: Site) -> Heads:
 
 
 @macs_rule("MultiHeadAttention", domain=_MICROSOFT)
+@macs_rule("DecoderMaskedMultiHeadAttention", domain=_MICROSOFT)
 def multi_head(site: Site) -> int:
     """Both products."""
     return _multi_head(site).macs
 
 
 @ops_rule("MultiHeadAttention", domain=_MICROSOFT)
+@ops_rule("DecoderMaskedMultiHeadAttention", domain=_MICROSOFT)
 def multi_head_softmax(site: Site) -> int:
     """Scale, mask and softmax of every score."""
     return _PER_SCORE * _multi_head(site).scores

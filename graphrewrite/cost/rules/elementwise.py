@@ -32,6 +32,7 @@ _COMPOSITE = {
     "QuantizeLinear": 3,  # divide, round, add
     "RMSNormalization": 4,  # square, mean, divide, multiply
     "RotaryEmbedding": 3,  # two multiplications and a sum
+    "SimplifiedLayerNormalization": 4,  # onnxruntime's name for RMSNormalization, filed by it in the default domain
     "Softmax": 5,  # largest, subtract, exponential, sum, divide
     "SwiGLU": 2,  # activation, multiply
 }
@@ -111,11 +112,13 @@ per_output(
         "QLinearMul": 1,
         "QLinearSigmoid": 1,
         "QLinearSoftmax": 5,
+        "QEmbedLayerNormalization": 15,
         "QLinearWhere": 1,
         "QuantizeLinear": 3,
         "QuickGelu": 2,
         "RotaryEmbedding": 3,
         "ScaledSiLU": 2,
+        "SimplifiedLayerNormalization": 4,
         "SkipGroupNorm": 8,
         "SkipLayerNormalization": 8,
         "SkipSimplifiedLayerNormalization": 5,
@@ -129,7 +132,8 @@ per_output({"GatherBlockQuantized": 2}, domain="com.microsoft")
 per_input({"GlobalAveragePool": 1, "GlobalMaxPool": 1}, domain="com.microsoft.nchwc")
 moves(("ReorderInput", "ReorderOutput", "Upsample"), domain="com.microsoft.nchwc")
 _MOVES_MICROSOFT = (
-    "ExpandDims GatherND Pad QLinearConcat Range RemovePadding RestorePadding Trilu UnfoldTensor"
+    "ExpandDims GatherND Pad QLinearConcat Range RelativePositionBias RemovePadding RestorePadding Trilu "
+    "UnfoldTensor"
 )
 moves(_MOVES_MICROSOFT.split(), domain="com.microsoft")
 

@@ -153,6 +153,12 @@ def det(site: Site) -> int:
     return site.input_count() * n // 3
 
 
+@ops_rule("Inverse", domain="com.microsoft")
+def inverse(site: Site) -> int:
+    """Elimination and two substitutions per column: n^3 for each of the matrices [..., n, n]."""
+    return site.input_count() * _last(site, site.input(0))
+
+
 @macs_rule("AffineGrid")
 def affine_grid(site: Site) -> int:
     """Each output coordinate is a dot product of a row of theta [N, d, d + 1] with a position."""

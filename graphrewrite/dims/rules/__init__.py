@@ -1,6 +1,7 @@
 """One short dimension rule per operator, a file per family; importing this fills the table."""
 
 from graphrewrite.dims.rules import (
+    along,
     attention,
     contrib,
     control,
@@ -15,11 +16,14 @@ from graphrewrite.dims.rules import (
     quantized,
     recurrent,
     reduce,
+    refused,
+    rotary,
     sequence,
     shape,
 )
 
 __all__ = [
+    "along",
     "attention",
     "contrib",
     "control",
@@ -34,6 +38,8 @@ __all__ = [
     "quantized",
     "recurrent",
     "reduce",
+    "refused",
+    "rotary",
     "sequence",
     "shape",
 ]

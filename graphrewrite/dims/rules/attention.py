@@ -15,9 +15,6 @@ def attention(s: Step) -> None:
     """Queries and keys share head dims; every key head serves a fixed set of query heads."""
     q, k, v = (s.forced(s.axes(slot)) for slot in range(3))
     packed = len(q) == 3
-    if any(s.has(slot) for slot in range(4, 7)) or len([t for t in s.node.outputs if t.name]) > 1:
-        s.refuse("attention with a cache or extra outputs is left whole")
-        return
     if packed:
         heads, kv_heads = s.integer("q_num_heads", 0), s.integer("kv_num_heads", 0)
         q_head, q_dim = _split(s, q[2], heads)
@@ -41,8 +38,16 @@ def attention(s: Step) -> None:
             s.tie(mask[-3], q_head)
         for axis in (*mask[-2:], *mask[:-3]):
             s.pin(axis, "batch and sequence stay")
+    for slot, mine in ((4, k_dim), (5, v_dim)):
+        if s.has(slot):
+            batch, head, past, its = s.forced(s.axes(slot))
+            s.pin(batch, "batch and sequence stay")
+            s.pin(past, "batch and sequence stay")
+            s.tie(head, k_head)
+            s.tie(its, mine)
     s.mix("attention", 0, {i: axis for i, axis in enumerate(q) if i == (2 if packed else 3)})
-    length = float(q[-2].sizes[0] * k[-2].sizes[0] * q[0].sizes[0])
+    keys = k[-2].sizes[0] + (s.sizes(4)[2][0] if s.has(4) else 0)
+    length = float(q[-2].sizes[0] * keys * q[0].sizes[0])
     s.macs(length, [q_head, q_dim])
     s.macs(length, [q_head, v_dim])
     s.multiplies(range(3), [q_head, k_head], [q_dim, v_dim], whole=True)
@@ -56,6 +61,7 @@ def attention(s: Step) -> None:
             cut.set_attr(s.index, "kv_num_heads", cut.count(k_head))
 
     s.restate([q_head, q_dim, k_head, v_dim], follow)
+    _more_outputs(s, q_head, k_head, k_dim, v_dim)
     if not packed:
         s.out([q[0], q_head, q[2], v_dim])
         return
@@ -66,6 +72,17 @@ def attention(s: Step) -> None:
         else of_rows(outer([s.rows(q_head), s.rows(v_dim)]))
     )
     s.out([q[0], q[1], last])
+
+
+def _more_outputs(s: Step, q_head: Axis, k_head: Axis, k_dim: Axis, v_dim: Axis) -> None:
+    """Hand over keys and values with what came before them, and the scores [batch, heads, queries, keys]."""
+    for output, dim in ((1, k_dim), (2, v_dim)):
+        if output < len(s.node.outputs) and s.node.outputs[output].name:
+            batch, _, length, _ = s.out_sizes(output)
+            s.out([rigid(batch), k_head, rigid(length, "a cache"), dim], output)
+    if len(s.node.outputs) > 3 and s.node.outputs[3].name:
+        batch, _, queries, keys = s.out_sizes(3)
+        s.out([rigid(batch), q_head, rigid(queries), rigid(keys)], 3)
 
 
 def _split(s: Step, axis: Axis, heads: int) -> tuple[Axis, Axis]:

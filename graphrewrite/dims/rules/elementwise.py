@@ -74,6 +74,7 @@ BROADCAST = [
     "Pow",
     "Sub",
     "Sum",
+    "SwiGLU",
     "Where",
     "Xor",
 ]

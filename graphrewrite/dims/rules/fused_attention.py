@@ -109,6 +109,7 @@ def _projected(s: Step, kind: str, of_columns: Sequence[int], past: int) -> Axis
     s.macs(1, [x[0], x[1], w[0], w[1]])
     s.macs(float(x[0].sizes[0] * length * length), [head, q_dim])
     s.macs(float(x[0].sizes[0] * length * length), [head, v_dim])
+    s.multiplies((0, 1), [head], [q_dim, v_dim], whole=True)
 
     def follow(cut: "Cut") -> None:
         scale_stays(s, cut, sizes[0] // heads)
@@ -173,6 +174,7 @@ def _attend(s: Step, bias: int, scores: int, past: tuple[int, int]) -> None:
     work = float(q[0].sizes[0] * q[1].sizes[0] * keys.sizes[0])
     s.macs(work, [head, q_dim])
     s.macs(work, [head, v_dim])
+    s.multiplies([slot for slot in range(3) if s.has(slot)], [head], [q_dim, v_dim], whole=True)
     width = q_dim.sizes[0]
 
     def follow(cut: "Cut") -> None:
@@ -263,6 +265,7 @@ def group_query_attention(s: Step) -> None:
             s.tie(scale[3], dims)
     work = float(q[0].sizes[0] * q[1].sizes[0] * _keys(s, q))
     s.macs(2 * work, [q_head, dims])
+    s.multiplies([slot for slot in range(3) if s.has(slot)], [q_head, k_head], [dims], whole=True)
 
     def follow(cut: "Cut") -> None:
         scale_stays(s, cut, dim)
@@ -313,36 +316,3 @@ def _in_lanes(s: Step, dims: Axis) -> None:
         column, lane = s.digits(table, [count, _LANE])
         s.pin(lane, f"head sizes are multiples of {2 * _LANE}")
         s.tie(column, blocks)
-
-
-@rule("RotaryEmbedding", domain=MICROSOFT)
-def rotary_embedding(s: Step) -> None:
-    """Pairs of dims turn by an angle from a table; dims behind the table's width pass."""
-    x = s.forced(s.axes(0))
-    tables = [s.forced(s.axes(slot))[1] for slot in (2, 3)]
-    for slot in (2, 3):
-        stay(s, s.axes(slot)[0])
-    s.tie(tables[0], tables[1])
-    width = tables[0].sizes[0]
-    partial = s.integer("rotary_embedding_dim", 0)
-    heads = s.integer("num_heads", 0)
-    if len(x) == 4:
-        head, dim = x[1], x[3]
-    else:
-        heads = heads or x[2].sizes[0] // (2 * width)
-        head, dim = heads_of(s, x[2], heads)
-    stay(s, x[0], x[-2])
-    turned, *rest = windows(s, dim, [2 * width, dim.sizes[0] - 2 * width] if partial else [2 * width])
-    first = bool(s.integer("interleaved", 0))
-    pair = s.digits(turned, [width, 2] if first else [2, width])
-    s.pin(pair[1 if first else 0], "two dims turn together")
-    s.tie(pair[0 if first else 1], tables[0])
-
-    def follow(cut: "Cut") -> None:
-        if partial:
-            cut.set_attr(s.index, "rotary_embedding_dim", cut.count(turned))
-        if heads and "num_heads" in s.node.attrs:
-            cut.set_attr(s.index, "num_heads", cut.count(head))
-
-    s.restate([head, dim], follow)
-    s.out(x)

@@ -1,4 +1,4 @@
-"""Rules of the layers that onnxruntime fuses, of its attention operators and of packed weights."""
+"""Rules of the layers that onnxruntime fuses; those it has no kernel for are written out in standard operators."""
 
 import numpy as np
 import pytest
@@ -190,256 +190,100 @@ def embedding_with_a_norm(d: Drawing) -> Drawn:
     return head(d, d.add(y, total), 6)
 
 
-# ------------------------------------------------------------------------------------------------------- attention
+# ------------------------------------------------------------------------------------------------- without a kernel
 
 
-def projected(d: Drawing, x: Drawn, **sizes: int) -> list[Drawn]:
-    """Draw a projection of the last axis for each name."""
-    return [d.matmul(x, d.floats(x.size(-1), size, name=name)) for name, size in sizes.items()]
+@cases.add("6: b[0] last[0] t[1] w[1]")
+def bias_and_residual(d: Drawing) -> Drawn:
+    x = d.input(2, 3, 4)
+    w, t = (d.matmul(x, d.floats(4, 6, name=name)) for name in "wt")
+    return head(d, d.op("BiasAdd", w, d.floats(6, name="b"), t, shape=w.shape, domain=MS), 6)
 
 
-def read(d: Drawing, y: Drawn) -> Drawn:
-    return d.matmul(y, d.floats(y.size(-1), 3, name="o"))
-
-
-@cases.add("2: b[0]*9 o[0]*3 w[1]*9", "3: b[0]*2 o[0]*2 w[1]*2", "3: b[0]*4 w[1]*4")
-def attention_with_its_projection(d: Drawing) -> Drawn:
-    """Two heads of three dims; dims of queries and keys go together, those of values alone."""
-    x = d.input(2, 5, 4)
-    w, b = d.floats(4, 18, name="w"), d.floats(18, name="b")
-    return read(d, d.op("Attention", x, w, b, shape=(*x.shape[:2], 6), domain=MS, num_heads=2))
-
-
-@cases.add("2: b[0]*12 o[0]*2 s[1] w[1]*12", "2: b[0]*2 o[0]*2 w[1]*2", "5: b[0]*4 w[1]*4", "6: a[1] w[0]")
-def attention_with_values_of_another_size(d: Drawing) -> Drawn:
-    """Five dims for queries and keys, two for values, a bias per head, a causal mask, a width that may shrink."""
-    x = d.matmul(d.input(2, 5, 4), d.floats(4, 6, name="a"))
-    w, b = d.floats(6, 24, name="w"), d.floats(24, name="b")
-    bias = d.floats(1, 2, 5, 5, name="s")
-    y = d.op(
-        "Attention", x, w, b, None, None, bias, shape=(*x.shape[:2], 4), domain=MS, num_heads=2,
-        qkv_hidden_sizes=[10, 10, 4], unidirectional=1, scale=0.3,
-    )  # fmt: skip
-    return read(d, y)
-
-
-@cases.add(
-    symbolic=[False],
-    pins={"w[1]": "graph input past"},
-    moves=False,
-)
-def attention_with_a_cache(d: Drawing) -> list[Drawn]:
-    """Heads and dims of the cache are the caller's; what is left of the weight follows them."""
-    x, past = d.input(1, 5, 4), d.input(2, 1, 2, 4, 3, name="past")
-    w, b = d.floats(4, 18, name="w"), d.floats(18, name="b")
-    y, present = d.ops(
-        "Attention", x, w, b, None, past, shapes=[(1, 5, 6), (2, 1, 2, 9, 3)], domain=MS, num_heads=2,
-    )  # fmt: skip
-    return [read(d, y), present]
-
-
-@cases.add("2: k[1]*3 o[0]*2 q[1]*3 v[1]*2", "2: o[0]*2 v[1]*2", "3: k[1]*2 q[1]*2")
-def multi_head_attention(d: Drawing) -> Drawn:
-    """Queries, keys and values from three projections, values two dims a head."""
-    q, k, v = projected(d, d.input(2, 5, 4), q=6, k=6, v=4)
-    return read(d, d.op("MultiHeadAttention", q, k, v, shape=(*q.shape[:2], 4), domain=MS, num_heads=2))
-
-
-@cases.add(
-    "2: b[0]*9 k[1]*3 o[0]*3 q[1]*3 s[1] v[1]*3", "3: b[0]*2 o[0]*2 v[1]*2", "3: b[0]*4 k[1]*2 q[1]*2",
-    symbolic=[False],
-)  # fmt: skip
-def multi_head_attention_with_biases(d: Drawing) -> Drawn:
-    """A bias of the projections, which the node adds, a padding mask and a bias per head of the scores."""
-    x = d.input(2, 5, 4)
-    q, k, v = projected(d, x, q=6, k=6, v=6)
-    mask = d.const(np.array([[1, 1, 1, 1, 0], [1, 1, 1, 0, 0]], dtype=np.int32))
-    y = d.op(
-        "MultiHeadAttention", q, k, v, d.floats(18, name="b"), mask, d.floats(1, 2, 5, 5, name="s"),
-        shape=(2, 5, 6), domain=MS, num_heads=2,
-    )  # fmt: skip
-    return read(d, y)
-
-
-@cases.add("2: m[1] n[1] o[0]*3 q[1]*3", "3: m[3] n[3] o[0]*2 q[1]*2", symbolic=[False])
-def multi_head_attention_over_a_stored_memory(d: Drawing) -> Drawn:
-    """Keys and values come in the form of a cache, [batch, heads, time, dim], the same dims in both."""
-    q = d.matmul(d.input(2, 5, 4), d.floats(4, 6, name="q"))
-    k, v = (d.floats(2, 2, 7, 3, name=name) for name in "mn")
-    y = d.op("MultiHeadAttention", q, k, v, shape=(2, 5, 6), domain=MS, num_heads=2)
-    return read(d, y)
-
-
-@cases.add(
-    "2: k[1]*16 o[0]*32 q[1]*32 v[1]*16",
-    "2: k[1]*16 o[0]*32 q[1]*32 v[1]*16",
-    "2: o[0]*32 q[1]*32",
-    symbolic=[False],
-)
-def group_query_attention(d: Drawing) -> Drawn:
-    """Four query heads for two key heads, sixteen dims a head: key heads, their repeats, blocks of eight dims."""
-    x = d.input(1, 5, 4)
-    q, k, v = projected(d, x, q=64, k=32, v=32)
-    batch = d.const(np.array([4], dtype=np.int32))
-    y = d.ops(
-        "GroupQueryAttention", q, k, v, None, None, batch, d.const(np.int32(5)),
-        shapes=[q.shape], domain=MS, num_heads=4, kv_num_heads=2,
-    )[0]  # fmt: skip
-    return read(d, y)
-
-
-@cases.add(
-    "2: c[1]*8 o[0]*64 s[1]*8 w[1]*128", "2: o[0]*64 w[1]*128", "2: o[0]*64 w[1]*64", symbolic=[False]
-)  # fmt: skip
-def packed_group_query_attention_with_a_rotary_table(d: Drawing) -> Drawn:
-    """One projection for four query and two key heads of 32 dims, turned in two blocks of eight pairs."""
-    x = d.matmul(d.input(1, 5, 4), d.floats(4, 256, name="w"))
-    count, length = d.const(np.array([4], dtype=np.int32)), d.const(np.int32(5))
-    tables = [d.floats(9, 16, name=name) for name in "cs"]
-    y = d.ops(
-        "GroupQueryAttention", x, None, None, None, None, count, length, *tables,
-        shapes=[(1, 5, 128)], domain=MS, num_heads=4, kv_num_heads=2, do_rotary=1,
-    )[0]  # fmt: skip
-    return read(d, y)
-
-
-@cases.add(
-    "2: c[1]*8 k[1]*32 o[0]*32 q[1]*32 s[1]*8 v[1]*32", "2: k[1]*32 o[0]*32 q[1]*32 v[1]*32", symbolic=[False]
-)  # fmt: skip
-def group_query_attention_with_interleaved_pairs(d: Drawing) -> Drawn:
-    x = d.input(1, 5, 4)
-    q, k, v = projected(d, x, q=64, k=64, v=64)
-    count, length = d.const(np.array([4], dtype=np.int32)), d.const(np.int32(5))
-    tables = [d.floats(9, 16, name=name) for name in "cs"]
-    y = d.ops(
-        "GroupQueryAttention", q, k, v, None, None, count, length, *tables,
-        shapes=[q.shape], domain=MS, num_heads=2, kv_num_heads=2, do_rotary=1, rotary_interleaved=1,
-    )[0]  # fmt: skip
-    return read(d, y)
-
-
-@cases.add("2: o[0]*16 q[1]*16", symbolic=[False], pins={"k[1]": "graph input"})
-def group_query_attention_with_a_cache(d: Drawing) -> list[Drawn]:
-    """The cache holds key heads and dims; the second query head of each key head may go."""
-    x = d.input(1, 1, 4)
-    q, k, v = projected(d, x, q=32, k=16, v=16)
-    past = [d.input(1, 2, 4, 8, name=name) for name in ("past_key", "past_value")]
-    count, length = d.const(np.array([4], dtype=np.int32)), d.const(np.int32(5))
-    y, *present = d.ops(
-        "GroupQueryAttention", q, k, v, *past, count, length,
-        shapes=[q.shape, (1, 2, 5, 8), (1, 2, 5, 8)], domain=MS, num_heads=4, kv_num_heads=2,
-    )  # fmt: skip
-    return [read(d, y), *present]
-
-
-@cases.add("2: c[1] o[0]*4 s[1] w[1]*4", "2: o[0]*8 w[1]*8", "4: o[0]*2 w[1]*2", symbolic=[False])
-def rotary_embedding(d: Drawing) -> Drawn:
-    """Two heads of eight dims, the first four of them turned in pairs."""
-    x = d.matmul(d.input(2, 5, 4), d.floats(4, 16, name="w"))
-    places = d.const(np.arange(5, dtype=np.int64)[None].repeat(2, 0))
-    c, s = (d.floats(9, 2, name=name) for name in "cs")
-    y = d.op(
-        "RotaryEmbedding", x, places, c, s, shape=x.shape, domain=MS, num_heads=2, rotary_embedding_dim=4
-    )
-    return read(d, y)
-
-
-# -------------------------------------------------------------------------------------------------- packed weights
-
-
-def bits_of(
-    d: Drawing, rows: int, inner: int, block: int, bits: int, name: str
-) -> tuple[Drawn, Drawn, Drawn]:
-    """Draw a packed weight [rows, blocks, bytes], its scales and its zero points."""
-    count = inner // block
-    weight = d.rng.integers(0, 256, (rows, count, block * bits // 8)).astype(np.uint8)
-    scales = d.floats(rows, count, scale=0.01, offset=0.05, name=f"{name}_scale")
-    zero = d.rng.integers(0, 256, (rows, -(-count * bits // 8))).astype(np.uint8)
-    return d.const(weight, name), scales, d.const(zero, f"{name}_zero")
-
-
-@cases.add("3: a[1]*16 p[1] p_scale[1]", "5: b[0] last[0] p[0] p_scale[0]")
-def matmul_with_a_weight_of_four_bits(d: Drawing) -> Drawn:
-    """Rows go one by one, inner positions in blocks of sixteen; zero points are packed in halves of a byte."""
-    x = hidden(d, 48, "a")
-    weight, scales, zero = bits_of(d, 5, 48, 16, 4, "p")
-    y = d.op(
-        "MatMulNBits", x, weight, scales, zero, None, d.floats(5, name="b"), shape=(*x.shape[:2], 5), domain=MS,
-        K=48, N=5, bits=4, block_size=16,
-    )  # fmt: skip
+@cases.add("5: b[0]*2 last[0] w[1]*2")
+def gate_in_the_second_half(d: Drawing) -> Drawn:
+    x = hidden(d, 10)
+    y = d.op("BiasSplitGelu", x, d.floats(10, name="b"), shape=(*x.shape[:-1], 5), domain=MS)
     return head(d, y, 5)
 
 
-@cases.add("3: a[1]*16 p[1] p_scale[0]*4", "4: last[0] p[0] p_scale[0]*3")
-def matmul_with_a_weight_of_eight_bits_and_scales_in_a_row(d: Drawing) -> Drawn:
-    x = hidden(d, 48, "a")
-    weight, scales, _ = bits_of(d, 4, 48, 16, 8, "q")
-    weight = d.const(weight.tensor.values, "p")
-    scales = d.const(scales.tensor.values.ravel(), "p_scale")
-    y = d.op(
-        "MatMulNBits", x, weight, scales, shape=(*x.shape[:2], 4), domain=MS, K=48, N=4, bits=8, block_size=16
+def channels_last(d: Drawing, channels: int, name: str = "c") -> Drawn:
+    """Draw a convolution of a picture, its channels moved to the end."""
+    return convolved(d, d.input(1, 3, 5, 5), channels, name)
+
+
+def convolved(d: Drawing, x: Drawn, channels: int, name: str) -> Drawn:
+    y = d.op("Conv", x, d.floats(channels, 3, 3, 3, name=name), shape=(1, channels, 3, 3))
+    return d.transpose(y, 0, 2, 3, 1)
+
+
+@cases.add("2: b[0]*3 c[0]*3 g[0]*3 last[0]*3", "3: b[0]*2 c[0]*2 g[0]*2 last[0]*2", symbolic=[False])
+def group_norm_of_small_groups(d: Drawing) -> Drawn:
+    """Two groups of three: a product, so groups and places in them go."""
+    x = channels_last(d, 6)
+    g, b = d.floats(6, name="g"), d.floats(6, name="b")
+    return head(
+        d, d.op("GroupNorm", x, g, b, shape=x.shape, domain=MS, groups=2, activation=1, channels_last=1), 6
     )
-    return head(d, y, 4)
 
 
-@cases.add("4: last[0] p[0] p_scale[0]", pins={"a[1]": "last one not full", "p[1]": "last one not full"})
-def matmul_whose_last_block_is_not_full(d: Drawing) -> Drawn:
-    x = hidden(d, 40, "a")
-    weight, scales, _ = bits_of(d, 4, 48, 16, 4, "p")
-    y = d.op(
-        "MatMulNBits", x, weight, scales, shape=(*x.shape[:2], 4), domain=MS, K=40, N=4, bits=4, block_size=16
+@cases.add("8: b[0] c[0] g[0] last[0]", symbolic=[False])
+def group_norm_of_large_groups(d: Drawing) -> Drawn:
+    """Two groups of four lose equally many."""
+    x = channels_last(d, 8)
+    g, b = d.floats(8, name="g"), d.floats(8, name="b")
+    return head(
+        d, d.op("GroupNorm", x, g, b, shape=x.shape, domain=MS, groups=2, activation=0, channels_last=1), 8
     )
-    return head(d, y, 4)
 
 
-@cases.add("3: a[1]*16 m[0]*5 p[0]*40", "5: last[0] m[0]*3 p[0]*24")
-def matmul_with_a_weight_of_normal_floats(d: Drawing) -> Drawn:
-    x = hidden(d, 48, "a")
-    weight = d.const(d.rng.integers(0, 256, 5 * 48 // 2).astype(np.uint8), "p")
-    scales = d.floats(15, scale=0.1, offset=1.0, name="m")
-    y = d.op(
-        "MatMulBnb4",
-        x,
-        weight,
-        scales,
-        shape=(*x.shape[:2], 5),
+@cases.add("8: a[0] b[0] c[0] g[0] k[0] last[0]", symbolic=[False])
+def group_norm_of_a_residual(d: Drawing) -> Drawn:
+    """The sum comes out as well."""
+    x = d.input(1, 3, 5, 5)
+    c, k = (convolved(d, x, 8, name) for name in "ck")
+    g, b, a = (d.floats(8, name=name) for name in "gba")
+    y, total = d.ops(
+        "SkipGroupNorm",
+        c,
+        g,
+        b,
+        k,
+        a,
+        shapes=[c.shape, c.shape],
         domain=MS,
-        K=48,
-        N=5,
-        block_size=16,
-        quant_type=1,
+        groups=2,
+        activation=1,
+        channels_last=1,
     )
-    return head(d, y, 5)
+    return head(d, d.add(y, total), 8)
 
 
-@cases.add(
-    "6: a[1] b2[1] last[0] w1[2] w2[1]", "5: b1[1] w1[1] w2[2]", pins={"r[1]": "ranked", "w1[0]": "ranked"}
-)
-def mixture_of_experts(d: Drawing) -> Drawn:
-    """Three experts, two of them for each token: width and inner width go, experts stay."""
-    x = d.input(2, 3, 4)
-    y = d.matmul(x, d.floats(4, 6, name="a"))
-    router = d.reshape(d.matmul(x, d.floats(4, 3, name="r")), -1, 3)
-    first, second = d.floats(3, 5, 6, name="w1"), d.floats(3, 6, 5, name="w2")
-    b1, b2 = d.floats(3, 5, name="b1"), d.floats(3, 6, name="b2")
-    y = d.op("MoE", y, router, first, b1, second, b2, shape=y.shape, domain=MS, k=2, activation_type="gelu")
-    return head(d, y, 6)
-
-
-@cases.add(
-    "6: a[1] last[0] w1[2] w2[1]", "5: b1[1]*2 w1[1]*2 w2[2]", pins={"r[1]": "ranked", "w1[0]": "ranked"}
-)
-def mixture_of_gated_experts(d: Drawing) -> Drawn:
-    """Gate and value of an inner position lie side by side in the first weight."""
-    x = d.input(2, 3, 4)
-    y = d.matmul(x, d.floats(4, 6, name="a"))
-    router = d.reshape(d.matmul(x, d.floats(4, 3, name="r")), -1, 3)
-    first, second = d.floats(3, 10, 6, name="w1"), d.floats(3, 6, 5, name="w2")
+@cases.add("4: b[0] c[0] last[0]", "5: a[0] c[1]", symbolic=[False])
+def convolution_with_channels_last(d: Drawing) -> Drawn:
+    x = channels_last(d, 5, "a")
+    w, b = d.floats(4, 5, 3, 3, name="c"), d.floats(4, name="b")
     y = d.op(
-        "MoE", y, router, first, d.floats(3, 10, name="b1"), second, shape=y.shape, domain=MS, k=2,
-        activation_type="swiglu", swiglu_fusion=1, activation_alpha=1.7, activation_beta=1.0, swiglu_limit=7.0,
-    )  # fmt: skip
-    return head(d, y, 6)
+        "NhwcConv",
+        x,
+        w,
+        b,
+        shape=(1, x.size(1), x.size(2), 4),
+        domain=MS,
+        pads=[1, 1, 1, 1],
+        kernel_shape=[3, 3],
+    )
+    return head(d, y, 4)
+
+
+@cases.add("4: last[0] r[1] w[0]", symbolic=[False])
+def bias_by_distance(d: Drawing) -> Drawn:
+    """Heads of the table meet heads of a score, here one linear map of the input for each."""
+    length = d.const(np.array([5], np.int64))
+    r = d.op("RelativePositionBias", d.floats(8, 4, name="r"), length, length, shape=(1, 4, 5, 5), domain=MS,
+             max_distance=16, is_bidirectional=1)  # fmt: skip
+    x = d.matmul(d.input(1, 1, 5, 3), d.floats(4, 3, 5, name="w"))
+    return head(d, d.transpose(d.add(x, r), 0, 2, 3, 1), 4)
 
 
 @pytest.mark.parametrize("case", cases, ids=str)
