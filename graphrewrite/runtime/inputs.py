@@ -22,6 +22,9 @@ from graphrewrite.runtime.uses import Use, use_of
 IMAGE_SIZES = (32, 64, 96, 128, 224, 256, 320, 384, 512, 640)
 SEQUENCE_SIZES = (8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16000)
 
+# Tokens are compared with each other: beyond this their scores alone would fill a machine.
+_MOST_TOKENS = 2048
+
 # Elements of one input that are drawn without a thought: a tenth of a second's work.
 _MODEST = 1 << 24
 
@@ -88,8 +91,14 @@ def candidates(
     if complete and is_modest:
         seen.add(tuple(first))
         yield _filled(plan, first, seed, world)
+    for by_symbol in _of_tokens(plan, roles, world):
+        shapes = [entry.sizes(by_symbol, {symbol: symbol for symbol in by_symbol}) for entry in plan]
+        seen.add(tuple(shapes))
+        yield _filled(plan, shapes, seed, world)
     for attempt in range(len(IMAGE_SIZES)):
         sizes = {_IMAGE: IMAGE_SIZES[attempt] + 32 * world, _SEQUENCE: SEQUENCE_SIZES[attempt] * (1 + world)}
+        if sizes[_SEQUENCE] > _MOST_TOKENS and any(entry.holds_tokens(roles) for entry in plan):
+            break
         for batch in (2 + world, 1):
             shapes = [entry.sizes({**sizes, _BATCH: batch}, roles) for entry in plan]
             if tuple(shapes) not in seen:
@@ -163,6 +172,11 @@ class _Input:
         dim = self.shape[axis]
         return dim if isinstance(dim, str) and dim else f"{self.name}.{axis}"
 
+    def holds_tokens(self, roles: dict[str, str]) -> bool:
+        """Whether it is a row of whole numbers of free length: indices of words, or a mask of them."""
+        free = [roles[self.symbol(axis)] for axis, dim in enumerate(self.shape) if not _is_fixed(dim)]
+        return self.dtype.kind in "iub" and len(self.shape) == 2 and _SEQUENCE in free
+
     def sizes(self, by_role: dict[str, int], roles: dict[str, str]) -> tuple[int, ...]:
         found = []
         for axis, dim in enumerate(self.shape):
@@ -176,6 +190,27 @@ class _Input:
                 else:
                     found.append(by_role[roles[self.symbol(axis)]])
         return tuple(found)
+
+
+def _is_fixed(dim: int | str | None) -> bool:
+    return isinstance(dim, int) and dim >= 0
+
+
+def _of_tokens(plan: Sequence[_Input], roles: dict[str, str], world: int) -> Iterator[dict[str, int]]:
+    """Yield small sizes by symbol (tables of positions are short), then those where a mask is as long as two others.
+
+    A mask covers past and new tokens; an exporter that gives every size a name of its own leaves that unsaid.
+    """
+    free = [symbol for symbol, role in roles.items() if role != _BATCH and "+" not in symbol]
+    masks = dict.fromkeys(e.symbol(1) for e in plan if e.holds_tokens(roles) and not _is_fixed(e.shape[1]))
+    if not masks or not 2 <= len(free) <= 6:
+        return
+    sizes = {symbol: 2 + world for symbol, role in roles.items() if role == _BATCH}
+    sizes |= {symbol: 3 + world + 2 * number for number, symbol in enumerate(free)}
+    yield sizes
+    for total in masks:
+        for a, b in itertools.combinations([symbol for symbol in free if symbol != total], 2):
+            yield {**sizes, total: sizes[a] + sizes[b]}
 
 
 def _roles(plan: Sequence[_Input]) -> dict[str, str]:

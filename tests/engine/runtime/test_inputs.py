@@ -108,6 +108,42 @@ def test_a_sum_of_names_is_computed() -> None:
     assert feeds["mask"].shape[1] == feeds["cache"].shape[1] + feeds["x"].shape[1]
 
 
+def decoder(*names: str) -> Model:
+    """Look up the tokens, put the past before them, and read the mask at every place of both."""
+    tokens, past, mask = names
+    b = Builder()
+    ids, known, kept = (
+        b.input(["N", tokens], "ids", dtype=np.int64),
+        b.input(["N", past, 4], "past"),
+        b.input(["N", mask], "attention_mask", dtype=np.int64),
+    )
+    x = b.op("Concat", known, b.op("Gather", b.weight(50, 4), ids), axis=1)
+    zero, one = (b.constant(np.array(number, np.int64)) for number in (0, 1))
+    places = b.op("Range", zero, b.op("Gather", b.op("Shape", x), one), one)
+    return b.model(x, b.op("Gather", b.op("Cast", kept, to=1), places, axis=1))
+
+
+def test_a_mask_may_be_as_long_as_two_other_inputs_together() -> None:
+    model = decoder("new", "known", "both")
+
+    found = [shapes(sample_inputs(model, world=world)) for world in (0, 1)]
+
+    for feeds in found:
+        assert feeds["attention_mask"][1] == feeds["ids"][1] + feeds["past"][1]
+    assert found[0] != found[1]
+
+
+def test_token_rows_stay_short_enough_for_their_scores() -> None:
+    b = Builder()
+    ids = b.input(["N", "T"], "ids", dtype=np.int64)
+    words = [feeds["ids"].shape[1] for feeds in candidates(b.model(b.op("Gather", b.weight(50, 4), ids)))]
+    sound = Builder()
+    samples = sound.input(["N", "S"], "samples")
+    heard = [feeds["samples"].shape[1] for feeds in candidates(sound.model(sound.relu(samples)))]
+
+    assert max(words) <= 2048 < max(heard)
+
+
 def test_when_nothing_fits_the_error_says_what_was_tried_and_why_not() -> None:
     b = Builder()
     wrong = b.op("Reshape", b.input(["N", 4], "x"), b.constant(np.array([3, 5])))
