@@ -41,6 +41,7 @@ SOURCES = (
     "torchvision_models",
     "timm_models",
     "transformers_models",
+    "transformers_cached",
     "keras_models",
 )
 SECONDS_PER_FILE = 240

@@ -1,11 +1,13 @@
 """From a torch module to ONNX files: both exporters, with the settings found in the wild."""
 
 import copy
+import inspect
 import io
 import warnings
 import zlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -17,17 +19,21 @@ from tests.corpus.index import Feed
 from tests.corpus.randomise import randomise
 from tests.corpus.spec import Built, Family, Spec
 
+Free: TypeAlias = Mapping[str, Mapping[int, str]]
+
 
 @dataclass(frozen=True)
 class Net:
     """A module and its inputs, in the order of its forward.
 
     `prepare` is called with random inputs once the weights are drawn, for norms that only their library can measure.
+    `free` names more free axes than the batch: {input: {axis: size's name}}; the feeds hold one size of each.
     """
 
     module: nn.Module
     feeds: tuple[Feed, ...]
     prepare: Callable[[tuple[Tensor, ...]], None] | None = None
+    free: Free = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,11 +152,11 @@ class _Export:
             feeds = tuple(replace(f, dtype="float16") if f.dtype == "float32" else f for f in feeds)
             arguments = arguments_of(feeds, 2, np.random.default_rng(zlib.crc32(self.architecture.encode())))
         if self.variant.dynamic and any(None in feed.shape for feed in feeds):
-            proto = _export(copy.deepcopy(module), arguments, feeds, self.variant)
+            proto = _export(copy.deepcopy(module), arguments, feeds, self.variant, made.free)
             if _declares_batch(proto, feeds) and all(runs_at(proto, feeds, batch) for batch in (1, 3)):
                 return Built(proto, _present(proto, feeds))
         fixed = tuple(replace(f, shape=tuple(2 if s is None else s for s in f.shape)) for f in feeds)
-        proto = _export(module, arguments, fixed, self.variant)
+        proto = _export(module, arguments, fixed, self.variant, {})
         return Built(proto, _present(proto, fixed))
 
 
@@ -160,15 +166,15 @@ def arguments_of(feeds: tuple[Feed, ...], batch: int, rng: np.random.Generator) 
 
 
 def _export(
-    module: nn.Module, arguments: tuple[Tensor, ...], feeds: tuple[Feed, ...], variant: Variant
+    module: nn.Module, arguments: tuple[Tensor, ...], feeds: tuple[Feed, ...], variant: Variant, free: Free
 ) -> onnx.ModelProto:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         outputs = _count_outputs(module(*arguments))
         names = ["output"] if outputs == 1 else [f"output_{i}" for i in range(outputs)]
         if variant.exporter == "ts":
-            return _export_by_tracing(module, arguments, feeds, names, variant)
-        return _export_by_torch_export(module, arguments, feeds, names, variant)
+            return _export_by_tracing(module, arguments, feeds, names, variant, free)
+        return _export_by_torch_export(module, arguments, feeds, names, variant, free)
 
 
 def _export_by_tracing(
@@ -177,8 +183,13 @@ def _export_by_tracing(
     feeds: tuple[Feed, ...],
     names: list[str],
     variant: Variant,
+    free: Free,
 ) -> onnx.ModelProto:
-    axes = {feed.name: {feed.shape.index(None): "batch"} for feed in feeds if None in feed.shape}
+    axes = {
+        feed.name: {feed.shape.index(None): "batch", **free.get(feed.name, {})}
+        for feed in feeds
+        if None in feed.shape
+    }
     buffer = io.BytesIO()
     preserve, evaluate = torch.onnx.TrainingMode.PRESERVE, torch.onnx.TrainingMode.EVAL
     torch.onnx.export(
@@ -202,10 +213,17 @@ def _export_by_torch_export(
     feeds: tuple[Feed, ...],
     names: list[str],
     variant: Variant,
+    free: Free,
 ) -> onnx.ModelProto:
-    shapes = tuple(
-        {feed.shape.index(None): torch.export.Dim.AUTO} if None in feed.shape else None for feed in feeds
+    shapes: tuple[object, ...] = tuple(
+        dict.fromkeys((feed.shape.index(None), *free.get(feed.name, ())), torch.export.Dim.AUTO)
+        if None in feed.shape
+        else None
+        for feed in feeds
     )
+    kinds = {p.kind for p in inspect.signature(module.forward).parameters.values()}
+    if inspect.Parameter.VAR_POSITIONAL in kinds:  # they are one argument there
+        shapes = (shapes,)
     program = torch.onnx.export(
         module,
         arguments,
@@ -214,7 +232,7 @@ def _export_by_torch_export(
         opset_version=variant.opset,
         input_names=[feed.name for feed in feeds],
         output_names=names,
-        dynamic_shapes=shapes if any(shapes) else None,
+        dynamic_shapes=shapes if any(None in feed.shape for feed in feeds) else None,
         optimize=variant.exporter == "dyn",
     )
     assert program is not None
