@@ -24,10 +24,12 @@ _MAKERS = frozenset(
 # What reads a table position by position, as a kernel of its own, or as a state to begin with.
 _READERS = frozenset(
     {
-        "Add", "And", "Conv", "Div", "Equal", "GRU", "LSTM", "Max", "Mean", "Min", "Mul", "Or", "PRelu", "Pow", "RNN",
-        "Sub", "Sum", "Where",
+        "Add", "And", "Conv", "Div", "Equal", "GRU", "Gemm", "LSTM", "Loop", "MatMul", "Max", "Mean", "Min", "Mul", "Or",
+        "PRelu", "Pow", "RNN", "Scan", "Sub", "Sum", "Where",
     }
 )  # fmt: skip
+# To these a matrix is a weight, but what no weight made is a blur kernel, or a state to begin with.
+_LAYERS = frozenset({"Conv", "Gemm", "Loop", "MatMul", "Scan"})
 # Behind these a constant matrix is a weight: an embedding, a projection.
 _LOOK_UPS = frozenset({"Einsum", "Gather", "MatMul"})
 # Who asks for sizes is told those of the table.
@@ -68,7 +70,7 @@ def is_table(analysis: Analysis, tensor: gs.Tensor) -> bool:
     if len(readers) < 2 or any(node.op not in _READERS or node.domain for node in readers):
         return False
     level = 2 if is_constant(tensor) else analysis.bare.get(tensor.name, 0)
-    if any(node.op == "Conv" for node in readers):  # a matrix read as a kernel is a weight, not a table
+    if any(node.op in _LAYERS for node in readers):
         return level == 1
     return level == 1 or (level == 2 and (not is_constant(tensor) or _is_matrix(analysis, tensor)))
 

@@ -146,7 +146,7 @@ def _entered(s: Step, slot: int, formal: gs.Tensor, leaving: gs.Tensor, hidden: 
         )
         return None
     axes = []
-    given = s.forced(s.axes(slot))
+    given = s.forced(s.own(slot))
     for axis in given[:hidden]:
         s.pin(axis, "the batch of a Scan stays")
     for axis, a, b, c in zip(given[hidden:], entry, inside, after, strict=True):

@@ -11,7 +11,7 @@ from graphrewrite.dims.sweep import Step, rule
 @rule("Gemm")
 def gemm(s: Step) -> None:
     """A [m, k] times B [k, n] plus C, either transposed."""
-    a, b = s.forced(s.axes(0)), s.forced(s.axes(1))
+    a, b = s.forced(s.own(0)), s.forced(s.axes(1))
     rows, inner_a = (a[1], a[0]) if s.integer("transA", 0) else (a[0], a[1])
     inner_b, columns = (b[1], b[0]) if s.integer("transB", 0) else (b[0], b[1])
     s.tie(inner_a, inner_b)
@@ -28,7 +28,7 @@ def gemm(s: Step) -> None:
 @rule("MatMul")
 def matmul(s: Step) -> None:
     """Batched product over the last axis of A and the last but one of B."""
-    a, b = s.forced(s.axes(0)), s.forced(s.axes(1))
+    a, b = s.forced(s.own(0)), s.forced(s.axes(1))
     product_of(s, a, b)
 
 
