@@ -106,6 +106,12 @@ def weight_numbers(node: gs.Node, key: Key, index: int, held: Held) -> int:
     return held.elements
 
 
+def per_element(node: gs.Node, key: Key, index: int, elements: int) -> float:
+    """Return how many learned numbers one element of a weight holds: more than one where bytes are shared."""
+    packed = _PACKED.get((key, index))
+    return packed(node, elements) / elements if packed is not None and elements else 1.0
+
+
 def attribute_numbers(node: gs.Node) -> int:
     """Return the learned numbers in a node's attributes, which is where ai.onnx.ml keeps them."""
     if node.domain != "ai.onnx.ml":

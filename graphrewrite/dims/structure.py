@@ -6,13 +6,17 @@ coefficient times the product of the alive counts of its axes, and a position is
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from graphrewrite.cost.registry import key_of
+from graphrewrite.cost.weights import per_element
 from graphrewrite.dims.axes import Axis, Key
 from graphrewrite.dims.labels import Ints
+from graphrewrite.dims.record import WeightUse
 from graphrewrite.dims.sweep import Analysis
 
 Floats = npt.NDArray[np.float64]
@@ -104,7 +108,7 @@ class Structure:
                 continue
             seen.add(use.name)
             self.held.append(use.name)
-            size = 1.0
+            size = self._numbers_in_one(use)
             loose = []
             axes = use.axes
             if use.grouped is not None:  # [out, slots] is [out, in / groups]
@@ -118,6 +122,15 @@ class Structure:
                         loose.append(part)
             terms.append((size, loose, use.sites[0][0] if use.sites else -1))
         return terms
+
+    def _numbers_in_one(self, use: WeightUse) -> float:
+        """Return how many numbers an element of a weight holds, as its first reader sees it."""
+        if not use.sites:
+            return 1.0
+        index, slot = use.sites[0]
+        node = self.analysis.nodes[index]
+        elements = prod(axis.sizes[0] for axis in use.axes)
+        return per_element(node, key_of(node.domain, node.op), slot, elements)
 
     def _terms(
         self, parts: Sequence[tuple[float, list[Axis], int]], branches: Sequence[int] | None = None

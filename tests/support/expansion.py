@@ -78,7 +78,8 @@ def _bias_add(w: _Writing) -> None:
 
 def _bias_split_gelu(w: _Writing) -> None:
     total = w.op("Add", *w.inputs[:2])
-    first, second = w.ops("Split", 2, total, axis=-1)  # in halves
+    halves = {"num_outputs": 2} if w.model.opset >= 18 else {}
+    first, second = w.ops("Split", 2, total, axis=-1, **halves)
     half, one, root = (w.const(np.array(v, np.float32)) for v in (0.5, 1.0, 2.0**-0.5))
     bell = w.op("Add", w.op("Erf", w.op("Mul", second, root)), one)
     w.result(w.op("Mul", first, w.op("Mul", w.op("Mul", second, half), bell)))

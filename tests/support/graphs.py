@@ -11,8 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import tests.support.blocks_along
 import tests.support.blocks_attention
 import tests.support.blocks_flat
+import tests.support.blocks_functions
+import tests.support.blocks_fused
 import tests.support.blocks_map
 import tests.support.blocks_mixture
 import tests.support.blocks_moves
@@ -26,8 +29,11 @@ from tests.support.drawing import Drawing, Drawn, Shape, Style, Unfit
 from tests.support.verdict import declare
 
 FAMILIES = (
+    tests.support.blocks_along,
     tests.support.blocks_attention,
     tests.support.blocks_flat,
+    tests.support.blocks_functions,
+    tests.support.blocks_fused,
     tests.support.blocks_map,
     tests.support.blocks_mixture,
     tests.support.blocks_moves,
@@ -35,7 +41,7 @@ FAMILIES = (
     tests.support.blocks_space,
     tests.support.blocks_steps,
 )
-OPSETS = (11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23)
+OPSETS = (11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from math import prod
 
+from graphrewrite.cost.rules.signal import fast_transform
 from graphrewrite.dims.axes import Axis, rigid
 from graphrewrite.dims.rules.contrib import MICROSOFT
 from graphrewrite.dims.sweep import Step, rule
@@ -28,7 +29,17 @@ def fourier(s: Step) -> None:
     if along is None:
         s.refuse("the axis of the transform is not known")
         return
-    _crossed(s, x, [along[0] % len(x), len(x) - 1])
+    number = along[0] % len(x)
+    lines = [axis for i, axis in enumerate(x[:-1]) if i != number]
+    s.macs(fast_transform(_length(s, x[number].sizes[0])), lines)
+    _crossed(s, x, [number, len(x) - 1])
+
+
+def _length(s: Step, size: int) -> int:
+    """Return the length of the transform: what is asked for, or the length of the axis."""
+    asked = s.numbers(1)
+    whole = s.integer("inverse", 0) and s.integer("onesided", 0)
+    return asked[0] if asked else 2 * (size - 1) if whole else size
 
 
 @rule("CenterCropPad")
