@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 from graphrewrite.dims.freeze import answer_from
 from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.record import Grouped, WeightUse
+from graphrewrite.dims.slots import taken
 from graphrewrite.errors import ShapeError
 from graphrewrite.ir import Array, constant_value
 from graphrewrite.ir.edit import set_input
@@ -29,7 +30,7 @@ def cut_weights(cut: "Cut") -> None:
     for use in cut.analysis.weights.values():
         kept = {i: k for i, axis in enumerate(use.axes) if (k := cut.kept(axis)) is not None}
         if use.grouped is not None and cut.is_cut(use.grouped.into):
-            kept[1] = _slots(cut, use.grouped)
+            kept[use.grouped.axis] = _slots(cut, use.grouped)
         by_tensor.setdefault(use.name, []).append((use, kept))
     replaced: set[int] = set()
     for name, uses in by_tensor.items():
@@ -69,8 +70,8 @@ def _cut_tensor(cut: "Cut", name: str, uses: Sequence[tuple[WeightUse, Kept]], r
             continue
         array = values
         grouped = group[0][0].grouped
-        if grouped is not None and 1 in kept:
-            array = _take_slots(array, grouped, kept[1])
+        if grouped is not None and grouped.axis in kept:
+            array = taken(array, grouped, kept[grouped.axis])
         for axis, positions in kept.items():
             if positions.ndim == 1:
                 array = np.take(array, positions, axis=axis)
@@ -106,13 +107,6 @@ def _slots(cut: "Cut", grouped: Grouped) -> Ints:
             "all must keep equally many; use Groups.balanced on the choice"
         )
     return np.nonzero(table)[1].reshape(grouped.groups, -1)
-
-
-def _take_slots(weight: Array, grouped: Grouped, slots: Ints) -> Array:
-    """Let each output channel keep the slots of its group (axis 0 is still whole)."""
-    per_group = weight.shape[0] // grouped.groups
-    rows = np.repeat(slots, per_group, axis=0)  # [out, kept]
-    return np.asarray(weight[np.arange(weight.shape[0])[:, None], rows])
 
 
 def _site_tensor(cut: "Cut", node: int, slot: int, name: str) -> gs.Tensor:

@@ -166,7 +166,7 @@ class _Account:
             label=(lead.layers or (lead.tensor,))[0] if lead else group.name,
             kind=group.kind,
             units=group.units,
-            floor=step,
+            floor=max(step, group.least),
             step=step,
             macs_per_unit=round(group.macs_per_unit / self.batch),
             params_per_unit=round(group.params_per_unit),
@@ -335,7 +335,7 @@ class _Account:
         nodes: dict[int, set[int]] = {}
         for use in self.analysis.weights.values():
             for number, axis in enumerate(use.axes):
-                if axis.is_rigid or (use.grouped is not None and number == 1):
+                if axis.is_rigid or (use.grouped is not None and number == use.grouped.axis):
                     continue
                 carried = self.carried(axis)
                 for reason, positions in carried.pins.items():

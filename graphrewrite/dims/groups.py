@@ -10,6 +10,7 @@ import numpy.typing as npt
 from graphrewrite.dims.balance import balance_units
 from graphrewrite.dims.kinds import kinds
 from graphrewrite.dims.labels import Ints
+from graphrewrite.dims.places import least_of
 from graphrewrite.dims.structure import Floats, Mask, Structure
 from graphrewrite.dims.sweep import Analysis, WeightUse, analyse
 from graphrewrite.ir import Model
@@ -42,7 +43,7 @@ class Tap:
 
 @dataclass(frozen=True, eq=False)
 class ChannelGroup:
-    """Units with the same memberships; any of them may go as long as one stays.
+    """Units with the same memberships; any of them may go as long as `least` stay.
 
     `multiplicity` divides what every weight axis loses with one unit; `unit_ids` are positions in `Structure.units`;
     `kind` says what the units are (see `graphrewrite.dims.kinds`).
@@ -56,6 +57,7 @@ class ChannelGroup:
     params_per_unit: float
     multiplicity: int
     kind: str = "other"
+    least: int = 1
 
     @property
     def units(self) -> int:
@@ -136,17 +138,25 @@ class Groups:
     ) -> Mask:
         """Return the choice nearest to `dead` in which every group of grouped operators keeps equally many.
 
+        Every group keeps its own `least` (the experts a router chooses at once), whatever else is asked.
         `order` [units] says which of equal units go first (lowest); `least(group)` how many a group must keep; what
         it keeps is a multiple of `step(group)`, or everything.
         """
-        return balance_units(
+        made = balance_units(
             self.structure,
             [g.unit_ids for g in self.groups],
             dead,
             order,
-            [least(g) if least else 1 for g in self.groups],
+            [max(least(g) if least else 1, g.least) for g in self.groups],
             [step(g) if step else 1 for g in self.groups],
         )
+        for group in self.groups:
+            gone = group.unit_ids[made[group.unit_ids]]
+            short = group.least - (group.units - len(gone))
+            if group.least > 1 and short > 0:
+                rank = np.zeros(len(gone)) if order is None else order[gone]
+                made[gone[np.argsort(-rank, kind="stable")[:short]]] = False
+        return made
 
     def dead_labels(self, dead: Mask) -> npt.NDArray[np.bool_]:
         """Return a mask over all labels for a mask over units."""
@@ -155,10 +165,10 @@ class Groups:
         return result
 
     def floor(self) -> float:
-        """Return the multiply-accumulates left when every group keeps a single unit."""
+        """Return the multiply-accumulates left when every group keeps as few units as it can."""
         dead = ~self.none_dead()
         for group in self.groups:
-            dead[group.unit_ids[0]] = False
+            dead[group.unit_ids[: group.least]] = False
         return self.macs(dead)
 
     def to_json(self) -> dict[str, object]:
@@ -205,7 +215,7 @@ def group_units(analysis: Analysis) -> Groups:
             number = structure.axis_id(axis)
             if number < 0:
                 continue
-            if stuck[number] and not (use.grouped is not None and axis_number == 1):
+            if stuck[number] and not (use.grouped is not None and axis_number == use.grouped.axis):
                 length = len(structure.rows(number))
                 share = "" if stuck[number] == length else f" ({stuck[number]} of {length} positions)"
                 pinned.setdefault(
@@ -232,7 +242,8 @@ def group_units(analysis: Analysis) -> Groups:
     result = []
     taken: dict[str, int] = {}
     kind_of = kinds(analysis, structure, families, places)
-    for ids, mine, read, kind in zip(families, members, taps, kind_of, strict=True):
+    least = least_of(structure, places, families)
+    for ids, mine, read, kind, few in zip(families, members, taps, kind_of, least, strict=True):
         name = _name(mine, taken)
         counts = [m.index.shape[1] for m in mine]
         multiplicity = gcd(*counts) if counts else 1
@@ -246,6 +257,7 @@ def group_units(analysis: Analysis) -> Groups:
                 float(params[ids[0]]),
                 multiplicity,
                 kind,
+                few,
             )
         )
     return Groups(analysis, structure, result, pinned)

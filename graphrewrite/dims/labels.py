@@ -138,7 +138,7 @@ class Labels:
         if self._waiting:
             self._settle()
         number = self.reason(why) if isinstance(why, str) else why
-        terminals = np.unique(self._terminals(rows))
+        terminals = np.unique(self.terminals(rows))
         terminals = terminals[(terminals > 0)]
         fresh = terminals[self._pin[terminals] == 0]
         if len(fresh):
@@ -160,7 +160,7 @@ class Labels:
 
         A pinned label is dropped from a row that has a free one; a row with pinned labels only keeps one of them.
         """
-        flat = self._terminals(rows)
+        flat = self.terminals(rows)
         if flat.shape[1] == 1:
             return flat
         pinned = self._pin[flat] > 0
@@ -185,7 +185,7 @@ class Labels:
 
         Unlike `resolve` nothing is sorted: a column keeps its role (a head, a dim of a head) from row to row.
         """
-        flat = self._terminals(rows)
+        flat = self.terminals(rows)
         flat = np.where(self._pin[flat] > 0, 0, flat)
         if flat.shape[1] == 1:
             return flat
@@ -197,7 +197,8 @@ class Labels:
             return flat
         return flat[:, keep] if keep else flat[:, :1]
 
-    def _terminals(self, rows: Ints) -> Ints:
+    def terminals(self, rows: Ints) -> Ints:
+        """Return unexpanded representatives, pinned ones too, in no particular order and with repeats."""
         flat = self.find(rows)
         while True:
             expanded = self._left[flat] >= 0

@@ -48,10 +48,25 @@ class WeightUse:
 
 @dataclass(frozen=True, eq=False)
 class Grouped:
-    """The weight of a balanced grouped convolution: which slots (axis 1) stay differs from group to group."""
+    """The weight of a balanced grouped convolution: which slots stay differs from group to group.
+
+    Slots lie on axis `axis`, `lead` times repeated as a whole, the output channels on axis `along`.
+    """
 
     into: Axis
     out: Axis
+    groups: int
+    axis: int = 1
+    along: int = 0
+    lead: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Slots:
+    """The labels of the slots of a computed weight, of which a group keeps as many as it keeps channels of `into`."""
+
+    labels: Ints
+    into: Axis
     groups: int
 
 
@@ -67,13 +82,14 @@ class Balance:
 class Open:
     """A node with groups, settled after the sweep: balanced if its axes stay plain, a product otherwise.
 
-    `joints` are the blocks it reads in so many groups, and leaves so.
+    `is_possible` says what else a balance needs; `joints` are the blocks it reads in so many groups, and leaves so.
     """
 
     node: int
     balances: tuple[Balance, ...]
     as_balance: Callable[[], None]
     as_product: Callable[[], None]
+    is_possible: Callable[[], bool]
     joints: tuple[tuple[Joint, int], ...] = ()
 
 
@@ -201,6 +217,7 @@ class Analysis:
     contracted: set[tuple[int, int, int]] = field(default_factory=set)
     bypassed: dict[int, Axis] = field(default_factory=dict)
     ragged: dict[str, list[Axis]] = field(default_factory=dict)
+    slots: list[Slots] = field(default_factory=list)
     positions: dict[int, int] = field(default_factory=dict)
     sequences: dict[str, Items] = field(default_factory=dict)
     open: list[Open] = field(default_factory=list)
@@ -208,6 +225,8 @@ class Analysis:
     branches: list[Branch] = field(default_factory=list)
     bare: dict[str, int] = field(default_factory=dict)
     shared: dict[str, list[Reading]] = field(default_factory=dict)
+    places: dict[str, Axis] = field(default_factory=dict)
+    chosen: list[tuple[Axis, int]] = field(default_factory=list)
     resolved: dict[Key, tuple[Axis, Ints]] = field(default_factory=dict)
     times: float = 1.0
     branch: int = -1
@@ -240,6 +259,10 @@ class Analysis:
         """Return the axes of what a list holds, nothing for what is no list."""
         found = self.sequences.get(name)
         return () if found is None else found.axes
+
+    def axes_of(self, name: str) -> list[Axis]:
+        """Return the axes of a tensor, or of everything a list holds."""
+        return [*(self.env.get(name) or ()), *(axis for item in self.items(name) for axis in item)]
 
     def rows(self, axis: Axis, why: str = "") -> Ints:
         """Return an axis's rows, resolved; not to be written to."""

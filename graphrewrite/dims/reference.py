@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 
 from graphrewrite.dims import reference_fused, reference_norms
 from graphrewrite.dims.axes import Axis
-from graphrewrite.dims.reference_norms import kept_ratio, wide
+from graphrewrite.dims.reference_norms import BY_MASK, kept_ratio, wide
 from graphrewrite.dims.reference_ragged import restrict_members
 from graphrewrite.dims.sweep import Analysis, Mix
 from graphrewrite.errors import UnsupportedOp
@@ -79,6 +79,9 @@ class Reference:
             self._mask(node, mix.slot, alive, 0, _zero_point(node, mix.slot))
         elif mix.kind == "rnn":
             self._recurrent(node, alive)
+        elif mix.kind in BY_MASK:
+            rank = self.rank(self.original(node, mix.slot))
+            BY_MASK[mix.kind](self, node, self.mask(rank, alive), kept_ratio(alive))
         elif mix.kind in _WRITTEN_OUT:
             _WRITTEN_OUT[mix.kind](self, node, alive)
         else:

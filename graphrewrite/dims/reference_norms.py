@@ -132,23 +132,24 @@ def in_groups(
     return seen.standardised(build.emit(node, "Reshape", x, split))[0]
 
 
-def moments(build: "Reference", node: gs.Node, alive: dict[int, Mask]) -> None:
+def moments(build: "Reference", node: gs.Node, keep: gs.Tensor, ratio: float) -> None:
     """LayerNormalization and InstanceNormalization over kept positions."""
     x = node.inputs[0]
     rank = build.rank(x)
     layer = node.op == "LayerNormalization"
     axes = list(range(int(node.attrs.get("axis", -1)) % rank, rank)) if layer else list(range(2, rank))
-    seen = over(build, node, axes, alive, rank, build.dtype(x), _epsilon(node))
+    seen = Statistics(build, node, axes, keep, np.asarray(ratio), build.dtype(x), _epsilon(node))
     y, mean, inverse = seen.standardised(x)
     build.replace(node, [affine(build, node, y, rank, layer, (1, 2)), mean, inverse])
 
 
-def mean_square(build: "Reference", node: gs.Node, alive: dict[int, Mask]) -> None:
+def mean_square(build: "Reference", node: gs.Node, keep: gs.Tensor, ratio: float) -> None:
     """Root-mean-square normalisation over kept positions."""
     x = node.inputs[0]
     rank = build.rank(x)
     axes = list(range(int(node.attrs.get("axis", -1)) % rank, rank))
-    y, inverse = over(build, node, axes, alive, rank, build.dtype(x), _epsilon(node)).by_mean_square(x)
+    seen = Statistics(build, node, axes, keep, np.asarray(ratio), build.dtype(x), _epsilon(node))
+    y, inverse = seen.by_mean_square(x)
     build.replace(node, [affine(build, node, y, rank, True, (1,)), inverse])
 
 
@@ -173,12 +174,13 @@ def group_moments(build: "Reference", node: gs.Node, alive: dict[int, Mask]) -> 
     build.replace(node, [affine(build, node, y, rank, False, (1, 2))])
 
 
-def batch_statistics(build: "Reference", node: gs.Node, alive: dict[int, Mask]) -> None:
+def batch_statistics(build: "Reference", node: gs.Node, keep: gs.Tensor, ratio: float) -> None:
     """Batch norm with batch statistics over kept positions of everything but channels."""
     x = node.inputs[0]
     rank = build.rank(x)
     axes = [axis for axis in range(rank) if axis != 1]
-    y = over(build, node, axes, alive, rank, build.dtype(x), _epsilon(node)).standardised(x)[0]
+    seen = Statistics(build, node, axes, keep, np.asarray(ratio), build.dtype(x), _epsilon(node))
+    y = seen.standardised(x)[0]
     build.replace(node, [affine(build, node, y, rank, False, (1, 2))])
 
 
@@ -186,9 +188,13 @@ def _epsilon(node: gs.Node) -> float:
     return float(node.attrs.get("epsilon", 1e-5))
 
 
-WRITTEN_OUT: dict[str, Callable[["Reference", gs.Node, dict[int, Mask]], None]] = {
+# Each writes a node out with statistics over positions `keep`, of which all are `ratio` times as many.
+BY_MASK: dict[str, Callable[["Reference", gs.Node, gs.Tensor, float], None]] = {
     "moments": moments,
     "mean_square": mean_square,
-    "group_moments": group_moments,
     "batch_statistics": batch_statistics,
+}
+
+WRITTEN_OUT: dict[str, Callable[["Reference", gs.Node, dict[int, Mask]], None]] = {
+    "group_moments": group_moments,
 }

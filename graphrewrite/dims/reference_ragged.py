@@ -7,7 +7,7 @@ import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from graphrewrite.dims.record import Members, Mix, pairs
-from graphrewrite.dims.reference_norms import affine, in_groups
+from graphrewrite.dims.reference_norms import BY_MASK
 
 if TYPE_CHECKING:
     from graphrewrite.dims.reference import Reference
@@ -21,13 +21,14 @@ def restrict_members(build: "Reference", mix: Mix, members: Members, value: floa
     if kept.all():
         return
     node = build.nodes[mix.node]
-    if mix.kind == "moments":
-        _moments(build, node, kept, members.groups)
-        return
     keep = _mask(build, node, mix, members, kept)
+    ratio = len(kept) / int(kept.sum())  # of every group: they keep equally many
+    if mix.kind in BY_MASK:
+        BY_MASK[mix.kind](build, node, keep, ratio)
+        return
     build.fill(node, mix.slot, keep, value)
-    if mix.kind == "mean":  # every group keeps equally many
-        build.scale_output(node, len(kept) / int(kept.sum()))
+    if mix.kind == "mean":
+        build.scale_output(node, ratio)
 
 
 def _mask(build: "Reference", node: gs.Node, mix: Mix, members: Members, kept: Mask) -> gs.Tensor:
@@ -74,12 +75,3 @@ def _mask(build: "Reference", node: gs.Node, mix: Mix, members: Members, kept: M
 
 def _number(build: "Reference", value: int) -> gs.Tensor:
     return build.const(np.asarray([value], dtype=np.int64))
-
-
-def _moments(build: "Reference", node: gs.Node, kept: Mask, groups: int) -> None:
-    """InstanceNormalization of [N, groups, members x space...] over the kept members of each group."""
-    x = node.inputs[0]
-    epsilon = float(node.attrs.get("epsilon", 1e-5))
-    y = in_groups(build, node, x, kept, groups, build.dtype(x), epsilon)
-    y = build.emit(node, "Reshape", y, build.emit(node, "Shape", x))
-    build.replace(node, [affine(build, node, y, build.rank(x), False, (1, 2))])

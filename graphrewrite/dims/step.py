@@ -40,6 +40,7 @@ from graphrewrite.dims.record import (
     pairs,
 )
 from graphrewrite.dims.shared import is_table
+from graphrewrite.dims.windows import use_key
 from graphrewrite.errors import ShapeError
 from graphrewrite.ir import Array, constant_value
 from graphrewrite.ir.edit import captured
@@ -300,12 +301,16 @@ class Step:
         as_balance: Callable[[], None],
         as_product: Callable[[], None],
         joints: Sequence[tuple[Joint, int]] = (),
+        is_possible: Callable[[], bool] = lambda: True,
     ) -> None:
         """Leave the choice between equal counts per group and a product of groups and slots until the sweep is done.
 
-        `joints` are blocks, with their numbers of groups, that may stay split in groups without a tie.
+        `joints` are blocks, with their numbers of groups, that may stay split in groups without a tie; `is_possible`
+        says whether a balance can be, asked after the sweep as long as products refine labels.
         """
-        self.analysis.open.append(Open(self.index, tuple(balances), as_balance, as_product, tuple(joints)))
+        self.analysis.open.append(
+            Open(self.index, tuple(balances), as_balance, as_product, is_possible, tuple(joints))
+        )
 
     def restate(self, needs: Sequence[Axis], apply: Callable[[Cut], None]) -> None:
         """Record how the node's numbers follow a cut of any of `needs`."""
@@ -317,9 +322,7 @@ class Step:
 
     def _weight(self, tensor: gs.Tensor, slot: int, free: Sequence[int] | None = None) -> WeightUse:
         sizes = self.sizes(slot)
-        # Exporters share equal small vectors between unrelated layers: a vector gets labels per use (trap T4).
-        alone = sum(pair[0] > 1 for pair in sizes) <= 1
-        key = (tensor.name, self.index, slot) if alone else (tensor.name, -1, -1)
+        key = use_key(self.analysis, tensor, sizes, (self.index, slot))
         use = self.analysis.weights.get(key)
         if use is None:
             axes = [
@@ -369,11 +372,10 @@ class Step:
             self.analysis.refused.setdefault(f"{op} ({why})", []).append(self.why)
         tensors = [tensor for tensor in (*self.node.inputs, *captured(self.node)) if tensor.name]
         for tensor in tensors:
-            for axis in self.analysis.env.get(tensor.name) or ():
+            if tensor.name in self.analysis.places:
+                self.pin(self.analysis.places[tensor.name], why)
+            for axis in self.analysis.axes_of(tensor.name):
                 self.pin(axis, why)
-            for item in self.analysis.items(tensor.name):
-                for axis in item:
-                    self.pin(axis, why)
         for slot, tensor in enumerate(self.node.inputs):  # constants this rule had read before it gave up
             for key in ((tensor.name, self.index, slot), (tensor.name, -1, -1)):
                 for axis in self.analysis.weights[key].axes if key in self.analysis.weights else ():

@@ -112,8 +112,9 @@ class Structure:
             loose = []
             axes = use.axes
             if use.grouped is not None:  # [out, slots] is [out, in / groups]
-                axes = [use.axes[0], use.grouped.into, *use.axes[2:]]
-                size /= use.grouped.groups
+                slots, into = use.grouped.axis, use.grouped.into
+                axes = [into if number == slots else axis for number, axis in enumerate(use.axes)]
+                size *= use.axes[slots].sizes[0] / into.sizes[0]
             for axis in axes:
                 for part in axis.parts:
                     if part.is_rigid:

@@ -5,7 +5,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from graphrewrite.dims.axes import Axis, Digit, Key, of_rows
+from graphrewrite.dims.axes import Axis, Digit, Factor, Key, Rigid, of_rows, rows_of
 from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.ragged import is_balanced
 from graphrewrite.dims.sweep import Analysis
@@ -20,6 +20,7 @@ class Survivors:
         self.dead = dead
         self._kept: dict[Key, tuple[Axis, Ints | None]] = {}
         self._find_plain()
+        self._lengths: dict[int, tuple[Factor, int]] = {}
 
     def kept(self, axis: Axis) -> Ints | None:
         """Return the kept positions of a static axis, None when all stay."""
@@ -85,8 +86,30 @@ class Survivors:
         factor = part.factors[0]
         if isinstance(factor, Digit) and is_balanced(factor):
             return self._balanced(factor)
+        if self.analysis.slots and not isinstance(factor, Rigid):
+            known = self._lengths.get(id(factor))
+            if known is None:
+                known = self._lengths[id(factor)] = factor, self._slotted(part)
+            return known[1]
+        return self._plain(part)
+
+    def _plain(self, part: Axis) -> int:
         positions = self.kept(part)
         return part.sizes[0] if positions is None else len(positions)
+
+    def _slotted(self, part: Axis) -> int:
+        """Return the kept length of an axis that may be the slots of a computed weight."""
+        labels, factor = self.analysis.labels, part.factors[0]
+        block = labels.terminals(
+            factor.joint.labels if isinstance(factor, Digit) else rows_of(labels, part, "")
+        )
+        for slots in self.analysis.slots:
+            if np.isin(slots.labels[0], block) and np.isin(
+                slots.labels[0], labels.terminals(rows_of(labels, part, ""))
+            ):
+                share = self._plain(slots.into) / slots.into.sizes[0]
+                return round(part.sizes[0] * share)
+        return self._plain(part)
 
     def _balanced(self, digit: Digit) -> int:
         """Return the kept length of a digit of a balanced block: every group stays, all keep equally many members."""

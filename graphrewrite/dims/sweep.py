@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from graphrewrite.dims import ports
+from graphrewrite.dims import places, ports
 from graphrewrite.dims.axes import Axis, rigid, rows_of
 from graphrewrite.dims.labels import Labels
 from graphrewrite.dims.ragged import file_ragged, is_ragged, may_stay_open
@@ -133,6 +133,7 @@ def _settle(analysis: Analysis) -> None:
     analysis.restates = [_unless_bypassed(analysis, restate) for restate in analysis.restates]
     for window in analysis.windows:
         _guard(analysis, window)
+    places.settle(analysis)
     analysis.labels.is_closed = True
 
 
@@ -182,6 +183,8 @@ def _visit(analysis: Analysis, step: Step) -> None:
         step.refuse(f"no dimension rule for {node.op}" + (f" of domain {domain}" if domain else ""))
         analysis.refused.setdefault(f"{domain}.{node.op}" if domain else node.op, []).append(step.why)
         return
+    if places.follow(step):
+        return
     if _is_shape_arithmetic(analysis, node):
         for tensor in node.outputs:
             sizes = pairs(analysis.info, tensor.name)
@@ -217,7 +220,7 @@ _GROWING = frozenset({"Expand", "ConstantOfShape"})
 
 def _is_shape_arithmetic(analysis: Analysis, node: gs.Node) -> bool:
     """Integer or boolean results of rigid or constant inputs carry no positions anyone could remove."""
-    if node.op in _LAYERS or node.op in _WITH_BODIES:
+    if node.op in _LAYERS or node.op in _WITH_BODIES or places.is_read(analysis, node):
         return False
     if node.op in _GROWING and len(analysis.info.shape(node.outputs[0].name) or ()) > 1:
         return False
@@ -227,10 +230,10 @@ def _is_shape_arithmetic(analysis: Analysis, node: gs.Node) -> bool:
         if tensor.name and (dtype is None or np.dtype(dtype).kind not in "iub" or _is_quantized(dtype)):
             return False
     for tensor in node.inputs:
-        if tensor.name and not is_constant(tensor):
-            for axes in (analysis.env.get(tensor.name) or (), *analysis.items(tensor.name)):
-                if not all(axis.is_rigid for axis in axes):
-                    return False
+        if not tensor.name or is_constant(tensor):
+            continue
+        if not all(axis.is_rigid for axis in analysis.axes_of(tensor.name)):
+            return False
     return True
 
 

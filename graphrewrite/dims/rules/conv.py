@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from graphrewrite.dims.axes import Axis, of_rows, outer, rigid
 from graphrewrite.dims.ragged import LEAST_MEMBERS
 from graphrewrite.dims.rules.linear import size
-from graphrewrite.dims.sweep import Balance, Grouped, Step, pairs, rule
+from graphrewrite.dims.slots import Making
+from graphrewrite.dims.sweep import Balance, Step, pairs, rule
 
 
 def feature_map(s: Step, slot: int = 0, channels_last: bool = False) -> list[Axis]:
@@ -97,19 +98,17 @@ def grouped(s: Step, slot: int, x: Axis, w: Sequence[Axis], groups: int, work: f
         s.macs(work, [batch, w[0], w[1]])
         s.restate([group_in], lambda cut: cut.set_attr(s.index, "group", cut.count(group_in)))
 
+    making = Making(s, slot, (w[0], w[1]))
+
     def as_balance() -> None:
-        use = s.analysis.uses[(s.index, slot)]
-        if len(use.sites) > 1:
-            as_product()
-            return
-        s.pin(w[1], "slots follow the channels of each group")
-        use.grouped = Grouped(x, w[0], groups)
+        making.balance(x, groups)
         s.macs(work / groups, [batch, w[0], x])
 
-    if min(into, out) < LEAST_MEMBERS or s.constant(slot) is None:
+    if min(into, out) < LEAST_MEMBERS:
         as_product()
     else:
-        s.balance([Balance(x, groups), Balance(w[0], groups)], as_balance, as_product)
+        balances = [Balance(x, groups), Balance(w[0], groups)]
+        s.balance(balances, as_balance, as_product, is_possible=making.is_followed)
 
 
 @rule("ConvTranspose")
