@@ -87,14 +87,25 @@ class Axis:
     Attributes:
         factors: outermost first.
         is_rigid: whether no factor carries labels.
+        key: what axes with the same labels have in common; it holds as long as one of them lives.
     """
 
-    __slots__ = ("_sizes", "factors", "is_rigid")
+    __slots__ = ("_sizes", "factors", "is_rigid", "key")
 
     def __init__(self, factors: tuple[Factor, ...]) -> None:
         self.factors = factors
-        self.is_rigid = all(isinstance(f, Rigid) for f in factors)
-        self._sizes: Pair | None = factors[0].sizes if len(factors) == 1 else None
+        self.key: Key = id(self)
+        self._sizes: Pair | None = None
+        if len(factors) != 1:
+            self.is_rigid = all(isinstance(factor, Rigid) for factor in factors)
+            return
+        (factor,) = factors
+        self.is_rigid = isinstance(factor, Rigid)
+        self._sizes = factor.sizes
+        if isinstance(factor, Rows):
+            self.key = id(factor.labels)
+        elif isinstance(factor, Digit):
+            self.key = id(factor.joint), factor.low, factor.high
 
     @property
     def sizes(self) -> Pair:
@@ -111,14 +122,6 @@ class Axis:
         """Whether the length is the same in both worlds, and known."""
         a, b = self.sizes
         return a == b >= 0
-
-    @property
-    def key(self) -> Key:
-        """What axes with the same labels have in common; it holds as long as one of them lives."""
-        factor = self.factors[0]
-        if len(self.factors) > 1 or isinstance(factor, Rigid):
-            return id(self)
-        return id(factor.labels) if isinstance(factor, Rows) else (id(factor.joint), factor.low, factor.high)
 
     @property
     def parts(self) -> "tuple[Axis, ...]":

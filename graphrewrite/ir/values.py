@@ -5,6 +5,7 @@ external files are memory-mapped on first use, so a model larger than memory can
 """
 
 import math
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -135,6 +136,7 @@ def constant_value(tensor: gs.Tensor) -> Array | None:
     return None
 
 
+@cache
 def onnx_dtype_to_numpy(data_type: int) -> np.dtype[np.generic]:
     """Map an ONNX element type to numpy (ml_dtypes for bf16, fp8 and the sub-byte types)."""
     try:
@@ -146,6 +148,7 @@ def onnx_dtype_to_numpy(data_type: int) -> np.dtype[np.generic]:
         ) from None
 
 
+@cache
 def numpy_dtype_to_onnx(dtype: np.dtype[np.generic]) -> int:
     """Map a numpy (or ml_dtypes) element type to the ONNX number."""
     try:

@@ -25,7 +25,7 @@ from graphrewrite.ir import Model
 from graphrewrite.passes.channels import MacsBelow, RemoveChannels
 from graphrewrite.pipeline import Context
 from tests.bench.common import Stages, clean_when_stopped, exponent, facts, say, table, tell, write_section
-from tests.bench.networks import GROWING, dense, fan, tied, tower, wide
+from tests.bench.networks import GROWING, dense, fan, nested, shared, tied, tower, wide
 from tests.bench.stages import ENGINE
 
 REPEATED_BELOW = 20_000
@@ -40,6 +40,8 @@ SHAPES: dict[str, tuple[Callable[[int], Model], tuple[int, ...]]] = {
     "branches of Split and Concat": (fan, (100, 1_000, 4_000)),
     "layers all read by the later ones": (dense, (25, 50, 100, 200)),
     "joins of one residual stream": (lambda n: tower(7 * n), (100, 1_000, 10_000)),
+    "readers of one weight and one bias": (shared, (100, 1_000, 10_000)),
+    "branches inside branches": (nested, (4, 8, 16, 30)),
 }
 
 

@@ -1,9 +1,11 @@
 """Networks drawn for timing: real topologies and sizes, random weights, so that no download is needed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
+from onnx import helper, numpy_helper
 
 from graphrewrite.ir import Builder, Model
 
@@ -155,6 +157,57 @@ def fan(branches: int, channels: int = 4) -> Model:
     parts = b.op_all("Split", y, b.constant([channels] * branches), outputs=branches, axis=1)
     joined = b.concat(*(b.relu(b.conv(part, channels, channels, 1)) for part in parts))
     return b.model(b.conv(joined, 3, channels * branches, 1))
+
+
+def shared(readers: int, channels: int = 8) -> Model:
+    """Draw so many layers that all read one matrix, and one vector as their bias."""
+    b = Builder()
+    y = b.conv(b.input(["N", 3, 4, 4], "image"), channels, 3, 1)
+    weight, bias = b.weight(channels, channels, 1, 1), b.weight(channels)
+    for _ in range(readers):
+        y = b.relu(b.op("Conv", y, weight, bias, kernel_shape=[1, 1]))
+    return b.model(b.conv(y, 3, channels, 1))
+
+
+def nested(depth: int, layers: int = 10, channels: int = 8) -> Model:
+    """Draw branches inside branches: each body has so many layers of its own, then the next body."""
+    rng = np.random.default_rng(0)
+    weights: list[onnx.TensorProto] = []
+
+    def body(level: int, x: str) -> tuple[list[onnx.NodeProto], str]:
+        nodes = []
+        for layer in range(layers):
+            name = f"{level}.{layer}"
+            values = rng.standard_normal((channels, channels, 1, 1)).astype(np.float32)
+            weights.append(numpy_helper.from_array(values, f"w{name}"))
+            nodes += [
+                helper.make_node("Conv", [x, f"w{name}"], [f"y{name}"], f"conv{name}"),
+                helper.make_node("Relu", [f"y{name}"], [f"z{name}"], f"relu{name}"),
+            ]
+            x = f"z{name}"
+        if level == depth:
+            return nodes, x
+        inner, result = body(level + 1, x)
+        skip = [helper.make_node("Identity", [x], [f"skip{level}"], f"identity{level}")]
+        both = {
+            f"{name}_branch": helper.make_graph(made, f"{name}{level}", [], [_float(out)])
+            for name, made, out in (("then", inner, result), ("else", skip, f"skip{level}"))
+        }
+        nodes.append(helper.make_node("If", ["take"], [f"out{level}"], f"if{level}", **both))
+        return nodes, f"out{level}"
+
+    def _float(name: str, shape: Sequence[int] | None = None) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+
+    nodes, last = body(0, "image")
+    weights.append(numpy_helper.from_array(np.ones((3, channels, 1, 1), np.float32), "head"))
+    nodes.append(helper.make_node("Conv", [last, "head"], ["result"], "head"))
+    take = helper.make_tensor_value_info("take", onnx.TensorProto.BOOL, ())
+    image, result = _float("image", (1, channels, 4, 4)), _float("result", (1, 3, 4, 4))
+    graph = helper.make_graph(nodes, "nested", [image, take], [result], weights)
+    return Model.from_proto(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    )
 
 
 GROWING: dict[str, Callable[[int], Model]] = {"chain": chain, "tower": tower, "encoder": encoder}
