@@ -90,7 +90,14 @@ class Emptiness:
         return tensors, {reader for number in empty for reader in self._readers[number]}
 
     def is_balanced(self, dead: Mask) -> bool:
-        """Whether every group of the grouped operators keeps equally many members; all may lose all of them."""
+        """Whether every group of the grouped operators keeps equally many members, and enough stay to choose from.
+
+        All groups may lose all of their members.
+        """
+        for axis, count in self._analysis.chosen:
+            alive = ~dead[self._analysis.rows(axis)].any(axis=1)
+            if 0 < int(alive.sum()) < count:
+                return False
         for balance in self._analysis.balances:
             alive = ~dead[self._analysis.rows(balance.axis)].any(axis=1)
             counts = alive.reshape(balance.groups, -1).sum(axis=1)

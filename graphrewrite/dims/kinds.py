@@ -12,7 +12,7 @@ The kind follows from how positions meet in the graph; no name and no architectu
 - ``head_dim``: another axis of an attention product, or the inner of two groups that make up one axis of a weight.
 - ``hidden``: the state of a recurrent operator, or of a recurrence written out step by step or as the body of a loop (a
   weight that reads and makes the same group, again and again).
-- ``experts``: a batch axis of a product with a weight: each unit owns a matrix.
+- ``experts``: a batch axis of a product with a weight: each unit owns a matrix; or what a router chooses a few of.
 - ``channels``: made by a convolution (or, if made by no layer, read by one), off the residual stream.
 - ``mlp``: the same for other layers, off the residual stream: hidden units private to one block.
 - ``other``: everything else.
@@ -31,6 +31,7 @@ import onnx_graphsurgeon as gs
 
 from graphrewrite.dims.axes import Axis, Key
 from graphrewrite.dims.labels import Ints
+from graphrewrite.dims.places import is_read
 from graphrewrite.dims.record import Analysis, is_constant
 from graphrewrite.dims.structure import Structure
 from graphrewrite.ir.edit import all_graphs, captured
@@ -117,6 +118,7 @@ class _Kinds:
     def decide(self) -> list[str]:
         """Return the first kind that fits each family."""
         heads, dims, stacked = self._product_axes()
+        chosen = {family for axis, _ in self.analysis.chosen for family in self.on(axis)}
         outer, inner = self._packed()
         repeated = self._repeated()
         width = self._width(heads, dims)
@@ -125,6 +127,7 @@ class _Kinds:
             made = self.made_by.get(family) or self.read_by.get(family, set())
             tests = (
                 ("hidden", family in repeated),
+                ("experts", family in chosen),
                 ("width", family in width),
                 ("heads", family in heads),
                 ("head_dim", family in dims),
@@ -149,6 +152,8 @@ class _Kinds:
             inputs = [t for t in (*node.inputs, *captured(node)) if t.name in wrote and not is_constant(t)]
             if node.op in _SIZES:
                 continue
+            if is_read(self.analysis, node) and node.inputs[0].name not in wrote:
+                continue  # an expert's weight is a weight, whoever chose it
             if not inputs:
                 if index in self.costly:
                     self._make(index, node, wrote)

@@ -129,7 +129,7 @@ def chunks(group: ChannelGroup, limits: Limits) -> list[int]:
     if group.name in limits.untouched:
         return []
     step = limits.step(group)
-    least = max(1, ceil(limits.floor * group.units - 1e-9))  # 0.07 of 100 units are 7, not 8
+    least = max(group.least, ceil(limits.floor * group.units - 1e-9))  # 0.07 of 100 units are 7, not 8
     least = -(-least // step) * step
     removable = group.units - least
     if removable <= 0:

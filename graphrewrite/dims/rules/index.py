@@ -4,6 +4,7 @@ import numpy as np
 
 from graphrewrite.dims.axes import Axis, of_rows, rigid
 from graphrewrite.dims.counting import counts_up
+from graphrewrite.dims.places import looked_up, pin_named
 from graphrewrite.dims.sweep import Step, is_constant, rule
 
 
@@ -78,7 +79,7 @@ def gather(s: Step) -> None:
     index = s.numbers(1)
     shape = s.sizes(1)
     table = x[axis]
-    if table.is_rigid:
+    if looked_up(s, 1, table) or table.is_rigid:
         middle = _indices(s)
     elif index is None or not table.is_static or any(a != b for a, b in shape):
         s.pin(table, "positions are looked up by values of the input")
@@ -117,7 +118,8 @@ def gather_elements(s: Step) -> None:
     """Picks along one axis; the others pass when the index has their length."""
     x, index = s.forced(s.axes(0)), s.forced(s.axes(1))
     axis = s.integer("axis", 0) % len(x)
-    s.pin(x[axis], "positions are looked up by number")
+    if not looked_up(s, 1, x[axis]):
+        s.pin(x[axis], "positions are looked up by number")
     out = []
     for i, (a, b) in enumerate(zip(x, index, strict=True)):
         if i != axis and a.sizes == b.sizes:
@@ -152,8 +154,10 @@ def gather_nd(s: Step) -> None:
         return
     index = s.forced(s.axes(1)) if not is_constant(s.node.inputs[1]) else [rigid(p) for p in s.sizes(1)]
     depth = s.integer("batch_dims", 0) + s.sizes(1)[-1][0]
-    for axis in x[:depth]:
-        s.pin(axis, "positions are looked up by number")
+    if depth != 1 or not looked_up(s, 1, x[0]):
+        pin_named(s, "its numbers are parts of a place")
+        for axis in x[:depth]:
+            s.pin(axis, "positions are looked up by number")
     for axis in index:
         s.pin(axis, "an index")
     sizes = s.out_sizes()
@@ -192,7 +196,13 @@ def scatter_elements(s: Step) -> None:
         if i != axis and a.sizes == b.sizes:
             _indexed_along(s, i, a, b)
             s.tie(a, c)
-        else:
+        elif i != axis:
+            pin_named(s, "its numbers write to a part of a tensor")
             for each in (a, b, c):
+                s.pin(each, "positions are written by number")
+        else:
+            if not looked_up(s, 1, a):
+                s.pin(a, "positions are written by number")
+            for each in (b, c):
                 s.pin(each, "positions are written by number")
     s.out(x)

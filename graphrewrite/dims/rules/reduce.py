@@ -3,6 +3,7 @@
 from graphrewrite.dims.axes import ONE, Axis, rigid
 from graphrewrite.dims.ragged import mix_members, seen_in_groups
 from graphrewrite.dims.record import Members
+from graphrewrite.dims.places import choose
 from graphrewrite.dims.sweep import Step, rule
 
 KINDS = {
@@ -56,19 +57,21 @@ def _is_inside_groups(x: list[Axis], members: Members, picked: set[int]) -> bool
 
 @rule("ArgMax", "ArgMin")
 def arg(s: Step) -> None:
-    """The values are positions of the axis: it stays whole."""
+    """The values name positions of the axis."""
     x = s.forced(s.axes(0))
     axis = s.integer("axis", 0) % len(x)
-    s.pin(x[axis], "the result names positions of this axis")
+    choose(s, axis, x[axis], 1, 0, s.node.op == "ArgMax")
     s.out([ONE if i == axis else a for i, a in enumerate(x) if s.integer("keepdims", 1) or i != axis])
 
 
 @rule("TopK")
 def top_k(s: Step) -> None:
-    """The values are positions of the axis: it stays whole."""
+    """The second output names positions of the axis; as many as are chosen have to stay."""
     x = s.forced(s.axes(0))
     axis = s.integer("axis", -1) % len(x)
-    s.pin(x[axis], "the result names positions of this axis")
+    given = s.numbers(1) if s.has(1) else [s.integer("k", 1)]
+    s.ignore(1)
+    choose(s, axis, x[axis], given[0] if given else None, 1, bool(s.integer("largest", 1)))
     for output in range(len(s.node.outputs)):
         s.out([rigid(s.out_sizes(output)[i]) if i == axis else a for i, a in enumerate(x)], output)
 
