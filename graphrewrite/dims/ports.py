@@ -25,9 +25,7 @@ def entry(analysis: Analysis, tensor: gs.Tensor, pair: Pair) -> Axis:
 
 def leave(analysis: Analysis, tensor: gs.Tensor) -> None:
     """Pin what a graph output hands to the caller, but for lengths that may change."""
-    axes = [*(analysis.env.get(tensor.name) or ())]
-    axes += [axis for item in analysis.items(tensor.name) for axis in item]
-    for axis in axes:
+    for axis in analysis.axes_of(tensor.name):
         if tensor.name not in analysis.may_change or not axis.is_static:
             pin_axis(analysis.labels, axis, f"graph output {tensor.name}")
 

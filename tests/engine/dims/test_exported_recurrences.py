@@ -2,8 +2,10 @@
 
 import pytest
 
+from graphrewrite.dims import groups, shrink
 from graphrewrite.ir import Model
 from tests.engine.dims.bodies import demand, filled
+from tests.engine.dims.cases import described
 
 # A step is looked up in a list by the counter, states go round with a counter of their own, what is read later is
 # collected; numbers that a body could hold itself are captured.
@@ -176,3 +178,44 @@ LAYERS = """agraph (float[N, 5, 4] x) => (float[N, 2] y)
 
 def test_two_states_of_a_scan_that_begin_with_one_tensor_of_zeros() -> None:
     demand(filled(LAYERS), "6: last[0] rr[0] rr[1] ww[1]", "6: r[0] r[1] w[1] ww[0]")
+
+
+SLICED = """agraph (float[N, 5, 4] x) => (float[N, 5, 2] y)
+    <float[1, 12, 4] w, float[1, 12, 4] r, float[24] both, float[4, 2] last> {
+    steps = Transpose <perm = [1, 0, 2]> (x)
+    zero = Constant <value = int64[1] {0}> ()
+    half = Constant <value = int64[1] {12}> ()
+    end = Constant <value = int64[1] {ENDS}> ()
+    start = Constant <value = int64[1] {STARTS}> ()
+    into = Slice (both, zero, half)
+    back = Slice (both, start, end, zero)
+    joined = Concat <axis = 0> (into, back)
+    biases = Unsqueeze (joined, zero)
+    states = GRU <hidden_size = 4> (steps, w, r, biases)
+    one = Constant <value = int64[1] {1}> ()
+    flat = Squeeze (states, one)
+    turned = Transpose <perm = [1, 0, 2]> (flat)
+    y = MatMul (turned, last)
+}"""
+
+
+def test_a_vector_sliced_into_biases_is_one_weight() -> None:
+    text = SLICED.replace("STARTS", "12").replace("ENDS", "9223372036854775807")
+    model = filled(text)
+    demand(model, "4: both[0]*6 last[0] r[1]*3 r[2] w[1]*3")
+    found = groups(model)
+    dead = found.none_dead()
+    dead[found.groups[0].unit_ids[[0, 3]]] = True
+    cut = shrink(found.analysis, found.dead_labels(dead))
+    assert cut.kept["both"][0].tolist() == [4 * block + unit for block in range(6) for unit in (1, 2)]
+    assert not cut.copied_from
+
+
+def test_slices_that_overlap_are_readers_of_their_own() -> None:
+    """Each has a copy of its own to cut: what a slice does not take is free in its copy."""
+    found = groups(filled(SLICED.replace("STARTS", "-13").replace("ENDS", "-1")))
+    assert described(found) == [
+        "12: both[0]",
+        "12: both[0]",
+        "4: both[0]*6 last[0] r[1]*3 r[2] w[1]*3",
+    ]
