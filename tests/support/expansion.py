@@ -9,27 +9,29 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir import Model, Namer
-from graphrewrite.ir.edit import add_constant
+from graphrewrite.ir.edit import add_constant, all_graphs, all_nodes
 from tests.support.tolerances import Array
 
 MICROSOFT = "com.microsoft"
 
 
 def expanded(model: Model) -> Model:
-    """Return the model with such operators written out; the model itself when it has none."""
-    if not any(_is_fused(node) for node in model.graph.nodes):
+    """Return the model with such operators written out, in bodies too; the model itself when it has none."""
+    if not any(_is_fused(node) for node in all_nodes(model.graph)):
         return model
     copy = model.clone()
-    nodes = list(copy.graph.nodes)
-    copy.graph.nodes.clear()
-    for node in nodes:
-        if _is_fused(node):
-            writing = _Writing(copy, node)
-            _WRITTEN[node.op](writing)
-            node.inputs.clear()
-            node.outputs.clear()
-        else:
-            copy.graph.nodes.append(node)
+    namer = Namer(copy.graph)
+    for graph in list(all_graphs(copy.graph)):
+        nodes = list(graph.nodes)
+        graph.nodes.clear()
+        for node in nodes:
+            if _is_fused(node):
+                writing = _Writing(graph, namer, node, copy.opset)
+                _WRITTEN[node.op](writing)
+                node.inputs.clear()
+                node.outputs.clear()
+            else:
+                graph.nodes.append(node)
     return copy
 
 
@@ -40,16 +42,15 @@ def _is_fused(node: gs.Node) -> bool:
 class _Writing:
     """One operator being written out."""
 
-    def __init__(self, model: Model, node: gs.Node) -> None:
-        self.model, self.node = model, node
+    def __init__(self, graph: gs.Graph, namer: Namer, node: gs.Node, opset: int) -> None:
+        self.graph, self.namer, self.node, self.opset = graph, namer, node, opset
         self.inputs, self.outputs, self.attrs = list(node.inputs), list(node.outputs), dict(node.attrs)
-        self.namer = Namer(model.graph)
 
     def has(self, slot: int) -> bool:
         return slot < len(self.inputs) and bool(self.inputs[slot].name)
 
     def const(self, values: Array) -> gs.Tensor:
-        return add_constant(self.model.graph, self.namer.fresh("expanded"), values)
+        return add_constant(self.graph, self.namer.fresh("expanded"), values)
 
     def ints(self, *values: int) -> gs.Tensor:
         return self.const(np.array(values, dtype=np.int64))
@@ -59,12 +60,12 @@ class _Writing:
 
     def ops(self, name: str, count: int, *inputs: gs.Tensor, **attrs: object) -> list[gs.Tensor]:
         outputs = [gs.Variable(self.namer.fresh(f"expanded.{name}")) for _ in range(count)]
-        self.model.graph.nodes.append(gs.Node(name, "", attrs, list(inputs), outputs))
+        self.graph.nodes.append(gs.Node(name, "", attrs, list(inputs), outputs))
         return list(outputs)
 
     def result(self, value: gs.Tensor, output: int = 0) -> None:
         if output < len(self.outputs) and self.outputs[output].name:
-            self.model.graph.nodes.append(gs.Node("Identity", "", {}, [value], [self.outputs[output]]))
+            self.graph.nodes.append(gs.Node("Identity", "", {}, [value], [self.outputs[output]]))
 
     def number(self, name: str, default: int) -> int:
         value = self.attrs.get(name, default)
@@ -78,7 +79,7 @@ def _bias_add(w: _Writing) -> None:
 
 def _bias_split_gelu(w: _Writing) -> None:
     total = w.op("Add", *w.inputs[:2])
-    halves = {"num_outputs": 2} if w.model.opset >= 18 else {}
+    halves = {"num_outputs": 2} if w.opset >= 18 else {}
     first, second = w.ops("Split", 2, total, axis=-1, **halves)
     half, one, root = (w.const(np.array(v, np.float32)) for v in (0.5, 1.0, 2.0**-0.5))
     bell = w.op("Add", w.op("Erf", w.op("Mul", second, root)), one)
