@@ -136,7 +136,10 @@ class _Norm:
             )
         else:
             mean = self._emit("ReduceMean", square, axes=[-1], keepdims=1)
-        shifted = self._emit("Add", mean, self._constant("epsilon", np.array(epsilon, np.float32)))
+        # An attribute in the fused operator, no weight: it stays an attribute.
+        one = self._constant("one", np.array([1], np.int64))
+        value = gs.Constant("", np.array([epsilon], np.float32))
+        shifted = self._emit("Add", mean, self._emit("ConstantOfShape", one, value=value))
         return self._emit("Mul", self._emit("Div", self.stream, self._emit("Sqrt", shifted)), gain)
 
     def _constant(self, what: str, values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> gs.Constant:
