@@ -3,8 +3,10 @@
 Numbers of a shared machine wander, so benches report CPU seconds, and ratios of things measured in turns.
 """
 
+import contextlib
 import functools
 import importlib
+import io
 import math
 import os
 import platform
@@ -163,6 +165,31 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
 
     rule = [f"{'-' * (w + 1)}-" if i < left else f"{'-' * (w + 1)}:" for i, w in enumerate(widths)]
     return "\n".join([text(lines[0]), f"|{'|'.join(rule)}|", *map(text, lines[1:])])
+
+
+def command() -> str:
+    """Return the line that starts this bench, for whoever wants to see the numbers again."""
+    return f"`{' '.join(['python', f'tests/bench/{Path(sys.argv[0]).name}', *sys.argv[1:]])}`"
+
+
+@contextmanager
+def kept(title: str, wanted: bool) -> Iterator[None]:
+    """Print as usual what the block says; when wanted, put it into a section of RESULTS.md too."""
+    text = io.StringIO()
+    shown = sys.stdout
+
+    class Both(io.TextIOBase):
+        def write(self, words: str) -> int:
+            shown.write(words)
+            return text.write(words)
+
+        def flush(self) -> None:
+            shown.flush()
+
+    with contextlib.redirect_stdout(Both()):
+        yield
+    if wanted:
+        write_section(title, f"{command()}; {facts()}\n\n{text.getvalue()}")
 
 
 def write_section(title: str, text: str) -> None:

@@ -24,7 +24,17 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 from graphrewrite.ir import Model
 from graphrewrite.passes.channels import MacsBelow, RemoveChannels
 from graphrewrite.pipeline import Context
-from tests.bench.common import Stages, clean_when_stopped, exponent, facts, say, table, tell, write_section
+from tests.bench.common import (
+    Stages,
+    clean_when_stopped,
+    command,
+    exponent,
+    facts,
+    say,
+    table,
+    tell,
+    write_section,
+)
 from tests.bench.networks import GROWING, dense, fan, nested, shared, tied, tower, wide
 from tests.bench.stages import ENGINE
 
@@ -57,7 +67,10 @@ def main() -> int:
     clean_when_stopped()
     say(facts())
     engine(GROWING["chain"](100))  # so that nothing is imported inside a measurement
-    text = [facts(), __doc__.split("\n\n", 1)[1].split("Timed is", 1)[1].split("`--write`")[0].strip()]
+    text = [
+        f"{command()}; {facts()}",
+        __doc__.split("\n\n", 1)[1].split("Timed is", 1)[1].split("`--write`")[0].strip(),
+    ]
     text[1] = f"Timed is {text[1]} The bar is {BAR:.0f} us per node for the sum."
     for net in options.nets:
         text.append(f"### {net}\n\n{nodes_table(net, sorted(options.sizes))}")

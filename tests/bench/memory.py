@@ -1,8 +1,8 @@
 """Peak memory of `tidy` and `prune` on a model of 3 GB whose weights lie in an external file.
 
-Run `python tests/bench/memory.py [--gigabytes 3.2] [--width 8192] [--folder DIR]`. The model is a stack of square
-matrix products and rectifiers with random weights, written a tensor at a time and removed at the end; the folder needs
-three times its size. Every command runs in a process of its own, whose memory is read every few milliseconds from
+Run `python tests/bench/memory.py [--gigabytes 3.2] [--width 8192] [--folder DIR] [--write]`. The model is a stack of
+square matrix products and rectifiers with random weights, written a tensor at a time and removed at the end; the folder
+needs three times its size. Every command runs in a process of its own, whose memory is read every few milliseconds from
 outside. Two figures are given: all that is resident, and the anonymous part of it. The rest are pages of files mapped
 into memory, which the system takes back whenever it needs them. Bars: nothing to rewrite, 1.3 times the largest tensor
 plus 500 MB; else 1.5 times the model.
@@ -29,7 +29,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from tests.bench.common import Stages, clean_when_stopped, facts, say, table, tell
+from tests.bench.common import Stages, clean_when_stopped, facts, kept, say, table, tell
 from tests.bench.stages import COMMAND, PRUNE
 
 INTERVAL = 0.004
@@ -59,6 +59,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--only", nargs="+", default=["tidy", "prune"], choices=["tidy", "prune"])
     parser.add_argument("--stages", action="store_true", help="print the peak of every stage too")
+    parser.add_argument("--write", action="store_true", help="write the section of RESULTS.md")
     parser.add_argument("--verify", nargs="+", default=["off", "structure", "full"])
     options = parser.parse_args()
     clean_when_stopped()
@@ -72,7 +73,10 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    with tempfile.TemporaryDirectory(prefix="graphrewrite-bench-", dir=options.folder) as scratch:
+    with (
+        kept("Peak memory on a model of 3 GB", options.write),
+        tempfile.TemporaryDirectory(prefix="graphrewrite-bench-", dir=options.folder) as scratch,
+    ):
         path, out = Path(scratch) / "model.onnx", Path(scratch) / "out.onnx"
         tell(f"writing {layers} matrices of {largest / MB:.0f} MB")
         write_stack(path, layers, options.width)

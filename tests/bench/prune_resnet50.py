@@ -1,10 +1,10 @@
 """What pruning a 25 M parameter ResNet-50 to half its MACs costs, against loading and running it once.
 
-Run `python tests/bench/prune_resnet50.py [--rounds N] [--threads 1 0]`. Both sides are measured in turns in one process
-with the same number of threads: onnxruntime loading the file with its optimisations and running one 224 x 224 image;
-and this library loading the file, removing channels, proving the cut (`verify="full"`: three models, five images
-each) and saving. Imports are done before. The bar is 3 times the former plus 5 seconds. The last line is the whole
-command, interpreter start included.
+Run `python tests/bench/prune_resnet50.py [--rounds N] [--threads 1 0] [--write]`. Both sides are measured in turns in
+one process with the same number of threads: onnxruntime loading the file with its optimisations and running one 224 x
+224 image; and this library loading the file, removing channels, proving the cut (`verify="full"`: three models, five
+images each) and saving. Imports are done before. The bar is 3 times the former plus 5 seconds. The last line is the
+whole command, interpreter start included.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from graphrewrite import cost
 from graphrewrite.ir import Model
 from graphrewrite.passes.channels import MacsBelow, RemoveChannels
 from graphrewrite.pipeline import Context, Pipeline, PipelineResult
-from tests.bench.common import Spent, Stages, clean_when_stopped, facts, middle, say, table, timed
+from tests.bench.common import Spent, Stages, clean_when_stopped, facts, kept, middle, say, table, timed
 from tests.bench.networks import resnet50
 from tests.bench.stages import PRUNE
 
@@ -36,10 +36,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 0], help="0 stands for one per core")
+    parser.add_argument("--write", action="store_true", help="write the section of RESULTS.md")
     options = parser.parse_args()
     clean_when_stopped()
     say(facts())
-    with tempfile.TemporaryDirectory(prefix="graphrewrite-bench-") as scratch:
+    with (
+        kept("Pruning ResNet-50 against loading and running it", options.write),
+        tempfile.TemporaryDirectory(prefix="graphrewrite-bench-") as scratch,
+    ):
         path, out = Path(scratch) / "resnet50.onnx", Path(scratch) / "half.onnx"
         drawn = resnet50()
         drawn.save(path)
