@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix
 
 from graphrewrite import cost
 from graphrewrite.dims.axes import Axis
+from graphrewrite.dims.demands import demands, units_at_a_time
 from graphrewrite.dims.explanation import Explained, Explanation, Obstacle, Pin, Place, Station, Tie, Weight
 from graphrewrite.dims.groups import ChannelGroup, Groups, group_units
 from graphrewrite.dims.history import Meeting, Recorder
@@ -20,8 +21,6 @@ from graphrewrite.dims.sweep import analyse
 from graphrewrite.dims.wording import tie_text
 from graphrewrite.ir import Model
 from graphrewrite.ir.shapes import ShapeInfo, infer
-
-_STATISTICS = frozenset({"moments", "mean_square", "group_moments", "softmax"})
 
 
 def explain(model: Model, info: ShapeInfo | None = None, may_change: Collection[str] = ()) -> Explanation:
@@ -193,8 +192,8 @@ class _Account:
                 roles[bucket]
             )
             result[bucket].extend(self._heard(place_of.get(why, -1), why, meetings, makers))
-        for number, tie in self._demands():
-            result[number].append(tie)
+        for number, node, kind, parts in demands(self.analysis, lambda axis: set(self.carried(axis).groups)):
+            result[number].append(self._tie(node, self._whys[node], kind, [], parts))
         return result
 
     def _heard(self, node: int, why: str, meetings: Sequence[Meeting], makers: set[str]) -> Iterator[Tie]:
@@ -220,20 +219,6 @@ class _Account:
         elif repeats:
             yield self._tie(node, why, "repeats", [tuple(repeats)], ())
 
-    def _demands(self) -> Iterator[tuple[int, Tie]]:
-        """Yield what is asked of groups beside ties: equal counts, and statistics over all that is left."""
-        kept = {id(balance) for balance in self.analysis.balances}
-        for choice in self.analysis.open:
-            if choice.balances and all(id(balance) in kept for balance in choice.balances):
-                for number in {n for b in choice.balances for n in self.carried(b.axis).groups}:
-                    dims = (choice.balances[0].groups,)
-                    yield number, self._tie(choice.node, self._whys[choice.node], "balances", [], dims)
-        for mix in self.analysis.mixes:
-            if mix.kind in _STATISTICS:
-                axes = [*mix.axes.values(), *([mix.members.axis] if mix.members else ())]
-                for number in {n for axis in axes for n in self.carried(axis).groups}:
-                    yield number, self._tie(mix.node, self._whys[mix.node], "statistics", [], ())
-
     def _tie(
         self, node: int, why: str, kind: str, sides: Sequence[tuple[str, ...]], dims: tuple[int, ...]
     ) -> Tie:
@@ -258,19 +243,8 @@ class _Account:
 
     @cached_property
     def _steps(self) -> dict[int, int]:
-        """Group -> how many units go at a time, where grouped operators want equal counts.
-
-        A unit that sits in one row of a balance takes one of every other row with it.
-        """
-        steps: dict[int, int] = {}
-        for balance in self.analysis.balances:
-            rows = self.analysis.rows(balance.axis)[:, 0].reshape(balance.groups, -1)
-            buckets = self.buckets[rows]
-            for number in np.unique(buckets[(buckets >= 0) & (buckets < len(self.groups))]):
-                units = [frozenset(row[mask]) for row, mask in zip(rows, buckets == number, strict=True)]
-                different = len(set(units) - {frozenset()})
-                steps[int(number)] = max(steps.get(int(number), 1), different)
-        return steps
+        """Group -> how many units go at a time, where grouped operators want equal counts."""
+        return units_at_a_time(self.analysis, self.buckets, len(self.groups))
 
     def _activations(self) -> list[list[Place]]:
         result: list[list[Place]] = [[] for _ in self.groups]

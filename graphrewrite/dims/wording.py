@@ -44,7 +44,8 @@ def tie_text(
     if kind == "balances":
         return f"{who} works in {dims[0]} groups: each keeps equally many"
     if kind == "statistics":
-        return f"{who} takes statistics over all units that are left"
+        whose = f"of each of its {dims[0]} groups " if dims else ""
+        return f"{who} takes statistics over all units {whose}that are left"
     if kind == "splits":
         return f"{who} sees {_names(layers[0])} as {seen}: whole rows or columns go"
     if kind == "repeats":

@@ -8,6 +8,7 @@ import pytest
 
 from graphrewrite.dims import groups, reference_ragged, shrink, survivors
 from graphrewrite.dims.axes import Axis, Pair, reshape
+from graphrewrite.dims.explain import explain
 from graphrewrite.dims.record import Members, Mix
 from graphrewrite.dims.reference import Reference
 from graphrewrite.dims.step import Step
@@ -123,6 +124,32 @@ def test_groups_lose_different_members() -> None:
     cut = shrink(found.analysis, found.dead_labels(dead))
 
     np.testing.assert_array_equal(cut.kept["w"][0], [1, 2, 3, 4, 5, 7])
+
+
+def test_the_lowest_of_each_group_go_and_multiples_are_kept() -> None:
+    """Wanted: three of the first group, one of the second. Two of each are as near as equal counts and fours come."""
+    found = groups(a_case("groups-by-instances").model())
+    (group,) = found
+    order = np.zeros(len(found.structure.units))
+    order[group.unit_ids] = [5, 1, 4, 2, 8, 6, 3, 7]
+    wanted = found.none_dead()
+    wanted[group.unit_ids[[0, 1, 2, 6]]] = True
+
+    dead = found.balanced(wanted, order)[group.unit_ids]
+    fours = found.balanced(wanted, order, step=lambda each: 4)[group.unit_ids]
+
+    assert dead[:4].sum() == dead[4:].sum() > 0
+    assert dead[6]  # wanted, and the lowest of its group
+    # Wanted ones go first, the lowest of them before the others; then the lowest.
+    assert np.flatnonzero(fours).tolist() == [1, 2, 5, 6]
+
+
+def test_what_asks_for_equal_counts_is_told() -> None:
+    told = explain(a_case("groups-by-instances").model()).groups[0]
+
+    assert [tie.kind for tie in told.ties] == ["balances", "statistics"]
+    assert told.ties[0].text.endswith("works in 2 groups: each keeps equally many")
+    assert told.ties[1].text.endswith("takes statistics over all units of each of its 2 groups that are left")
 
 
 def test_groups_of_unequal_counts_are_refused() -> None:
