@@ -23,6 +23,7 @@ from graphrewrite.ir.polynomial import (
     split_by_monomial,
     split_by_number,
 )
+from graphrewrite.ir.symbol_text import spelled
 
 Dim: TypeAlias = Union[int, "Sym"]
 Sample: TypeAlias = tuple[int | None, int | None]
@@ -31,8 +32,6 @@ _Key: TypeAlias = tuple[object, ...]
 
 # A longer polynomial becomes one atom: products of sums must not grow without bound.
 _MAX_TERMS = 48
-# Expressions nested deeper than this are written with dots.
-_MAX_DEPTH = 20
 
 
 class Sym:
@@ -105,7 +104,7 @@ class Sym:
         )
 
     def __str__(self) -> str:
-        return _text(self)
+        return spelled(self)
 
     def __repr__(self) -> str:
         return f"<{self}>"
@@ -393,29 +392,3 @@ def on_samples(function: Callable[[int, int], int | None], a: Dim, b: Dim) -> Sa
         x, y = sample_of(a, world), sample_of(b, world)
         out.append(None if x is None or y is None else function(x, y))
     return out[0], out[1]
-
-
-def _text(dim: object, depth: int = 0) -> str:
-    """Write an expression; what is nested deeper than anyone would read becomes dots."""
-    if not isinstance(dim, Sym):
-        return str(dim)
-    if depth > _MAX_DEPTH:
-        return "..."
-    parts = [_term_text(dim.table, monomial, factor, depth) for monomial, factor in reversed(dim.terms)]
-    return " + ".join(parts).replace("+ -", "- ")
-
-
-def _term_text(table: Symbols, monomial: Monomial, factor: int, depth: int) -> str:
-    if not monomial:
-        return str(factor)
-    text = "*".join(_atom_text(table.atoms[index], depth + 1) for index in monomial)
-    return text if factor == 1 else f"-{text}" if factor == -1 else f"{factor}*{text}"
-
-
-def _atom_text(atom: Atom, depth: int) -> str:
-    if atom.kind == "size":
-        return str(atom.args[0])
-    if atom.kind == "unknown":
-        return f"?{atom.args[0]}"
-    inside = [_text(arg, depth) for arg in atom.args]
-    return f"({inside[0]})//({inside[1]})" if atom.kind == "quotient" else f"{atom.kind}({', '.join(inside)})"
