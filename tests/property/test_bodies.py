@@ -16,7 +16,7 @@ from graphrewrite.ir import Model
 from tests.engine.dims.bodies import filled
 from tests.engine.dims.cases import described
 from tests.support.graphs import random_model
-from tests.support.inside import in_if, in_loop, in_scan
+from tests.support.inside import in_if, in_list, in_loop, in_scan
 from tests.support.verdict import model_faults
 
 Way = Callable[[Model, float, float, int], Model]
@@ -35,14 +35,14 @@ def demand(way: Way, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", QUICK)
-@pytest.mark.parametrize("way", [in_loop, in_scan, in_if])
+@pytest.mark.parametrize("way", [in_loop, in_list, in_scan, in_if])
 def test_the_tail_of_a_random_graph_in_a_body(way: Way, seed: int) -> None:
     demand(way, seed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SLOW)
-@pytest.mark.parametrize("way", [in_loop, in_scan, in_if])
+@pytest.mark.parametrize("way", [in_loop, in_list, in_scan, in_if])
 def test_the_tails_of_many_random_graphs_in_bodies(way: Way, seed: int) -> None:
     demand(way, seed)
 

@@ -1,8 +1,8 @@
 """The same function with its last nodes inside a body: what may be cut must not depend on where a node stands.
 
-`in_loop` lets the tail of a graph run twice as the body of a Loop, `in_scan` once for each of two numbers, `in_if` puts
-it into one branch and a copy of it, under the same names, into the other. The tail captures what it reads of the rest;
-a share of the constants that only it reads become the body's own.
+`in_loop` lets the tail of a graph run twice as the body of a Loop, `in_list` the same with its results in lists,
+`in_scan` once for each of two numbers, `in_if` puts it into one branch and a copy of it, under the same names, into the
+other. The tail captures what it reads of the rest; a share of the constants that only it reads become the body's own.
 """
 
 from collections.abc import Sequence
@@ -55,9 +55,9 @@ class _Tail:
         body.value_info.extend(self.declared)
         return body
 
-    def close(self, node: NodeProto, extra: int, rounds: int | None) -> Model:
-        """Put the node with the body at the end; its outputs have `extra` leading axes of length `rounds`."""
-        for out, name in zip(self.outputs, node.output, strict=True):
+    def close(self, nodes: Sequence[NodeProto], extra: int, rounds: int | None) -> Model:
+        """Put nodes with the body at the end; their results have `extra` leading axes of length `rounds`."""
+        for out, name in zip(self.outputs, self.names(), strict=True):
             out.name = name
             if not out.type.tensor_type.HasField("shape"):
                 continue
@@ -69,7 +69,7 @@ class _Tail:
                 if rounds is not None:
                     dim.dim_value = rounds
             out.type.tensor_type.shape.dim.extend(sizes.dim)
-        self.graph.node.append(node)
+        self.graph.node.extend(nodes)
         return Model.from_proto(self.proto)
 
     def names(self) -> list[str]:
@@ -91,7 +91,45 @@ def in_loop(model: Model, share: float, own: float, seed: int) -> Model:
     limit = tail.constant("rounds", np.asarray(ROUNDS, dtype=np.int64))
     start = tail.constant("start", np.asarray(True))
     node = helper.make_node("Loop", [limit, start], tail.names(), "loop", body=body)
-    return tail.close(node, 1, ROUNDS)
+    return tail.close([node], 1, ROUNDS)
+
+
+def in_list(model: Model, share: float, own: float, seed: int) -> Model:
+    """Run the last `1 - share` of the nodes twice; each round appends the outputs to lists, which are stacked."""
+    tail = _Tail(model, share, own, seed)
+    inputs = [
+        helper.make_tensor_value_info("round", TensorProto.INT64, []),
+        helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+    ]
+    results = list(tail.outputs)
+    body = tail.body(inputs, [helper.make_node("Identity", ["going"], ["going.on"])], "going.on")
+    types = [out.type for out in list(body.output)[1:]]
+    del body.output[1:]
+    empty, stacked = [], []
+    for out, kind, name in zip(results, types, tail.names(), strict=True):
+        before, after = f"{out.name}.so_far", f"{out.name}.longer"
+        for place, named in ((body.input, before), (body.output, after)):
+            info = place.add()
+            info.name = named
+            info.type.sequence_type.elem_type.CopyFrom(kind)
+        body.node.append(
+            helper.make_node("SequenceInsert", [before, out.name], [after], f"{out.name}.insert")
+        )
+        dtype = kind.tensor_type.elem_type
+        empty.append(helper.make_node("SequenceEmpty", [], [f"{out.name}.none"], dtype=dtype))
+        stacked.append(
+            helper.make_node(
+                "ConcatFromSequence", [f"{out.name}.all"], [name], f"{name}.stack", axis=0, new_axis=1
+            )
+        )
+    limit = tail.constant("rounds", np.asarray(ROUNDS, dtype=np.int64))
+    start = tail.constant("start", np.asarray(True))
+    lists = [out.name for out in results]
+    node = helper.make_node(
+        "Loop", [limit, start, *(f"{name}.none" for name in lists)], [f"{name}.all" for name in lists], "loop",
+        body=body,
+    )  # fmt: skip
+    return tail.close([*empty, node, *stacked], 1, ROUNDS)
 
 
 def in_scan(model: Model, share: float, own: float, seed: int) -> Model:
@@ -101,7 +139,7 @@ def in_scan(model: Model, share: float, own: float, seed: int) -> Model:
     body = tail.body(inputs, [])
     numbers = tail.constant("numbers", np.zeros(ROUNDS, dtype=np.float32))
     node = helper.make_node("Scan", [numbers], tail.names(), "scan", body=body, num_scan_inputs=1)
-    return tail.close(node, 1, ROUNDS)
+    return tail.close([node], 1, ROUNDS)
 
 
 def in_if(model: Model, share: float, own: float, seed: int) -> Model:
@@ -111,4 +149,4 @@ def in_if(model: Model, share: float, own: float, seed: int) -> Model:
     node = helper.make_node(
         "If", ["choice"], tail.names(), "if", then_branch=tail.body([], []), else_branch=tail.body([], [])
     )
-    return tail.close(node, 0, None)
+    return tail.close([node], 0, None)
