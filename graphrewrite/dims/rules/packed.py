@@ -118,9 +118,14 @@ def matmul_bnb(s: Step) -> None:
 
 @rule("MoE", domain=MICROSOFT)
 def mixture(s: Step) -> None:
-    """Experts [E, inner, hidden] and back [E, hidden, inner]; experts are ranked by number, so all of them stay."""
+    """Experts [E, inner, hidden] and back [E, hidden, inner], of which a router [tokens, E] chooses k by its softmax."""
     x, router = s.forced(s.axes(0)), s.forced(s.axes(1))
-    s.pin(router[-1], "experts are ranked by number")
+    experts = router[-1]
+    if s.integer("use_sparse_mixer", 0):
+        s.pin(experts, "a sparse mixer compares experts with each other")
+    else:
+        s.mix("softmax", 1, {len(router) - 1: experts})
+        s.analysis.chosen.append((s.window(experts), s.integer("k", 1)))
     first, second = s.forced(s.axes(2)), s.forced(s.axes(4))
     hidden, inner = x[-1], second[2]
     fused = first[1].sizes[0] // inner.sizes[0]
@@ -149,7 +154,7 @@ def mixture(s: Step) -> None:
         s.tie(s.forced(s.axes(7))[1], inner)
     for slot in range(2, 8):
         if s.has(slot):
-            s.pin(s.axes(slot)[0], "experts are ranked by number")
+            s.tie(s.axes(slot)[0], experts)
     s.contracts(2, 2)
     s.contracts(4, 2)
     s.mix("zero", 0, {len(x) - 1: hidden})

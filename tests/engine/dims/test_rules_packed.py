@@ -85,23 +85,19 @@ def matmul_with_a_weight_of_normal_floats(d: Drawing) -> Drawn:
     return head(d, y, 5)
 
 
-@cases.add(
-    "6: a[1] b2[1] last[0] w1[2] w2[1]", "5: b1[1] w1[1] w2[2]", pins={"r[1]": "ranked", "w1[0]": "ranked"}
-)
+@cases.add("6: a[1] b2[1] last[0] w1[2] w2[1]", "5: b1[1] w1[1] w2[2]", "4: b1[0] b2[0] r[1] w1[0] w2[0]")
 def mixture_of_experts(d: Drawing) -> Drawn:
-    """Three experts, two of them for each token: width and inner width go, experts stay."""
+    """Four experts, two of them for each token: width, inner width and experts go."""
     x = d.input(2, 3, 4)
     y = d.matmul(x, d.floats(4, 6, name="a"))
-    router = d.reshape(d.matmul(x, d.floats(4, 3, name="r")), -1, 3)
-    first, second = d.floats(3, 5, 6, name="w1"), d.floats(3, 6, 5, name="w2")
-    b1, b2 = d.floats(3, 5, name="b1"), d.floats(3, 6, name="b2")
+    router = d.reshape(d.matmul(x, d.floats(4, 4, name="r")), -1, 4)
+    first, second = d.floats(4, 5, 6, name="w1"), d.floats(4, 6, 5, name="w2")
+    b1, b2 = d.floats(4, 5, name="b1"), d.floats(4, 6, name="b2")
     y = d.op("MoE", y, router, first, b1, second, b2, shape=y.shape, domain=MS, k=2, activation_type="gelu")
     return head(d, y, 6)
 
 
-@cases.add(
-    "6: a[1] last[0] w1[2] w2[1]", "5: b1[1]*2 w1[1]*2 w2[2]", pins={"r[1]": "ranked", "w1[0]": "ranked"}
-)
+@cases.add("6: a[1] last[0] w1[2] w2[1]", "5: b1[1]*2 w1[1]*2 w2[2]", "3: b1[0] r[1] w1[0] w2[0]")
 def mixture_of_gated_experts(d: Drawing) -> Drawn:
     """Gate and value of an inner position lie side by side in the first weight."""
     x = d.input(2, 3, 4)
