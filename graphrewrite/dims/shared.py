@@ -24,8 +24,8 @@ _MAKERS = frozenset(
 # What reads a table position by position, as a kernel of its own, or as a state to begin with.
 _READERS = frozenset(
     {
-        "Add", "And", "Conv", "Div", "Equal", "GRU", "Gemm", "LSTM", "Loop", "MatMul", "Max", "Mean", "Min", "Mul", "Or",
-        "PRelu", "Pow", "RNN", "Scan", "Sub", "Sum", "Where",
+        "Add", "And", "Conv", "Div", "Equal", "GRU", "Gemm", "LSTM", "Loop", "MatMul", "Max", "Mean", "Min", "Mul",
+        "Or", "PRelu", "Pow", "RNN", "Scan", "Sub", "Sum", "Where",
     }
 )  # fmt: skip
 # To these a matrix is a weight, but what no weight made is a blur kernel, or a state to begin with.

@@ -27,6 +27,8 @@ SLOW = range(300, 1500, 6)
 
 def demand(way: Way, seed: int) -> None:
     sample = random_model(seed)
+    if way is in_list and sample.model.opset < 13:
+        pytest.skip("a Loop carries lists since operator set 13")
     inside = way(sample.model, (seed % 7) / 7, 0.5, seed)
     faults = model_faults(inside, seed, cuts=1, budget=False)
     assert not faults, f"{sample}: {'; '.join(map(str, faults))}"
