@@ -4,9 +4,9 @@ Every vertex counts who still reads it. Leaving a branch out takes one reader aw
 without readers dies, and takes a reader away from all it read. So what several branches shared (a mask, a tied weight)
 goes with the last of them. Putting a branch back is the same backwards.
 
-Two things are counted as if they stayed, so a budget on parameters is met with a little to spare: the gain of a norm fused
-with a sum of which only the sum is still read, and a scalar that was a weight for those that went and a setting for
-those that stay.
+Two things are counted as if they stayed, so a budget on parameters is met with a little to spare: the gain of a norm
+fused with a sum of which only the sum is still read, and a scalar that was a weight for those that went and a setting
+for those that stay.
 
 A branch of a concatenation also makes what reads the concatenation narrower; `Width` counts that.
 """
