@@ -8,6 +8,8 @@ from graphrewrite.ir import Model
 
 # How many reasons the sentence names; `inspect --groups` has them all.
 _NAMED = 3
+# Layers with less than this share of the MACs hold nothing back that anybody would miss.
+_LEAST = 0.01
 
 
 def held_back(model: Model, may_change: Collection[str] = ()) -> str:
@@ -20,7 +22,7 @@ def held_back(model: Model, may_change: Collection[str] = ()) -> str:
         found = explain(model, may_change=may_change)
     except GraphRewriteError:  # the budget's own error is the one to show
         return ""
-    worth = sorted((o for o in found.obstacles if o.macs > 0), key=lambda o: -o.macs)
+    worth = sorted((o for o in found.obstacles if o.macs > _LEAST * found.macs), key=lambda o: -o.macs)
     parts = [
         f"{o.reason} (in layers with {o.macs / max(found.macs, 1):.0%} of the MACs)" for o in worth[:_NAMED]
     ]
