@@ -8,6 +8,7 @@ from onnx import TensorProto, helper
 
 from graphrewrite import cost
 from graphrewrite.ir import Model
+from tests.engine.dims.bodies import filled
 
 FLOAT, INT, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 
@@ -220,3 +221,33 @@ def test_counting_leaves_the_model_as_it_was() -> None:
     assert model.to_proto().SerializeToString(deterministic=True) == before
     assert {name: len(constant.outputs) for name, constant in model.graph.initializers.items()} == consumers
     assert isinstance(model.graph.nodes[0].attrs["body"], gs.Graph)
+
+
+def test_a_constant_that_a_branch_returns_is_a_parameter_though_no_node_reads_it() -> None:
+    model = filled("""agraph (float[2, 4] x, bool choice) => (float[2, 6] y) {
+        y = If (choice) <
+            then_branch = one () => (float[2, 6] a) <float[4, 6] w> { a = MatMul (x, w) },
+            else_branch = two () => (float[2, 6] b) <float[2, 6] b> { }
+        >
+    }""")
+    assert cost.of(model).params == 24 + 12
+
+
+def test_what_a_loop_takes_out_of_a_list_has_the_sizes_of_its_items() -> None:
+    """Two items of [2, 6] go round three times; each round multiplies the oldest by a 6 by 6 matrix."""
+    model = filled("""agraph (float[2, 6] x) => (float[2, 6] y) <int64 rounds = {3}> {
+        line = SequenceConstruct (x, x)
+        going = Constant <value = bool {1}> ()
+        zero = Constant <value = int64 {0}> ()
+        after = Loop (rounds, going, line) <
+            body = round (int64 i, bool on, list) => (bool on_out, later) <float[6, 6] cell> {
+                on_out = Identity (on)
+                oldest = SequenceAt (list, zero)
+                mixed = MatMul (oldest, cell)
+                rest = SequenceErase (list, zero)
+                later = SequenceInsert (rest, mixed)
+            }
+        >
+        y = SequenceAt (after, zero)
+    }""")
+    assert cost.of(model).macs == 3 * 2 * 36

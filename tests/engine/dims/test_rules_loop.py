@@ -171,6 +171,22 @@ def test_an_if_in_a_loop() -> None:
     demand(filled(text), "6: down[1] into[1] last[0] up[0] w[0] w[1]", "8: down[0] up[1]")
 
 
+def test_constants_that_a_body_returns_are_weights() -> None:
+    """One is what a state is reset to, one is collected in every round: both are cut like what reads them."""
+    text = """agraph (float[2, 4] x) => (float[2, 3] y, float[3, 2, 2] z)
+        <float[4, 6] into, float[6, 3] last, int64 rounds = {3}, float[5, 2] tap> {
+        h = MatMul (x, into)
+        going = Constant <value = bool {1}> ()
+        after, all = Loop (rounds, going, h) <
+            body = body (int64 i, bool on, float[2, 6] state) => (bool on_out, float[2, 6] reset, float[2, 5] mark)
+                <float[2, 6] reset, float[2, 5] mark> { on_out = Identity (on) }
+        >
+        y = MatMul (after, last)
+        z = MatMul (all, tap)
+    }"""
+    demand(filled(text), "5: mark[1] tap[0]", "6: into[1] last[0] reset[1]")
+
+
 def test_states_from_graph_inputs_are_a_contract() -> None:
     text = RECURRENCE.replace("(float[N, 4] x)", "(float[N, 4] x, float[N, 6] h)").replace(
         "    h = MatMul (x, into)\n", ""
