@@ -19,7 +19,6 @@ from graphrewrite.dims.axes import (
     digit_rows,
     of_rows,
     pin_axis,
-    reshape,
     rigid,
     rows_of,
     tie_axes,
@@ -39,6 +38,7 @@ from graphrewrite.dims.record import (
     is_constant,
     pairs,
 )
+from graphrewrite.dims.reshape import reshape
 from graphrewrite.dims.shared import is_table
 from graphrewrite.dims.windows import use_key
 from graphrewrite.errors import ShapeError

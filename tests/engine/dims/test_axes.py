@@ -24,12 +24,12 @@ from graphrewrite.dims.axes import (
     merge_digits,
     of_rows,
     permutation,
-    reshape,
     rigid,
     rows_of,
     tie_axes,
 )
 from graphrewrite.dims.labels import Labels
+from graphrewrite.dims.reshape import reshape
 from tests.engine.dims.twin import free_terminals
 
 Ints = npt.NDArray[np.int64]

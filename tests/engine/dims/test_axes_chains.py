@@ -17,12 +17,12 @@ from graphrewrite.dims.axes import (
     digit_rows,
     of_rows,
     permutation,
-    reshape,
     rigid,
     rows_of,
     tie_axes,
 )
 from graphrewrite.dims.labels import Labels
+from graphrewrite.dims.reshape import reshape
 from tests.engine.dims.twin import Bools, free_terminals, subsets
 
 Ints = npt.NDArray[np.int64]

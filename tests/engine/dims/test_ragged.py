@@ -7,10 +7,11 @@ import onnx_graphsurgeon as gs
 import pytest
 
 from graphrewrite.dims import groups, reference_ragged, shrink, survivors
-from graphrewrite.dims.axes import Axis, Pair, reshape
+from graphrewrite.dims.axes import Axis, Pair
 from graphrewrite.dims.explain import explain
 from graphrewrite.dims.record import Members, Mix
 from graphrewrite.dims.reference import Reference
+from graphrewrite.dims.reshape import reshape
 from graphrewrite.dims.step import Step
 from graphrewrite.dims.structure import Mask
 from graphrewrite.errors import GraphRewriteError, ShapeError
