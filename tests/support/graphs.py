@@ -17,6 +17,7 @@ import tests.support.blocks_flat
 import tests.support.blocks_functions
 import tests.support.blocks_fused
 import tests.support.blocks_map
+import tests.support.blocks_map_norms
 import tests.support.blocks_mixture
 import tests.support.blocks_moves
 import tests.support.blocks_seq
@@ -35,6 +36,7 @@ FAMILIES = (
     tests.support.blocks_functions,
     tests.support.blocks_fused,
     tests.support.blocks_map,
+    tests.support.blocks_map_norms,
     tests.support.blocks_mixture,
     tests.support.blocks_moves,
     tests.support.blocks_seq,

@@ -157,7 +157,10 @@ def mixture(s: Step) -> None:
             s.tie(s.axes(slot)[0], experts)
     s.contracts(2, 2)
     s.contracts(4, 2)
-    s.mix("zero", 0, {len(x) - 1: hidden})
+    # Of the weights, not of the input: onnxruntime's kernel may write its result over an input that nobody else reads.
+    for slot, axis in ((2, first[2]), (6, hidden)):
+        if s.has(slot):
+            s.mix("zero", slot, {2: axis})
     s.mix("zero", 4, {2: inner})
     work = float(s.integer("k", 1) * (fused + 1 + s.has(6)))
     s.macs(work, [*x[:-1], hidden, inner])
