@@ -44,6 +44,14 @@ SOURCES = (
     "timm_models",
     "transformers_models",
 )
+PRELOADED = (
+    "torch_pruning",
+    "onnxsim",
+    "graphrewrite.passes.channels",
+    "graphrewrite.dims.rules",
+    "graphrewrite.pipeline.verify",
+    "graphrewrite.runtime",
+)
 PAGE = Path(__file__).with_name("RESULTS_RIVALS.md")
 JOURNAL = RESULTS / "rivals_prune.jsonl"
 
@@ -54,7 +62,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN", help="architectures")
     parser.add_argument("--tools", nargs="+", default=list(TOOLS), choices=list(TOOLS))
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every Nth architecture only")
-    parser.add_argument("--again", action="store_true", help="repeat the runs that failed")
+    parser.add_argument("--again", action="store_true", help="repeat what these tools did not prune")
     parser.add_argument("--fresh", action="store_true", help="forget earlier runs")
     parser.add_argument("--write", action="store_true", help=f"fill {PAGE.name}")
     options = parser.parse_args()
@@ -64,7 +72,7 @@ def main() -> int:
         JOURNAL.unlink(missing_ok=True)
     known = {(row.architecture, row.tool): row for row in _read()}
     if options.again:
-        known = {key: row for key, row in known.items() if row.end == PRUNED}
+        known = {k: row for k, row in known.items() if row.end == PRUNED or row.tool not in options.tools}
     # Not in the order of names: a run that is cut short is a sample of everything.
     chosen = sorted(_networks(), key=lambda pair: zlib.crc32(pair[0].architecture.encode()))[:: options.every]
     chosen = [pair for pair in chosen if any(fnmatch.fnmatch(pair[0].architecture, p) for p in options.only)]

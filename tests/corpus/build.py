@@ -29,12 +29,14 @@ SOURCES = (
     "plain_images",
     "plain_generators",
     "plain_recurrent",
+    "plain_scripted",
     "plain_attention",
     "plain_tables",
     "foreign_keras",
     "foreign_frameworks",
     "foreign_control",
     "foreign_nets",
+    "foreign_loops",
     "derived",
     "onnx_hub",
     "sklearn_models",
@@ -42,6 +44,7 @@ SOURCES = (
     "timm_models",
     "transformers_models",
     "transformers_cached",
+    "derived_transformers",
     "keras_models",
 )
 SECONDS_PER_FILE = 240
@@ -220,7 +223,7 @@ def _build_one(spec: Spec, folder: Path, answer: Connection) -> None:
     os.dup2(quiet, 2)
     try:
         built = spec.build()
-        check(built.proto, built.feeds)
+        check(built.proto, built.feeds, built.standard)
         _replace(folder / f"{spec.name}.onnx", built.proto.SerializeToString())
     except Exception as problem:
         answer.send(_reason(problem))

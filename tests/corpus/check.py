@@ -17,8 +17,10 @@ class UnfitError(Exception):
     """The graph was made but is of no use to the corpus; the message is the reason kept in failures.json."""
 
 
-def check(proto: onnx.ModelProto, feeds: tuple[Feed, ...]) -> None:
+def check(proto: onnx.ModelProto, feeds: tuple[Feed, ...], standard: bool = True) -> None:
     """Check the graph, run it at batch sizes 1, 2 and 3 where the batch is free, and look at its outputs.
+
+    Off the `standard`, a tool's dialect, the checker is not asked.
 
     Raises:
         UnfitError: too large, a constant weight, an output that is not finite or ignores the input.
@@ -26,7 +28,8 @@ def check(proto: onnx.ModelProto, feeds: tuple[Feed, ...]) -> None:
     content = proto.SerializeToString()
     if len(content) > MAX_BYTES:
         raise UnfitError(f"{len(content) / 1e6:.0f} MB, more than {MAX_BYTES / 1e6:.0f} MB")
-    onnx.checker.check_model(proto)
+    if standard:
+        onnx.checker.check_model(proto)
     _refuse_constant_weights(proto)
     session = _session(content)
     rng = np.random.default_rng(0)

@@ -18,7 +18,7 @@ from graphrewrite import cost, dims
 from graphrewrite.ir import Model
 from graphrewrite.ir.inline import inlined
 from graphrewrite.models import registry
-from tests.corpus import foreign_control, foreign_frameworks, foreign_keras, foreign_nets
+from tests.corpus import foreign_control, foreign_frameworks, foreign_keras, foreign_loops, foreign_nets
 from tests.corpus.index import entries
 from tests.corpus.spec import Spec
 
@@ -61,7 +61,7 @@ def floor(model: Model) -> Floor:
 
 def drawn() -> Iterator[tuple[str, Callable[[], Model]]]:
     """Yield the models every machine has: graphs written by hand and the shipped ones."""
-    for source in (foreign_keras, foreign_frameworks, foreign_control, foreign_nets):
+    for source in (foreign_keras, foreign_frameworks, foreign_control, foreign_nets, foreign_loops):
         for spec in source.specs_of_source():
             yield spec.name, partial(_built, spec)
     for name in registry.names():

@@ -26,10 +26,14 @@ Family: TypeAlias = Literal[
 
 @dataclass(frozen=True)
 class Built:
-    """A finished graph with weights inside, and the inputs it takes."""
+    """A finished graph with weights inside, and the inputs it takes.
+
+    `standard` is off for what onnxruntime's tools write and its sessions run although the checker refuses it.
+    """
 
     proto: onnx.ModelProto
     feeds: tuple[Feed, ...]
+    standard: bool = True
 
 
 @dataclass(frozen=True)

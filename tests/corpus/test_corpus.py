@@ -8,7 +8,14 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.corpus import foreign_control, foreign_frameworks, foreign_keras, foreign_nets, onnx_hub
+from tests.corpus import (
+    foreign_control,
+    foreign_frameworks,
+    foreign_keras,
+    foreign_loops,
+    foreign_nets,
+    onnx_hub,
+)
 from tests.corpus.check import UnfitError, check, count_params, runs_at
 from tests.corpus.index import INDEX_NAME, Array, Entry, Feed, entries
 from tests.corpus.sketch import Sketch
@@ -16,7 +23,7 @@ from tests.corpus.spec import Built, Spec
 
 HAND_DRAWN = [
     spec
-    for source in (foreign_keras, foreign_frameworks, foreign_control, foreign_nets)
+    for source in (foreign_keras, foreign_frameworks, foreign_control, foreign_nets, foreign_loops)
     for spec in source.specs_of_source()
 ]
 X = (Feed("x", (None, 8)),)
