@@ -318,7 +318,9 @@ def test_the_layout_with_the_batch_first(kind: str, direction: str) -> None:
         cut, slow = shrink(found.analysis, labels).model, reference(found.analysis, labels)[0]
         for batch in (2, 3):
             feeds = {"x": np.random.default_rng(batch).standard_normal((batch, 5, 4)).astype(np.float32)}
-            got, want, whole = (list(ReferenceEvaluator(m.to_proto()).run(None, feeds)) for m in (cut, slow, model))
+            got, want, whole = (
+                list(ReferenceEvaluator(m.to_proto()).run(None, feeds)) for m in (cut, slow, model)
+            )
             assert max(relative(a, b) for a, b in zip(got, want, strict=True)) < FLOAT32
             assert relative(got[0], whole[0]) > 1e-3
 
