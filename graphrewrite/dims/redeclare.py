@@ -46,7 +46,9 @@ def _ports(cut: "Cut") -> None:
 
 
 def _redeclare(cut: "Cut", tensor: gs.Tensor) -> None:
-    if any(cut.is_cut(axis) for axes in cut.analysis.items(tensor.name) for axis in axes if not axis.is_rigid):
+    if any(
+        cut.is_cut(axis) for axes in cut.analysis.items(tensor.name) for axis in axes if not axis.is_rigid
+    ):
         forget_item_sizes(tensor)
     if not isinstance(tensor, gs.Variable) or tensor.shape is None:
         return
