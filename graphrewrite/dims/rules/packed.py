@@ -118,7 +118,7 @@ def matmul_bnb(s: Step) -> None:
 
 @rule("MoE", domain=MICROSOFT)
 def mixture(s: Step) -> None:
-    """Experts [E, inner, hidden] and back [E, hidden, inner], of which a router [tokens, E] chooses k by its softmax."""
+    """Experts [E, inner, hidden] and back [E, hidden, inner], of which a router [tokens, E] chooses k by softmax."""
     x, router = s.forced(s.axes(0)), s.forced(s.axes(1))
     experts = router[-1]
     if s.integer("use_sparse_mixer", 0):

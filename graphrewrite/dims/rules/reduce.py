@@ -1,9 +1,9 @@
 """Reductions: the reduced axes are mixed and vanish; operators whose values are positions pin their axis."""
 
 from graphrewrite.dims.axes import ONE, Axis, rigid
+from graphrewrite.dims.places import choose
 from graphrewrite.dims.ragged import mix_members, seen_in_groups
 from graphrewrite.dims.record import Members
-from graphrewrite.dims.places import choose
 from graphrewrite.dims.sweep import Step, rule
 
 KINDS = {
