@@ -212,6 +212,21 @@ def test_other_uses_of_the_numbers_keep_all_experts_and_say_why(build: Callable[
         assert error(model, seed)[0] <= FLOAT32
 
 
+def test_a_choice_from_groups_keeps_all_experts() -> None:
+    """Two of six, seen as three groups of two: the positions are pairs of a group and a place in it."""
+    net = Net(0)
+    b = net.b
+    grouped = b.op("Reshape", net.logits, net.ints(-1, 3, 2))
+    groups_best = b.op("ReduceMax", grouped, axes=[2], keepdims=1)
+    scores = b.op("Reshape", b.op("Mul", grouped, b.op("Sigmoid", groups_best)), net.ints(-1, COUNT))
+    values, which = net.top(scores)
+    model = net.finish(net.looked_up(values, which))
+
+    assert "2 are chosen from pairs of labels" in groups(model).pinned["router[1]"]
+    for seed in range(3):
+        assert error(model, seed)[0] <= FLOAT32
+
+
 def test_a_choice_that_is_never_masked_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutation: the rule forgets to say that the choice mixes experts; the pipeline finds out."""
     from graphrewrite.dims.step import Step
