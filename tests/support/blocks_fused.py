@@ -199,14 +199,18 @@ def fused_rotary_embedding(d: Drawing, x: Drawn) -> Drawn:
 
 @block("seq", since=14)
 def fused_experts(d: Drawing, x: Drawn) -> Drawn:
-    """A mixture whose router picks two of three for each token."""
+    """A mixture whose router picks two of three for each token.
+
+    It is read beside its result: onnxruntime's kernel writes over an input that nobody reads later, and errs.
+    """
     c, inner = x.size(2), d.pick(4, 5)
     router = d.regroup(d.linear(x, 3), (-1, 3), ("tokens", 3))
     first, second = d.floats(3, inner, c), d.floats(3, c, inner)
-    return d.op(
+    y = d.op(
         "MoE", x, router, first, d.floats(3, inner), second, d.floats(3, c), shape=x.shape, domain=MS, k=2,
         activation_type="gelu",
     )  # fmt: skip
+    return d.add(x, y)
 
 
 @block("flat", since=14)

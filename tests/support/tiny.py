@@ -11,6 +11,7 @@ import numpy as np
 from graphrewrite.ir import Model
 from graphrewrite.ir.edit import drop_unused
 from tests.support.drawing import Drawing, Drawn, Style, Unfit
+from tests.support.tiny_more import MORE
 
 Step = Callable[[Drawing, Drawn], Drawn]
 
@@ -229,7 +230,7 @@ _ANY: list[Step] = [
     grown,
 ]
 _STEPS: dict[str, list[Step]] = {
-    "flat": [*_ANY, folded, summed, shared],
-    "seq": [*_ANY, folded, summed, flattened, attention, shared],
-    "map": [*_ANY, depthwise, excited],
+    "flat": [*_ANY, *MORE, folded, summed, shared],
+    "seq": [*_ANY, *MORE, folded, summed, flattened, attention, shared],
+    "map": [*_ANY, *MORE, depthwise, excited],
 }
