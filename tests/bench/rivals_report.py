@@ -53,8 +53,8 @@ def page(rows: Sequence[Row], machine: str, tools: tuple[str, ...]) -> str:
         "pruned. MACs: torch's own counter for torch-pruning, ours for both tools that write ONNX. Networks are taken\n"
         "in an order made of their names' checksums, so that a run cut short is a sample.\n\n"
         "What this does not say: a rival's result is only run, not compared with a masked original; its failures hold\n"
-        f"for these calls; {_stopped(rows)} failures are the limit of time (20 s for a way of calling, on a machine that\n"
-        "others use), where more patience may give more.",
+        f"for these calls; {_stopped(rows)} failures are the limit of time (20 s for a way of calling, on a machine\n"
+        "that others use), where more patience may give more.",
         f"```\n{machine}\n```",
         "## All",
         _table(rows, tools, lambda row: "all"),
