@@ -46,6 +46,7 @@ SOURCES = (
     "transformers_cached",
     "derived_transformers",
     "keras_models",
+    "elsewhere",
 )
 SECONDS_PER_FILE = 240
 
