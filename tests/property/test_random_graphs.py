@@ -186,7 +186,7 @@ def declare_nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
         (forget_mixing, "differs", 15),
         (count_half, "macs", 20),
         (count_no_bias, "params", 15),
-        (declare_nothing_new, "declared shape", 3),
+        (declare_nothing_new, "declared shape", 2),
     ],
     ids=lambda each: getattr(each, "__name__", ""),
 )

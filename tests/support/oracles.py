@@ -150,6 +150,7 @@ def plant(model: Model, rng: np.random.Generator, share: float = 0.3) -> Planted
 
     Units that some sum takes in without a weight of theirs (query and key dims behind a sigmoid) are not useless just
     because their weights are zero; the sums are looked at while the planted model runs, and such units are put back.
+    A model that divides by what was zeroed (a remainder, a deviation) and returns no numbers has no useless units.
     """
     found = groups(model)
     chosen = _plantable(found, rng, share)
@@ -157,7 +158,10 @@ def plant(model: Model, rng: np.random.Generator, share: float = 0.3) -> Planted
         planted = _zeroed(model, found, chosen)
         loud = _loud(planted, found, chosen)
         if not loud.any():
-            return Planted(planted, groups(planted), chosen)
+            is_finite = all(
+                np.isfinite(y).all() for world in run_all(planted, worlds(planted)) for y in world.values()
+            )
+            return Planted(planted, groups(planted), chosen) if is_finite else None
         chosen = chosen & ~loud
     return None
 
