@@ -106,6 +106,11 @@ def weight_numbers(node: gs.Node, key: Key, index: int, held: Held) -> int:
     return held.elements
 
 
+def is_setting(key: Key, index: int) -> bool:
+    """Whether a floating input steers an operator (scales of Resize, bounds of Clip) instead of being computed with."""
+    return index in _SETTINGS.get(key, ())
+
+
 def per_element(node: gs.Node, key: Key, index: int, elements: int) -> float:
     """Return how many learned numbers one element of a weight holds: more than one where bytes are shared."""
     packed = _PACKED.get((key, index))

@@ -14,8 +14,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from graphrewrite import cost
+from graphrewrite.cost.registry import key_of
+from graphrewrite.cost.weights import is_setting
 from graphrewrite.errors import GraphRewriteError, UnsupportedOp
 from graphrewrite.ir import Array, Model
+from graphrewrite.ir.edit import all_graphs
 from graphrewrite.ir.widen import widen_feeds, widened
 from graphrewrite.pipeline.verify import compare
 from graphrewrite.runtime import Feeds, Ports, run_exact, run_session, session, take_kept
@@ -65,7 +68,8 @@ class Pair:
         plain, worst = run(model, feeds), 0.0
         for _ in range(_DRAWS):
             other = model.clone()
-            for name in other.weights:
+            steers = _settings(other)
+            for name in [name for name in other.weights if name not in steers]:
                 other.weights[name] = _nudged(other.weights[name], rng)
             nudged = run(
                 other, [{name: _nudged(array, rng) for name, array in each.items()} for each in feeds]
@@ -182,9 +186,21 @@ def _worst(pairs: Iterable[tuple[Outputs, Outputs]]) -> dict[str, float]:
     return worst
 
 
+def _settings(model: Model) -> set[str]:
+    """Return the names of constants that steer an operator: a scale of Resize changes shapes, an exponent signs."""
+    return {
+        tensor.name
+        for graph in all_graphs(model.graph)
+        for node in graph.nodes
+        for index, tensor in enumerate(node.inputs)
+        if is_setting(key_of(node.domain, node.op), index) or (node.op, index) == ("Pow", 1)
+    }
+
+
 def _nudged(array: Array, rng: np.random.Generator) -> Array:
     """Move every float to the next there is, up or down; a zero means that there is nothing, and stays."""
     if array.dtype.kind != "f":
         return array
     towards = np.where(rng.random(array.shape) < 0.5, -np.inf, np.inf).astype(array.dtype)
-    return np.asarray(np.where(array == 0, array, np.nextafter(array, towards)))
+    moved = np.nextafter(array, towards)
+    return np.asarray(np.where((array == 0) | ~np.isfinite(moved), array, moved))
