@@ -33,13 +33,18 @@ def main() -> None:
 
 
 def write(make: Callable[[], nn.Layer], size: tuple[int, ...], opset: int, path: Path) -> None:
-    """Build, draw the vectors and export with a free batch; the exporter appends the suffix itself."""
+    """Build, draw the vectors, let batch norms measure a random batch, and export; the exporter appends the suffix."""
     net = make()
-    net.eval()
     for name, vector in [*net.named_parameters(), *net.named_buffers()]:
         if vector.ndim == 1:
             role = "variance" if "variance" in name else "scale" if name.endswith("weight") else "bias"
             vector.set_value(random_vector(role, vector.shape[0]))
+    for layer in net.sublayers():
+        if isinstance(layer, nn.BatchNorm2D):
+            layer._momentum = 0.0
+    net.train()
+    net(paddle.randn([4, *size]))
+    net.eval()
     spec = paddle.static.InputSpec([None, *size], "float32", "x")
     paddle.onnx.export(net, str(path.with_suffix("")), input_spec=[spec], opset_version=opset)
 

@@ -29,12 +29,17 @@ def main() -> None:
 
 
 def write(make: Callable[[], keras.Model], opset: int, path: Path) -> None:
-    """Build, draw the vectors and convert with a free batch."""
+    """Build, draw the vectors, let batch norms measure a random batch, and convert with a free batch."""
     model = make()
     for weight in model.weights:
         role = next((role for part, role in ROLES.items() if part in weight.path), None)
         if role is not None and len(weight.shape) == 1:
             weight.assign(random_vector(role, weight.shape[0]))
+    norms = [layer for layer in model.layers if isinstance(layer, kl.BatchNormalization)]
+    for norm in norms:
+        norm.momentum = 0.0
+    if norms:
+        model([tf.random.normal((4, *tensor.shape[1:])) for tensor in model.inputs], training=True)
     specs = [
         tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, name=f"input{number}")
         for number, tensor in enumerate(model.inputs)
@@ -58,7 +63,14 @@ def nets() -> Iterator[tuple[str, str, Callable[[], keras.Model]]]:
         yield (
             "cnn",
             name.lower(),
-            partial(build, weights=None, input_shape=(size, size, 3), classes=10, **settings),
+            partial(
+                build,
+                weights=None,
+                input_shape=(size, size, 3),
+                classes=10,
+                classifier_activation=None,
+                **settings,
+            ),
         )
     for name, layer in (("lstm", kl.LSTM), ("gru", kl.GRU), ("rnn", kl.SimpleRNN)):
         yield "recurrent", name, partial(stacked, layer)
