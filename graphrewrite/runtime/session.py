@@ -124,9 +124,7 @@ def run_session(
         values = started.run(names, {name: np.ascontiguousarray(value) for name, value in wanted.items()})
     except Exception as error:
         raise _translated(error, "the model") from error
-    return {
-        key: array for name, value in zip(names, values, strict=True) for key, array in flat(name, value)
-    }
+    return {key: array for name, value in zip(names, values, strict=True) for key, array in flat(name, value)}
 
 
 def reason(error: BaseException) -> str:

@@ -195,7 +195,7 @@ def test_a_wrong_expansion_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> Non
     wrong = ModelProto()
     wrong.CopyFrom(proto)
     wrong.functions[0].node[0].op_type = "Mul"
-    monkeypatch.setattr(f"{__name__}.inlined", lambda m: inlined_of(wrong))
+    monkeypatch.setattr("tests.engine.ir.functions.inlined", lambda m: inlined_of(wrong))
     with pytest.raises(AssertionError):
         expanded(proto)
 
