@@ -73,6 +73,45 @@ def counting(info: ShapeInfo, tensor: gs.Tensor, world: int, depth: int = _DEPTH
     return None
 
 
+def whole_axes(info: ShapeInfo, index: gs.Tensor, sizes: list[Pair]) -> set[int]:
+    """Return the axes along which an index of ScatterND, [grid..., coordinate], runs from 0 to the end, and only there.
+
+    That is what assigning to a slice of a tensor comes out as: a grid of places, one coordinate for each of the first
+    axes of the data, whose `sizes` these are.
+    """
+    whole = set(range(len(sizes)))
+    for world in (0, 1):
+        parts, shape = _coordinates(info, index, world), info.sizes(index.name, world)
+        if parts is None or shape is None or len(shape) != len(sizes) + 1 or len(parts) != len(sizes):
+            return set()
+        for axis in list(whole):
+            others = [part[1][axis] for number, part in enumerate(parts) if number != axis]
+            runs = parts[axis][0] == 0 and shape[axis] == sizes[axis][world]
+            step = 1 if shape[axis] > 1 else 0
+            alone = [0] * axis + [step] + [0] * (len(shape) - axis - 1)
+            if not runs or any(others) or list(parts[axis][1]) != alone:
+                whole.discard(axis)
+    return whole
+
+
+def _coordinates(info: ShapeInfo, index: gs.Tensor, world: int) -> list[Counting] | None:
+    """Return each number of the last axis as a tensor that counts, None where one does not."""
+    value, shape = _known(info, index, world), info.sizes(index.name, world)
+    if shape is None:
+        return None
+    parts: list[Counting | None] = []
+    if value is not None and value.shape == shape and value.dtype.kind in "iuO":
+        parts = [_measured(value[..., i : i + 1]) for i in range(shape[-1])]
+    elif len(index.inputs) == 1 and index.inputs[0].op == "Concat":
+        for item in index.inputs[0].inputs:
+            sizes = info.sizes(item.name, world)
+            if sizes is None or sizes[:-1] != shape[:-1] or sizes[-1] != 1:
+                return None
+            parts.append(counting(info, item, world))
+    found = [part for part in parts if part is not None]
+    return found if found and len(found) == len(parts) else None
+
+
 def _known(info: ShapeInfo, tensor: gs.Tensor, world: int) -> Array | None:
     value = constant_value(tensor)
     return info.numbers(tensor.name, world) if value is None else value

@@ -219,6 +219,12 @@ class Cut(Survivors):
         if kept is not None:
             self._gather_before(node, number, kept, slot)
 
+    def take_first(self, node: int, slot: int, number: int, axis: Axis) -> None:
+        """Let input `slot`, whose own axis `number` stays whole, keep as many there as `axis` keeps: the first."""
+        kept = self.kept(axis)
+        if kept is not None:
+            self._gather_before(node, number, np.arange(len(kept)), slot)
+
     def freeze(self, node: int, axes: Sequence[Axis]) -> None:
         """Let a Shape or Size node report the old sizes; done at the end, when its consumers are known."""
         self._frozen.append((self.nodes[node], list(axes)))

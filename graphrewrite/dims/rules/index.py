@@ -1,11 +1,19 @@
 """Operators that pick positions: slices, gathers, scatters."""
 
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from graphrewrite.dims.axes import Axis, of_rows, rigid
-from graphrewrite.dims.counting import counts_up
+from graphrewrite.dims.counting import counts_up, whole_axes
 from graphrewrite.dims.places import looked_up, pin_named
 from graphrewrite.dims.sweep import Step, is_constant, rule
+
+if TYPE_CHECKING:
+    from graphrewrite.dims.shrink import Cut
 
 
 @rule("Slice")
@@ -167,7 +175,7 @@ def gather_nd(s: Step) -> None:
 
 @rule("ScatterND")
 def scatter_nd(s: Step) -> None:
-    """Trailing axes follow the updates; constant rows of the first axis do too."""
+    """Trailing axes follow the updates; so do rows of the first axis, and axes that a grid of places covers."""
     x, updates = s.forced(s.axes(0)), s.forced(s.axes(2))
     depth = s.sizes(1)[-1][0]
     index = s.numbers(1)
@@ -178,13 +186,27 @@ def scatter_nd(s: Step) -> None:
         rows = np.asarray(index, dtype=np.int64) % x[0].sizes[0]
         s.tie(updates[0], s.window(of_rows(s.rows(x[0])[rows])))
         s.restate([x[0]], lambda cut: cut.set_indices(s.index, 1, x[0], rows, column=True))
-    else:
-        if not is_constant(s.node.inputs[1]):
-            for axis in s.axes(1):
-                s.pin(axis, "an index")
-        for axis in (*x[:depth], *updates[: len(updates) - tail]):
-            s.pin(axis, "positions are written by number")
+        s.out(x)
+        return
+    grid = [] if is_constant(s.node.inputs[1]) else s.axes(1)
+    covered = whole_axes(s.analysis.info, s.node.inputs[1], [axis.sizes for axis in x[:depth]])
+    covered = {n for n in covered if x[n].is_static}
+    written = updates[: len(updates) - tail]
+    for number in covered:
+        s.tie(x[number], written[number])
+        s.restate([x[number]], partial(_take_first, s.index, number, x[number]))
+    for axis in grid:
+        s.pin(axis, "an index")
+    for axes in (x[:depth], written):
+        for number, axis in enumerate(axes):
+            if number not in covered:
+                s.pin(axis, "positions are written by number")
     s.out(x)
+
+
+def _take_first(node: int, number: int, axis: Axis, cut: Cut) -> None:
+    """Let a grid of places (input 1) end after as many as an axis keeps: there they count from zero again."""
+    cut.take_first(node, 1, number, axis)
 
 
 @rule("ScatterElements", "Scatter")
