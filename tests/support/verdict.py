@@ -115,7 +115,8 @@ def _of_copies(found: Groups, dead: Mask, shrunk: Shrunk) -> int:
     total, left = 0, {name: array.size for name, array in _stored(shrunk.model).items()}
     for name in set(shrunk.copied_from.values()):
         use = next(use for use in found.analysis.weights.values() if use.name == name)
-        if np.dtype(found.analysis.info.dtype(name) or np.float32).kind not in "fV":
+        dtype = np.dtype(found.analysis.info.dtype(name) or np.float32)
+        if dtype.kind in "biuO" and not (dtype.kind in "iu" and dtype.itemsize <= 2):  # quantised ones count
             continue
         kept = [shrunk.kept_of(axis) for axis in use.axes]
         foretold = prod(
