@@ -131,9 +131,9 @@ def fused_group_moments(build: "Reference", node: gs.Node, alive: dict[int, Mask
         summed = build.emit(node, "Add", summed, build.emit(node, "Reshape", bias, column))
     to_first = [0, rank - 1, *range(1, rank - 1)]
     first = build.emit(node, "Transpose", summed, perm=to_first) if last else summed
-    kept = alive.get(channel, np.ones(sizes[channel], dtype=bool))
-    epsilon = float(node.attrs.get("epsilon", 1e-5))
-    y: gs.Tensor = in_groups(build, node, first, kept, int(node.attrs["groups"]), dtype, epsilon)
+    moved = {to_first.index(axis): kept for axis, kept in alive.items()} if last else alive
+    epsilon, groups = float(node.attrs.get("epsilon", 1e-5)), int(node.attrs["groups"])
+    y: gs.Tensor = in_groups(build, node, first, rank, moved, sizes[channel], groups, dtype, epsilon)
     y = build.emit(node, "Reshape", y, build.emit(node, "Shape", first))
     if last:
         y = build.emit(node, "Transpose", y, perm=[0, *range(2, rank), 1])

@@ -119,15 +119,33 @@ def affine(
 
 
 def in_groups(
-    build: "Reference", node: gs.Node, x: gs.Tensor, kept: Mask, groups: int, dtype: DType, epsilon: float
+    build: "Reference",
+    node: gs.Node,
+    x: gs.Tensor,
+    rank: int,
+    alive: dict[int, Mask],
+    channels: int,
+    groups: int,
+    dtype: DType,
+    epsilon: float,
 ) -> gs.Tensor:
-    """Standardise x [N, C, space...] over the kept members of each group; return [N, groups, members, space]."""
-    members = kept.reshape(groups, -1).copy()
+    """Standardise x [N, C, space...] over the kept members of each group and kept places of its space.
+
+    `alive` maps axes of x to the positions they keep. Returns [N, groups, members, space].
+    """
+    members = alive.get(1, np.ones(channels, dtype=bool)).reshape(groups, -1).copy()
     # A dead group's numbers are garbage either way; nothing is divided by zero.
     members[~members.any(axis=1)] = True
     split = build.const(np.asarray([0, groups, members.shape[1], -1], dtype=np.int64))
     ratio = (members.shape[1] / members.sum(axis=1)).reshape(1, groups, 1, 1)
-    keep = build.const(members[None, :, :, None])
+    keep: gs.Tensor = build.const(members[None, :, :, None])
+    space = {axis: kept for axis, kept in alive.items() if axis > 1 and not kept.all()}
+    if space:  # laid out as x is, and split as x is: other sizes of its space may be known at run time only
+        places = build.mask(rank, {1: members.ravel(), **space})
+        keep = build.emit(
+            node, "Reshape", build.emit(node, "Expand", places, build.emit(node, "Shape", x)), split
+        )
+        ratio = ratio * kept_ratio(space)
     seen = Statistics(build, node, (2, 3), keep, ratio, dtype, epsilon)
     return seen.standardised(build.emit(node, "Reshape", x, split))[0]
 
@@ -160,8 +178,7 @@ def group_moments(build: "Reference", node: gs.Node, alive: dict[int, Mask]) -> 
     groups = int(node.attrs["num_groups"])
     sizes = build.analysis.info.sizes(x.name)
     assert sizes is not None
-    kept = alive.get(1, np.ones(sizes[1], dtype=bool))
-    y = in_groups(build, node, x, kept, groups, build.dtype(x), _epsilon(node))
+    y = in_groups(build, node, x, rank, alive, sizes[1], groups, build.dtype(x), _epsilon(node))
     shape = build.emit(node, "Shape", x)
     vector_length = (build.analysis.info.sizes(node.inputs[1].name) or (0,))[0]
     if vector_length == groups and groups != sizes[1]:

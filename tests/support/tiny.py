@@ -182,8 +182,8 @@ def grown(d: Drawing, x: Drawn) -> Drawn:
 
 def attention(d: Drawing, x: Drawn) -> Drawn:
     """Two heads of two, in one batch."""
-    if len(x.shape) != 3 or channels(x) > 3:
-        raise Unfit("no sequence")
+    if len(x.shape) != 3 or x.shape[:2] != (1, 2) or channels(x) > 3:
+        raise Unfit("no sequence of two")
     q, k, v = (d.transpose(d.reshape(d.linear(x, 4, bias=False), 1, 2, 2, 2), 0, 2, 1, 3) for _ in range(3))
     mixed = d.matmul(d.softmax(d.matmul(q, d.transpose(k, 0, 1, 3, 2))), v)
     return d.reshape(d.transpose(mixed, 0, 2, 1, 3), 1, 2, 4)

@@ -227,6 +227,15 @@ def group_norm_of_small_groups(d: Drawing) -> Drawn:
     )
 
 
+@cases.add("3: last[0] w[1]*12", symbolic=[False])
+def fused_group_norm_over_rows_a_layer_made(d: Drawing) -> Drawn:
+    """Rows of the map may go: the statistics of each group run over those that stay."""
+    x = d.reshape(d.matmul(d.input(2, 6), d.floats(6, 36, name="w")), 2, 3, 3, 4)
+    g, b = d.floats(4, name="g"), d.floats(4, name="b")
+    y = d.op("GroupNorm", x, g, b, shape=x.shape, domain=MS, groups=2, activation=1, channels_last=1)
+    return head(d, d.transpose(y, 0, 3, 2, 1), 3)
+
+
 @cases.add("8: b[0] c[0] g[0] last[0]", symbolic=[False])
 def group_norm_of_large_groups(d: Drawing) -> Drawn:
     """Two groups of four lose equally many."""

@@ -161,6 +161,15 @@ def group_norm_of_small_groups(d: Drawing) -> Drawn:
     return group_norm(d, 6, groups=3)
 
 
+@cases.add("3: last[0] w[1]*12", opsets=(21,))
+def group_norm_over_columns_a_layer_made(d: Drawing) -> Drawn:
+    """Columns of the map may go: the statistics of each group run over those that stay."""
+    x = d.reshape(d.matmul(d.input(2, 6), d.floats(6, 36, name="w")), 2, 4, 3, 3)
+    scale, offset = d.floats(4, name="s", offset=1.0), d.floats(4, name="o")
+    y = d.op("GroupNormalization", x, scale, offset, shape=x.shape, num_groups=2)
+    return d.matmul(y, d.floats(3, 2, name="last"))
+
+
 @cases.add("8: last[1] o[0] s[0] w[0]", opsets=(21,))
 def group_norm_of_large_groups(d: Drawing) -> Drawn:
     """Two groups of four: each loses what it likes, as many as the other."""
