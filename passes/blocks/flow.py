@@ -42,7 +42,6 @@ class Flow:
         numbers: dict[int, int] = {}
         for index, node in enumerate(self.nodes):
             key = key_of(node.domain, node.op)
-            seen: set[int] = set()
             for slot, tensor in enumerate(node.inputs):
                 held = held_by(tensor, "")
                 vertex = self.vertex(tensor)
@@ -50,9 +49,7 @@ class Flow:
                     continue
                 count = weight_numbers(node, key, slot, held)
                 numbers[vertex] = max(numbers.get(vertex, 0), count)
-                if vertex not in seen:
-                    brought[index] += count
-                    seen.add(vertex)
+                brought[index] += count  # the table counts what comes in twice, twice
             found = [self.vertex(tensor) for tensor in (*node.inputs, *captured(node))]
             self.sources.append([vertex for vertex in found if vertex is not None])
             for vertex in self.sources[-1]:
