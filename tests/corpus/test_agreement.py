@@ -13,7 +13,7 @@ from tests.corpus.index import entries
 
 EXCEPTIONS: dict[str, str] = json.loads(REASONS.read_text(encoding="utf-8"))
 # Lower it when an exception is mended; never raise it.
-MOST_EXCEPTIONS = 4
+MOST_EXCEPTIONS = 2
 CHOSEN = [
     pair for pair in pairs(entries()) if pair[0].core or pair[1].core or pair[0].architecture in EXCEPTIONS
 ]
