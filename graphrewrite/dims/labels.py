@@ -274,9 +274,9 @@ class Labels:
     def _unify_single(self, a: Ints, b: Ints, why: str) -> None:
         empty_a, empty_b = a == 0, b == 0
         if empty_a.any():
-            self.pin(b[empty_a, None], why)
+            self.pin(b[empty_a, None], f"{why}: meets positions that always stay")
         if empty_b.any():
-            self.pin(a[empty_b, None], why)
+            self.pin(a[empty_b, None], f"{why}: meets positions that always stay")
         both = ~(empty_a | empty_b)
         self.union(a[both], b[both])
 
@@ -290,7 +290,10 @@ class Labels:
             if fixed.any():
                 marks = self._pin[side[fixed].max(axis=1)]
                 numbers = np.unique(marks[marks > 0])
-                self.pin(other[fixed], int(numbers[0]) if len(numbers) else why)
+                self.pin(
+                    other[fixed],
+                    int(numbers[0]) if len(numbers) else f"{why}: meets positions that always stay",
+                )
                 return
         single = differ & (size_a == 1) & (size_b == 1)
         if single.any():
