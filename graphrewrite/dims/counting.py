@@ -41,8 +41,8 @@ def counting(info: ShapeInfo, tensor: gs.Tensor, world: int, depth: int = _DEPTH
     sizes = info.sizes(tensor.name, world)
     if sizes is None or depth <= 0:
         return None
-    value = _known(info, tensor, world)
-    if value is not None and value.shape == sizes and value.dtype.kind in "iuO":
+    value = _numbers(info, tensor, world, sizes)
+    if value is not None:
         return _measured(value)
     if len(tensor.inputs) != 1:
         return None
@@ -96,11 +96,12 @@ def whole_axes(info: ShapeInfo, index: gs.Tensor, sizes: list[Pair]) -> set[int]
 
 def _coordinates(info: ShapeInfo, index: gs.Tensor, world: int) -> list[Counting] | None:
     """Return each number of the last axis as a tensor that counts, None where one does not."""
-    value, shape = _known(info, index, world), info.sizes(index.name, world)
+    shape = info.sizes(index.name, world)
     if shape is None:
         return None
+    value = _numbers(info, index, world, shape)
     parts: list[Counting | None] = []
-    if value is not None and value.shape == shape and value.dtype.kind in "iuO":
+    if value is not None:
         parts = [_measured(value[..., i : i + 1]) for i in range(shape[-1])]
     elif len(index.inputs) == 1 and index.inputs[0].op == "Concat":
         for item in index.inputs[0].inputs:
@@ -115,6 +116,12 @@ def _coordinates(info: ShapeInfo, index: gs.Tensor, world: int) -> list[Counting
 def _known(info: ShapeInfo, tensor: gs.Tensor, world: int) -> Array | None:
     value = constant_value(tensor)
     return info.numbers(tensor.name, world) if value is None else value
+
+
+def _numbers(info: ShapeInfo, tensor: gs.Tensor, world: int, sizes: tuple[int, ...]) -> Array | None:
+    """Return all integers of a tensor of these sizes, None where they are not known."""
+    value = _known(info, tensor, world)
+    return value if value is not None and value.shape == sizes and value.dtype.kind in "iuO" else None
 
 
 def _single(info: ShapeInfo, tensor: gs.Tensor, world: int) -> int | None:

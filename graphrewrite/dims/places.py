@@ -38,8 +38,8 @@ _MOVERS = frozenset(
         "Squeeze",
         "Tile",
         "Transpose",
+        "Unsqueeze",
     }
-    | {"Unsqueeze"}
 )
 # Whose rules tie what they look up with `looked_up`, by the numbers in their second input.
 _READERS = frozenset({"Gather", "GatherElements", "GatherND", "ScatterElements", "Scatter"})

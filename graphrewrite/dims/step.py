@@ -64,10 +64,8 @@ class Step:
             else f"{node.op} -> {node.outputs[0].name if node.outputs else ''}"
         )
         self._read: set[int] = set()
-        self._times, self._branch = (
-            analysis.times,
-            analysis.branch,
-        )  # of now: work may be recorded after the sweep
+        # Those of now: work may be recorded after the sweep.
+        self._times, self._branch = analysis.times, analysis.branch
 
     # --- the node -------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import functools
 import importlib
 import io
 import math
+import multiprocessing
 import os
 import platform
 import re
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "build" / "bench"
@@ -114,6 +115,27 @@ class Stages:
         kind: Any = type(original) if isinstance(original, (classmethod, staticmethod)) else None
         setattr(owner, name, kind(counted) if kind else counted)
         self._undo.append(lambda: setattr(owner, name, original))
+
+
+def apart(work: Callable[[], T], limit: float) -> T | str:
+    """Return what a forked process of at most `limit` seconds makes, or why there is none: a crash costs no more."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+
+    def child() -> None:
+        theirs.send(work())
+
+    process = context.Process(target=child)
+    process.start()
+    theirs.close()
+    try:
+        return cast(T, ours.recv()) if ours.poll(limit) else f"no result after {limit:g} s"
+    except EOFError:
+        process.join()
+        return f"the process died, exit code {process.exitcode}"
+    finally:
+        process.kill()
+        process.join()
 
 
 def owner_of(place: str) -> tuple[object, str]:

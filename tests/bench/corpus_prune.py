@@ -10,21 +10,19 @@ import argparse
 import fnmatch
 import importlib
 import json
-import multiprocessing
 import os
 import sys
 import zlib
 from collections import Counter
 from dataclasses import asdict
 from math import prod
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from tests.bench.common import RESULTS, ROOT, clean_when_stopped, facts, say, tell
+from tests.bench.common import RESULTS, ROOT, apart, clean_when_stopped, facts, say, tell
 from tests.bench.corpus_report import (
     BUDGET,
     FAILED,
@@ -117,25 +115,8 @@ def _options() -> argparse.Namespace:
 
 
 def _apart(entry: Entry, kind: str, fraction: float) -> Row:
-    """Run one model in a forked process with a time limit, so that a crash costs one row and no more."""
-    ours, theirs = multiprocessing.Pipe(duplex=False)
-    child = multiprocessing.get_context("fork").Process(target=_child, args=(theirs, entry, kind, fraction))
-    child.start()
-    theirs.close()
-    try:
-        if ours.poll(LIMIT_SECONDS):
-            return Row(**ours.recv())
-        return _row(entry, kind, fraction, FAILED, reason=f"no result after {LIMIT_SECONDS} s")
-    except EOFError:
-        child.join()
-        return _row(entry, kind, fraction, FAILED, reason=f"the process died, exit code {child.exitcode}")
-    finally:
-        child.kill()
-        child.join()
-
-
-def _child(connection: Connection, entry: Entry, kind: str, fraction: float) -> None:
-    connection.send(asdict(prune(entry, kind, fraction)))
+    found = apart(lambda: prune(entry, kind, fraction), LIMIT_SECONDS)
+    return _row(entry, kind, fraction, FAILED, reason=found) if isinstance(found, str) else found
 
 
 def _row(entry: Entry, kind: str, fraction: float, end: str, **more: object) -> Row:

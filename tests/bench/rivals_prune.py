@@ -12,20 +12,18 @@ import argparse
 import fnmatch
 import importlib
 import json
-import multiprocessing
 import os
 import resource
 import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from tests.bench.common import RESULTS, clean_when_stopped, facts, say, tell
+from tests.bench.common import RESULTS, apart, clean_when_stopped, facts, say, tell
 from tests.bench.rivals_report import FAILED, PRUNED, WHOLE, Row, page
 from tests.corpus.index import Entry, cache_folder, entries
 from tests.corpus.spec import Spec
@@ -133,33 +131,19 @@ def _speciality(entry: Entry) -> tuple[bool, int, bool]:
 
 
 def _apart(tool: str, spec: Spec, entry: Entry) -> Row:
-    """Run one tool in a forked process; what it does to itself costs one row and no more."""
-    ours, theirs = multiprocessing.Pipe(duplex=False)
-    child = multiprocessing.get_context("fork").Process(target=_child, args=(theirs, tool, spec, entry))
-    child.start()
-    theirs.close()
-    try:
-        if ours.poll(LIMIT_SECONDS):
-            return Row(**ours.recv())
-        return _row(tool, entry, end=FAILED, reason=f"no result after {LIMIT_SECONDS} s")
-    except EOFError:
-        child.join()
-        return _row(tool, entry, end=FAILED, reason=f"the process died, exit code {child.exitcode}")
-    finally:
-        child.kill()
-        child.join()
+    found = apart(lambda: _limited(tool, spec, entry), LIMIT_SECONDS)
+    return _row(tool, entry, end=FAILED, reason=found) if isinstance(found, str) else found
 
 
-def _child(connection: Connection, tool: str, spec: Spec, entry: Entry) -> None:
+def _limited(tool: str, spec: Spec, entry: Entry) -> Row:
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     try:
-        row = TOOLS[tool](spec, entry)
+        return TOOLS[tool](spec, entry)
     except BaseException as error:
-        row = _row(tool, entry, end=FAILED, reason=_short(error))
-    connection.send(asdict(row))
+        return _row(tool, entry, end=FAILED, reason=_short(error))
 
 
 def _row(tool: str, entry: Entry, **more: object) -> Row:

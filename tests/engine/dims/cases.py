@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 
 from graphrewrite.dims import Groups, groups, reference
+from graphrewrite.errors import GraphRewriteError
 from graphrewrite.ir import Model
 from tests.support.drawing import Drawing, Drawn, Style
 from tests.support.oracles import is_rounding, random_dead, removal, worlds
@@ -44,6 +46,10 @@ class Case:
 
 class Cases(list[Case]):
     """The cases of one file."""
+
+    def named(self, name: str) -> Case:
+        """Return the first case of this name."""
+        return next(case for case in self if case.name == name)
 
     def add(
         self,
@@ -91,6 +97,13 @@ def demand(case: Case) -> None:
         assert place in reasons, f"{place} is not pinned; pinned are {reasons}"
         assert part in reasons[place], f"{place} is pinned because {reasons[place]!r}, expected {part!r}"
     assert prove(model, found) or not case.moves, "no cut moved the outputs"
+
+
+def demand_a_fault(case: Case) -> None:
+    """Check that some cut of a case shows as wrong: something about it was broken on purpose."""
+    model = case.model()
+    with pytest.raises((AssertionError, GraphRewriteError), match="is off by|fails|Reshape|reshape"):
+        prove(model, groups(model))
 
 
 def prove(model: Model, found: Groups, cuts: int = 3) -> bool:

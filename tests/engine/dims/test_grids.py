@@ -86,6 +86,6 @@ def test_groups_pins_and_cuts(case: Case) -> None:
 def test_a_grid_taken_for_whole_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every axis called covered, the reordered channels come out at wrong places, or nowhere."""
     monkeypatch.setattr(index, "whole_axes", lambda info, tensor, sizes: set(range(len(sizes))))
-    model = next(case for case in cases if case.name == "channels-in-another-order").model()
+    model = cases.named("channels-in-another-order").model()
     with pytest.raises(AssertionError):
         prove(model, groups(model))
