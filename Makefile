@@ -7,6 +7,9 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip -qq --disable-pip-version-check
 DEV    := $(VENV)/.dev-installed
 DEMO   := $(VENV)/.demo-installed
+# What the kernels are built with; a system's own cmake and ninja serve as well.
+BUILD  := 'scikit-build-core>=0.10' $(if $(shell command -v cmake),,cmake) $(if $(shell command -v ninja),,ninja)
+KERNELS := $(shell find custom_ops -name '*.cc' -o -name '*.h' -o -name 'op.toml' -o -name CMakeLists.txt)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all bench lint clean compiler-note
@@ -52,18 +55,18 @@ $(PY):
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "environment: this Python cannot make one; on Debian and Ubuntu install python3-venv"; exit 1; }
 
 # Editable and without build isolation, so that a new file is visible at once to every tool.
-$(DEV): pyproject.toml | $(PY)
+$(DEV): pyproject.toml $(KERNELS) | $(PY)
 	@echo "environment: installing graphrewrite and its development tools"
-	@$(PIP) install 'scikit-build-core>=0.10'
+	@$(PIP) install $(BUILD)
 	@$(PIP) install --no-build-isolation -e '.[dev]'
 	@touch $@
 
-$(DEMO): pyproject.toml | $(PY)
+$(DEMO): pyproject.toml $(KERNELS) | $(PY)
 	@echo "environment: installing graphrewrite and what the demo needs"
-	@$(PIP) install 'scikit-build-core>=0.10'
+	@$(PIP) install $(BUILD)
 	@$(PIP) install --no-build-isolation -e '.[demo]'
 	@touch $@
 
 compiler-note:
 	@command -v c++ >/dev/null 2>&1 || command -v g++ >/dev/null 2>&1 || command -v clang++ >/dev/null 2>&1 || \
-		echo "note: no C++ compiler found, which is fine: this release compiles nothing, custom nodes run through their function bodies"
+		echo "note: no C++ compiler found, which is fine: custom nodes run through their function bodies, only slower"

@@ -1,5 +1,20 @@
 """Operators of our own for onnxruntime: one folder per operator under `ops/`.
 
-This release ships none, and compiles nothing. A model that carries a custom node with an ONNX function body runs
-anywhere through that body; a compiled kernel, where there is one, only makes it faster.
+Every custom node carries its meaning as an ONNX function body, so a model we wrote runs anywhere; where the compiled
+library is registered its kernels take over, and the model runs fast.
 """
+
+from graphrewrite.custom_ops.library import available, library_path, register
+from graphrewrite.custom_ops.spec import DOMAIN, VERSION, Case, OpSpec, find, ops
+
+__all__ = [
+    "DOMAIN",
+    "VERSION",
+    "Case",
+    "OpSpec",
+    "available",
+    "find",
+    "library_path",
+    "ops",
+    "register",
+]

@@ -1,6 +1,7 @@
 """The model in memory: graph, weights, functions, opsets, metadata, and small edits that keep them in step."""
 
 from graphrewrite.ir.build import Builder
+from graphrewrite.ir.custom import custom_node
 from graphrewrite.ir.edit import Namer
 from graphrewrite.ir.model import Model
 from graphrewrite.ir.shapes import ShapeInfo, infer
@@ -19,5 +20,6 @@ __all__ = [
     "Weights",
     "array_of",
     "constant_value",
+    "custom_node",
     "infer",
 ]

@@ -208,6 +208,13 @@ class Model:
         """Version of the file format."""
         return int(self._shell.ir_version)
 
+    @ir_version.setter
+    def ir_version(self, version: int) -> None:
+        shell = onnx.ModelProto()
+        shell.CopyFrom(self._shell)  # clones share it
+        shell.ir_version = version
+        self._shell = shell
+
     def _filled(self, encode: Encode = proto_from_constant) -> onnx.ModelProto:
         proto = onnx.ModelProto()
         proto.CopyFrom(self._shell)

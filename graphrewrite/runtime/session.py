@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from graphrewrite import custom_ops
 from graphrewrite.errors import InvalidModel, UnsupportedOp
 from graphrewrite.ir import Array, Model, constant_value
 from graphrewrite.ir.values import numpy_dtype_to_onnx, onnx_dtype_to_numpy
@@ -32,6 +33,7 @@ def session(
     optimize: bool = True,
     outputs: Sequence[str] = (),
     spinning: bool = True,
+    kernels: bool = True,
 ) -> "ort.InferenceSession":
     """Load a model into onnxruntime on the CPU; `outputs` adds intermediate tensors to what it returns.
 
@@ -39,6 +41,8 @@ def session(
     the graph runs as it stands: the session starts at once, and weights that lie in files stay there, mapped, so that
     a model larger than memory costs no memory of its own. `threads` is the number inside one operator, 0 for all cores;
     `spinning=False` lets them sleep between operators, which is slower alone and fairer beside other sessions.
+    With `kernels` the nodes of the domain `graphrewrite` run in our compiled library where there is one; without, as
+    everywhere else, through their function bodies.
 
     Raises:
         UnsupportedOp: onnxruntime has no kernel for an operator (the message names it).
@@ -56,6 +60,8 @@ def session(
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")
+    if kernels and custom_ops.available():
+        custom_ops.register(options)
     if isinstance(model, Model):
         with staged(model, outputs) as (content, folder):
             if folder is not None:
@@ -68,7 +74,12 @@ def session(
         raise InvalidModel(f"there is no model file {str(path)!r}; expected an ONNX model; check the path")
     if outputs:
         return session(
-            Model.load(path), threads=threads, optimize=optimize, outputs=outputs, spinning=spinning
+            Model.load(path),
+            threads=threads,
+            optimize=optimize,
+            outputs=outputs,
+            spinning=spinning,
+            kernels=kernels,
         )
     return _start(str(path), options, repr(str(path)))
 

@@ -1,0 +1,1 @@
+"""One folder per operator; see the README of `custom_ops`."""

@@ -1,0 +1,1 @@
+"""The signs of a tensor as bits, channels last."""
