@@ -1,16 +1,18 @@
 """Equal counts per group: a small integer programme over units that are alike.
 
-A balanced axis, seen as [groups, members], must keep equally many members in every group. Units that belong to the
+A balanced axis, seen as [groups, members], must keep equally many members in every group that lives (`deaths` says
+which do not). Units that belong to the
 same channel group and occur equally often in every row of every constraint have one *colour*: they are interchangeable,
 so only how many of a colour go has to be decided. Near the wished counts, and solved exactly enough by HiGHS.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_matrix
 
+from graphrewrite.dims.deaths import Table, dying, tables
 from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.structure import Floats, Mask, Structure
 from graphrewrite.errors import BudgetError
@@ -26,56 +28,61 @@ def balance_units(
     order: Floats | None,
     least: Sequence[int],
     steps: Sequence[int],
+    measure: Callable[[Mask], float] | None = None,
 ) -> Mask:
     """Return a mask near `dead` that obeys every balance of the analysis.
 
+    Where groups could die altogether, the choice with the lower `measure` is taken, or else that nearer to `dead`.
     Of the families that a balance touches, each keeps at least `least` units, and a multiple of `steps` or everything.
 
     Raises:
         BudgetError: no choice obeys all constraints (keeping everything always does, so this is a time limit).
     """
-    tables = [table for table in _tables(structure) if (table >= 0).any()]
-    if not tables:
+    found = tables(structure)
+    if not found:
         return dead
+    rows = _distinct(found)
     family_of = np.full(len(structure.units), -1, dtype=np.int64)
     for number, ids in enumerate(families):
         family_of[ids] = number
-    colour_of, colours = _colours(tables, family_of)
+    colour_of, colours = _colours(rows, family_of)
     sizes = np.bincount(colour_of[colour_of >= 0], minlength=colours)
     wanted = np.bincount(colour_of[(colour_of >= 0) & dead], minlength=colours)
-    gone = _solve(tables, colour_of, colours, sizes, wanted, family_of, families, least, steps)
-    result = dead.copy()
     rank = order if order is not None else np.zeros(len(dead))
     members = np.flatnonzero(colour_of >= 0)
     # Within a colour the wished ones go first, then the lowest in order.
     ordered = members[np.lexsort((rank[members], ~dead[members], colour_of[members]))]
     start = np.concatenate([[0], np.cumsum(sizes)])[:-1]
     place = np.arange(len(ordered)) - start[colour_of[ordered]]
-    result[ordered] = place < gone[colour_of[ordered]]
-    return result
 
+    def chosen(lost: Mask | None) -> Mask | None:
+        gone = _solve(rows, colour_of, colours, sizes, wanted, family_of, families, least, steps, lost)
+        if gone is None:
+            return None
+        result = dead.copy()
+        result[ordered] = place < gone[colour_of[ordered]]
+        return result
 
-def _tables(structure: Structure) -> list[Ints]:
-    """Return each balance as unit ids [groups, members], -1 where a position is pinned."""
-    result = []
-    known: set[bytes] = set()
-    for balance in structure.analysis.balances:
-        number = structure.axis_id(balance.axis)
-        if number < 0:
-            continue
-        labels = structure.rows(number)[:, 0]
-        ids = np.minimum(np.searchsorted(structure.units, labels), max(len(structure.units) - 1, 0))
-        units = (
-            np.where(structure.units[ids] == labels, ids, -1)
-            if len(structure.units)
-            else np.full(len(labels), -1)
+    every = chosen(None)
+    if every is None:
+        raise BudgetError(
+            "no choice of channels was found that keeps all groups of the grouped operators equal; "
+            "ask for a budget nearer to 1, or leave those operators whole with skip"
         )
-        table = units.reshape(balance.groups, -1)
-        key = table.shape[0].to_bytes(4, "little") + table.tobytes()
-        if key not in known:
-            known.add(key)
-            result.append(table)
-    return result
+    lost = dying(found, dead)
+    fewer = None if lost is None else chosen(lost)
+    if fewer is None:
+        return every
+    value = measure or (lambda mask: float((mask != dead).sum()))
+    return fewer if value(fewer) < value(every) else every
+
+
+def _distinct(found: Sequence[Table]) -> list[Ints]:
+    """Return the units of balances, each constraint once."""
+    result = {
+        table.units.shape[0].to_bytes(4, "little") + table.units.tobytes(): table.units for table in found
+    }
+    return list(result.values())
 
 
 def _colours(tables: Sequence[Ints], family_of: Ints) -> tuple[Ints, int]:
@@ -108,8 +115,9 @@ def _solve(
     families: Sequence[Ints],
     least: Sequence[int],
     steps: Sequence[int],
-) -> Ints:
-    """Return how many units of each colour go.
+    lost: Mask | None,
+) -> Ints | None:
+    """Return how many units of each colour go, None where no way was found; all units in `lost` do.
 
     Variables: counts gone, kept per row of each balance, deviations, and for each family that shrinks in steps whether
     it shrinks at all and by how many whole steps.
@@ -132,6 +140,8 @@ def _solve(
 
     for number, table in enumerate(tables):
         for row in table:
+            if lost is not None and (row >= 0).all() and lost[row].all():
+                continue
             there = np.bincount(colour_of[row[row >= 0]], minlength=colours)
             entries = {int(c): float(there[c]) / float(sizes[c]) for c in np.flatnonzero(there)}
             # A row keeps members - (what goes): `there` counts every unit of a colour equally often.
@@ -158,7 +168,10 @@ def _solve(
     cost = np.concatenate([np.zeros(colours + len(tables)), np.ones(colours), extra])
     ends = np.array([(1, steps_lost) for steps_lost in most]).ravel()
     upper = np.concatenate([sizes, [table.shape[1] for table in tables], np.full(colours, np.inf), ends])
-    lower = np.concatenate([np.zeros(colours), np.ones(len(tables)), np.zeros(colours), extra])
+    must = np.zeros(colours)
+    if lost is not None:
+        must[np.unique(colour_of[lost])] = 1
+    lower = np.concatenate([must * sizes, np.ones(len(tables)), np.zeros(colours), extra])
     whole = np.concatenate([np.ones(colours + len(tables)), np.zeros(colours), extra + 1])
     answer = milp(
         cost,
@@ -168,8 +181,5 @@ def _solve(
         options={"mip_rel_gap": _GAP, "time_limit": _SECONDS},
     )
     if answer.x is None:
-        raise BudgetError(
-            f"no choice of channels keeps all groups of the grouped operators equal ({answer.message}); "
-            "ask for a budget nearer to 1, or leave those operators whole with skip"
-        )
+        return None
     return np.asarray(np.round(answer.x[:colours]), dtype=np.int64)

@@ -71,7 +71,9 @@ def _cut_tensor(cut: "Cut", name: str, uses: Sequence[tuple[WeightUse, Kept]], r
         array = values
         grouped = group[0][0].grouped
         if grouped is not None and grouped.axis in kept:
-            array = taken(array, grouped, kept[grouped.axis])
+            # The rows of a dead group go below: whatever slots they keep until then.
+            place = np.maximum(np.cumsum(cut.living(grouped.into, grouped.groups)) - 1, 0)
+            array = taken(array, grouped, kept[grouped.axis][place])
         for axis, positions in kept.items():
             if positions.ndim == 1:
                 array = np.take(array, positions, axis=axis)
@@ -96,17 +98,11 @@ def _cut_tensor(cut: "Cut", name: str, uses: Sequence[tuple[WeightUse, Kept]], r
 
 
 def _slots(cut: "Cut", grouped: Grouped) -> Ints:
-    """Return the kept slots of each group, [groups, kept per group]."""
+    """Return the kept slots of each group that lives, [groups that live, kept per group]."""
     alive = np.zeros(grouped.into.sizes[0], dtype=bool)
     alive[cut.kept(grouped.into)] = True
-    table = alive.reshape(grouped.groups, -1)
-    counts = table.sum(axis=1)
-    if (counts != counts[0]).any():
-        raise ShapeError(
-            f"a grouped convolution would keep {counts.min()} to {counts.max()} channels in its groups; "
-            "all must keep equally many; use Groups.balanced on the choice"
-        )
-    return np.nonzero(table)[1].reshape(grouped.groups, -1)
+    lives = cut.living(grouped.into, grouped.groups)
+    return np.nonzero(alive.reshape(grouped.groups, -1))[1].reshape(int(lives.sum()), -1)
 
 
 def _site_tensor(cut: "Cut", node: int, slot: int, name: str) -> gs.Tensor:

@@ -276,7 +276,7 @@ class _Account:
             shape=(self.structure.axes, len(self.groups)),
         )
         axes = self.structure.macs.axes
-        rows, columns = np.nonzero(axes >= 0)
+        rows, columns = np.nonzero((axes >= 0) & (axes < self.structure.axes))
         sides = csr_matrix(
             (np.ones(len(rows)), (rows, axes[rows, columns])), shape=(len(axes), self.structure.axes)
         )

@@ -135,10 +135,12 @@ class Groups:
         order: Floats | None = None,
         least: Callable[[ChannelGroup], int] | None = None,
         step: Callable[[ChannelGroup], int] | None = None,
+        measure: Callable[[Mask], float] | None = None,
     ) -> Mask:
-        """Return the choice nearest to `dead` in which every group of grouped operators keeps equally many.
+        """Return the choice nearest to `dead` in which every group of grouped operators that lives keeps equally many.
 
-        Every group keeps its own `least` (the experts a router chooses at once), whatever else is asked.
+        Where whole groups can die and need not, `measure` says which choice is better (lower), not nearness. Every
+        group keeps its own `least` (the experts a router chooses at once), whatever else is asked.
         `order` [units] says which of equal units go first (lowest); `least(group)` how many a group must keep; what
         it keeps is a multiple of `step(group)`, or everything.
         """
@@ -149,6 +151,7 @@ class Groups:
             order,
             [max(least(g) if least else 1, g.least) for g in self.groups],
             [step(g) if step else 1 for g in self.groups],
+            measure,
         )
         for group in self.groups:
             gone = group.unit_ids[made[group.unit_ids]]

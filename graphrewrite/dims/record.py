@@ -72,10 +72,14 @@ class Slots:
 
 @dataclass(frozen=True, eq=False)
 class Balance:
-    """A constraint: an axis seen as [groups, members] keeps equally many members in every group, at least one."""
+    """A constraint: an axis seen as [groups, members] keeps equally many members in every group that lives.
+
+    Groups of the same number in all balances of one `node` die together; without a node (-1) every group lives.
+    """
 
     axis: Axis
     groups: int
+    node: int = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,13 +144,15 @@ class Product:
 class MacTerm:
     """`coefficient` times the product of the alive counts of `axes` multiply-accumulates (in world A).
 
-    `branch` is the branch of an If (a place in `Analysis.branches`) whose work this is, -1 for none.
+    With `shared` it is that times all groups over those that live: what is done in each group alone grows with what a
+    group has. `branch` is the branch of an If (a place in `Analysis.branches`) whose work this is, -1 for none.
     """
 
     node: int
     coefficient: float
     axes: list[Axis]
     branch: int = -1
+    shared: Balance | None = None
 
 
 @dataclass(frozen=True)

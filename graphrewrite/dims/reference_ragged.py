@@ -22,7 +22,9 @@ def restrict_members(build: "Reference", mix: Mix, members: Members, value: floa
         return
     node = build.nodes[mix.node]
     keep = _mask(build, node, mix, members, kept)
-    ratio = len(kept) / int(kept.sum())  # of every group: they keep equally many
+    living = kept.reshape(members.groups, -1).any(axis=1)
+    # Of every group that lives: they keep equally many. What others compute is garbage that nobody reads.
+    ratio = len(kept) * float(living.mean()) / int(kept.sum())
     if mix.kind in BY_MASK:
         BY_MASK[mix.kind](build, node, keep, ratio)
         return

@@ -12,10 +12,11 @@ from graphrewrite.dims.axes import Axis
 from graphrewrite.dims.cut_weights import Kept, cut_weights
 from graphrewrite.dims.freeze import freeze
 from graphrewrite.dims.labels import Ints
+from graphrewrite.dims.record import Balance
 from graphrewrite.dims.redeclare import redeclare
 from graphrewrite.dims.survivors import Survivors
 from graphrewrite.dims.sweep import Analysis
-from graphrewrite.errors import UnknownNameError
+from graphrewrite.errors import ShapeError, UnknownNameError
 from graphrewrite.ir import Array, Model, Namer, array_of, constant_value
 from graphrewrite.ir.edit import add_constant, all_graphs, remove_nodes, set_input
 
@@ -76,6 +77,17 @@ class Cut(Survivors):
     def set_attr(self, node: int, name: str, value: object) -> None:
         """Set an attribute."""
         self.nodes[node].attrs[name] = value
+
+    def set_groups(self, node: int, name: str, balances: Sequence[Balance]) -> None:
+        """Count the groups that live: the same in all balances of the node."""
+        living = [self.living(balance.axis, balance.groups) for balance in balances]
+        if any((lives != living[0]).any() for lives in living):
+            raise ShapeError(
+                f"{self.nodes[node].name or self.nodes[node].op}: a group would lose all its channels on one side "
+                "only; it dies on both sides or on none; use Groups.balanced on the choice"
+            )
+        if not living[0].all():
+            self.set_attr(node, name, int(living[0].sum()))
 
     def set_numbers(self, node: int, slot: int, attribute: str | None, numbers: Sequence[int]) -> None:
         """Replace a list of integers, whether it is an attribute or an input."""

@@ -281,8 +281,8 @@ class Step:
         """Record which axes of a matrix product are batch axes; only the kinds of groups depend on it."""
         self.analysis.products.append(Product(self.index, tuple(operands), tuple(batch), tuple(inner), whole))
 
-    def macs(self, coefficient: float, axes: Sequence[Axis]) -> None:
-        """Record multiply-accumulates; rigid axes count with their length in world A."""
+    def macs(self, coefficient: float, axes: Sequence[Axis], shared: Balance | None = None) -> None:
+        """Record multiply-accumulates; rigid axes count with their length in world A, `shared` as `MacTerm` says."""
         loose = []
         coefficient *= self._times
         for axis in axes:
@@ -291,7 +291,7 @@ class Step:
                     coefficient *= max(part.sizes[0], 0)
                 else:
                     loose.append(part)
-        self.analysis.macs.append(MacTerm(self.index, coefficient, loose, self._branch))
+        self.analysis.macs.append(MacTerm(self.index, coefficient, loose, self._branch, shared))
 
     def balance(
         self,

@@ -7,6 +7,7 @@ coefficient times the product of the alive counts of its axes, and a position is
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,18 +17,22 @@ from graphrewrite.cost.registry import key_of
 from graphrewrite.cost.weights import per_element
 from graphrewrite.dims.axes import Axis, Key
 from graphrewrite.dims.labels import Ints
-from graphrewrite.dims.record import WeightUse
+from graphrewrite.dims.record import Balance, WeightUse
 from graphrewrite.dims.sweep import Analysis
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Part: TypeAlias = tuple[
+    float, list[Axis], int, Balance | None
+]  # coefficient, axes, node, groups it is done in
 
 
 @dataclass(frozen=True)
 class Terms:
     """Costs of one kind: `coefficient[t]` times the alive counts of the axes in row t of `axes` (-1 = none).
 
-    `branches` [t] says which branch of an If the cost belongs to, -1 for none.
+    Numbers beyond the axes stand for groups: their count is all groups over those that live. `branches` [t]
+    says which branch of an If the cost belongs to, -1 for none.
     """
 
     coefficients: Floats
@@ -54,6 +59,7 @@ class Structure:
         self._tables: list[Ints] = []
         self._content: dict[bytes, int] = {}
         self._held: list[Axis] = []
+        self._divided: dict[tuple[int, int], int] = {}  # (axis, groups) -> place
         self.held: list[str] = []
         axes = [
             *(axis for use in analysis.weights.values() for axis in use.axes),
@@ -66,7 +72,8 @@ class Structure:
         for axis in axes:
             self.axis_id(axis)
         self.macs = self._terms(
-            [(t.coefficient, t.axes, t.node) for t in analysis.macs], [t.branch for t in analysis.macs]
+            [(t.coefficient, t.axes, t.node, t.shared) for t in analysis.macs],
+            [t.branch for t in analysis.macs],
         )
         self.params = self._terms(self._weight_terms())
         self._finish()
@@ -99,7 +106,7 @@ class Structure:
         """Return the resolved rows of an axis."""
         return self._tables[number]
 
-    def _weight_terms(self) -> list[tuple[float, list[Axis], int]]:
+    def _weight_terms(self) -> list[Part]:
         terms = []
         seen: set[str] = set()
         for use in self.analysis.weights.values():
@@ -110,18 +117,20 @@ class Structure:
             self.held.append(use.name)
             size = self._numbers_in_one(use)
             loose = []
+            shared = None
             axes = use.axes
             if use.grouped is not None:  # [out, slots] is [out, in / groups]
                 slots, into = use.grouped.axis, use.grouped.into
                 axes = [into if number == slots else axis for number, axis in enumerate(use.axes)]
                 size *= use.axes[slots].sizes[0] / into.sizes[0]
+                shared = Balance(into, use.grouped.groups)
             for axis in axes:
                 for part in axis.parts:
                     if part.is_rigid:
                         size *= part.sizes[0]
                     else:
                         loose.append(part)
-            terms.append((size, loose, use.sites[0][0] if use.sites else -1))
+            terms.append((size, loose, use.sites[0][0] if use.sites else -1, shared))
         return terms
 
     def _numbers_in_one(self, use: WeightUse) -> float:
@@ -133,17 +142,19 @@ class Structure:
         elements = prod(axis.sizes[0] for axis in use.axes)
         return per_element(node, key_of(node.domain, node.op), slot, elements)
 
-    def _terms(
-        self, parts: Sequence[tuple[float, list[Axis], int]], branches: Sequence[int] | None = None
-    ) -> Terms:
-        width = max((len(axes) for _, axes, _ in parts), default=0)
-        numbers = [[self.axis_id(axis) for axis in axes] for _, axes, _ in parts]
+    def _terms(self, parts: Sequence[Part], branches: Sequence[int] | None = None) -> Terms:
+        numbers = [[self.axis_id(axis) for axis in axes] for _, axes, _, _ in parts]
+        for row, (_, _, _, shared) in zip(numbers, parts, strict=True):
+            if shared is not None and not shared.axis.is_rigid:
+                key = self.axis_id(shared.axis), shared.groups
+                row.append(-2 - self._divided.setdefault(key, len(self._divided)))
+        width = max((len(row) for row in numbers), default=0)
         none = [-1] * max(width, 1)
         table = np.array([row + none[len(row) :] for row in numbers], dtype=np.int64)
         return Terms(
-            np.array([c for c, _, _ in parts], dtype=np.float64),
+            np.array([c for c, _, _, _ in parts], dtype=np.float64),
             table.reshape(len(parts), len(none)),
-            np.array([n for _, _, n in parts], dtype=np.int64),
+            np.array([n for _, _, n, _ in parts], dtype=np.int64),
             np.full(len(parts), -1) if branches is None else np.array(branches, dtype=np.int64),
         )
 
@@ -165,6 +176,14 @@ class Structure:
         self.reasons = np.zeros(shape[1], dtype=np.int64)
         np.maximum.at(self.reasons, row, pins)
         self.unit_of = {int(label): index for index, label in enumerate(self.units)}
+        for terms in (self.macs, self.params):
+            terms.axes[terms.axes < -1] = self.axes - 2 - terms.axes[terms.axes < -1]
+        divided = [np.arange(*self.row_start[axis : axis + 2]) for axis, _ in self._divided]
+        self._in_groups = np.concatenate([*divided, np.zeros(0, dtype=np.int64)])
+        counts = [groups for _, groups in self._divided]
+        members = np.repeat([len(d) // n for d, n in zip(divided, counts, strict=True)], counts)
+        self._group_start = np.cumsum(members) - members
+        self._group_count = np.array(counts, dtype=np.int64)
 
     def stuck(self) -> tuple[Ints, Ints]:
         """Return for each axis how many of its positions carry no unit, and the number of a reason, [axes] each."""
@@ -201,9 +220,13 @@ class Structure:
         return np.asarray(self._spread @ dead.astype(np.float64) == 0)
 
     def alive_counts(self, alive: Mask) -> Floats:
-        """Return the alive length of each axis, one more entry (1) standing for "no axis"."""
+        """Return the alive length of each axis, all groups over those that live, and an entry 1 for "no axis"."""
         counts = np.bincount(self.row_axis, weights=alive, minlength=self.axes)
-        return np.append(counts, 1.0)
+        if not self._divided:
+            return np.append(counts, 1.0)
+        lives = np.logical_or.reduceat(alive[self._in_groups], self._group_start)
+        living = np.add.reduceat(lives, np.cumsum(self._group_count) - self._group_count, dtype=np.int64)
+        return np.concatenate([counts, self._group_count / np.maximum(living, 1), [1.0]])
 
     def total(self, terms: Terms, dead: Mask) -> float:
         """Return a cost with these units removed."""
@@ -240,7 +263,7 @@ class Structure:
         for column in range(terms.axes.shape[1]):
             axis = terms.axes[:, column]
             weight += np.bincount(
-                np.where(axis < 0, self.axes, axis),
+                np.where(axis < 0, self.axes, np.minimum(axis, self.axes)),
                 weights=values / np.maximum(counts[axis], 1),
                 minlength=self.axes + 1,
             )
@@ -254,7 +277,7 @@ class Structure:
         """
         alive = self.alive_rows(dead)
         counts = self.alive_counts(alive)
-        weight = self._matrices / np.maximum(counts[:-1], 1)
+        weight = self._matrices / np.maximum(counts[: self.axes], 1)
         return np.asarray(self.incidence @ (weight[self.row_axis] * alive))
 
     def signatures(self) -> npt.NDArray[np.uint64]:

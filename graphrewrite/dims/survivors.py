@@ -71,6 +71,23 @@ class Survivors:
         new = place[picked]
         return new[new >= 0]
 
+    def living(self, axis: Axis, groups: int) -> npt.NDArray[np.bool_]:
+        """Return which groups of an axis keep members, [groups].
+
+        Raises:
+            ShapeError: those that do keep different numbers.
+        """
+        if axis.is_rigid:
+            return np.ones(groups, dtype=bool)
+        counts = self._alive(axis).reshape(groups, -1).sum(axis=1)
+        lives = np.asarray(counts > 0)
+        if (counts[lives] != counts.max()).any():
+            raise ShapeError(
+                f"groups would keep {counts[lives].min()} to {counts.max()} members; all that live must keep equally "
+                "many; use Groups.balanced on the choice"
+            )
+        return lives
+
     def _alive(self, axis: Axis) -> npt.NDArray[np.bool_]:
         return np.asarray(~self.dead[self.analysis.rows(axis)].any(axis=1))
 
@@ -107,8 +124,8 @@ class Survivors:
             if np.isin(slots.labels[0], block) and np.isin(
                 slots.labels[0], labels.terminals(rows_of(labels, part, ""))
             ):
-                share = self._plain(slots.into) / slots.into.sizes[0]
-                return round(part.sizes[0] * share)
+                living = int(self.living(slots.into, slots.groups).sum()) / slots.groups
+                return round(part.sizes[0] * self._plain(slots.into) / (slots.into.sizes[0] * living))
         return self._plain(part)
 
     def _balanced(self, digit: Digit) -> int:

@@ -60,19 +60,28 @@ class ChannelProblem:
         """Return an empty choice."""
         return self._empty.again()
 
-    def fair(self, choice: Choice) -> Mask:
-        """Return the choice's mask, evened out where grouped operators must lose equally many in every group."""
+    def fair(self, choice: Choice, measure: Callable[[Mask], float] | None = None) -> Mask:
+        """Return the choice's mask, evened out where grouped operators must lose equally many in every group.
+
+        `measure` as in `Groups.balanced`.
+        """
         if not self.groups.analysis.balances:
             return choice.dead
         order = np.zeros(len(choice.dead))
         for group, score in zip(self.groups, self.scores, strict=True):
             order[group.unit_ids] = score
         floors = {group.name: group.units - sum(chunks(group, self.limits)) for group in self.groups}
-        return self.groups.balanced(choice.dead, order, lambda group: floors[group.name], self.limits.step)
+        return self.groups.balanced(
+            choice.dead, order, lambda group: floors[group.name], self.limits.step, measure
+        )
 
     def least_possible(self) -> Mask:
         """Return the mask with everything removed that may go."""
-        return self.fair(self.choice().shortest())
+        return self._least(self.groups.structure.macs)
+
+    def _least(self, terms: Terms) -> Mask:
+        """Return the mask with everything removed that may go; where groups can do so in two ways, the cheaper."""
+        return self.fair(self.choice().shortest(), lambda dead: self.groups.structure.total(terms, dead))
 
     def below(self, cost: Cost, fraction: float) -> Mask:
         """Choose until a cost, with what the cut adds to it, is at most `fraction` of the original.
@@ -89,7 +98,7 @@ class ChannelProblem:
                 f"the model has no {cost} that can be counted, so a budget on them means nothing; use a ratio"
             )
         goal = fraction * whole * (1 + 1e-9) - fixed
-        least, extra = self.least_possible(), 0.0
+        least, extra = self._least(terms), 0.0
         for _ in range(_AIMS):
             if structure.total(terms, least) + extra > goal:
                 break

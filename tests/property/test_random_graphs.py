@@ -15,10 +15,10 @@ import pytest
 
 from graphrewrite.dims import groups, reference, shrink
 from graphrewrite.dims.axes import Axis, of_rows
-from graphrewrite.dims.record import rules
+from graphrewrite.dims.record import Balance, rules
 from graphrewrite.dims.shrink import Cut
 from graphrewrite.dims.step import Step
-from graphrewrite.dims.structure import Structure
+from graphrewrite.dims.structure import Part, Structure
 from graphrewrite.ir import Model
 from tests.support.blocks import blocks
 from tests.support.graphs import Sample, random_model
@@ -139,9 +139,9 @@ def tie_half(monkeypatch: pytest.MonkeyPatch) -> None:
 def count_half(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget that a product also grows with its last axis."""
 
-    def macs(self: Step, coefficient: float, axes: list[Axis]) -> None:
+    def macs(self: Step, coefficient: float, axes: list[Axis], shared: Balance | None = None) -> None:
         last = max(axes[-1].sizes[0], 1) if axes and axes[-1].is_static else 1
-        original(self, coefficient * last, [*axes[:-1]] if axes and axes[-1].is_static else axes)
+        original(self, coefficient * last, [*axes[:-1]] if axes and axes[-1].is_static else axes, shared)
 
     original = Step.macs
     monkeypatch.setattr(Step, "macs", macs)
@@ -150,7 +150,7 @@ def count_half(monkeypatch: pytest.MonkeyPatch) -> None:
 def count_no_bias(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the parameters that vectors hold."""
 
-    def terms(self: Structure) -> list[tuple[float, list[Axis], int]]:
+    def terms(self: Structure) -> list[Part]:
         return [term for term in original(self) if len(term[1]) != 1]
 
     original = Structure._weight_terms

@@ -15,6 +15,7 @@ import onnx_graphsurgeon as gs
 import onnxruntime as ort
 
 from graphrewrite.dims import Groups, groups, reference, shrink
+from graphrewrite.dims.deaths import tables
 from graphrewrite.ir import Model, constant_value, infer
 from graphrewrite.ir.check import check
 from graphrewrite.ir.widen import is_narrow, widen_feeds, widened
@@ -82,7 +83,25 @@ def random_dead(found: Groups, rng: np.random.Generator, untouched: float = 0.3,
             continue
         count = round(rng.random() * (group.units - least))
         dead[rng.permutation(group.unit_ids)[:count]] = True
+    if found.analysis.balances and rng.random() < 0.5:
+        dead |= random_deaths(found, rng)
     return found.balanced(dead)
+
+
+def random_deaths(found: Groups, rng: np.random.Generator) -> Mask:
+    """Draw whole groups of operators that keep equal counts, on all their sides, at least one of each left."""
+    dead = np.append(found.none_dead(), False)  # the last entry stands for what is pinned
+    dying: dict[int, npt.NDArray[np.bool_]] = {}
+    for table in tables(found.structure):
+        if table.node >= 0:
+            if table.node not in dying:
+                draws = rng.random(len(table.units))
+                dying[table.node] = draws < min(rng.random(), float(draws.max()))
+            dead[table.units[dying[table.node]]] = True
+    for group in found:  # nothing may be left without any unit
+        if dead[group.unit_ids].all():
+            dead[group.unit_ids] = False
+    return dead[:-1]
 
 
 def removal(model: Model, found: Groups, dead: Mask, feeds: list[dict[str, Array]] | None = None) -> Removal:

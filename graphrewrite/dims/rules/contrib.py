@@ -5,11 +5,12 @@ Each is the standard operator with something before or after it, and ties what t
 """
 
 from graphrewrite.dims.axes import ONE, Axis, of_rows, rigid
+from graphrewrite.dims.ragged import LEAST_MEMBERS
 from graphrewrite.dims.rules.conv import convolve, feature_map, kernel, space
 from graphrewrite.dims.rules.elementwise import broadcast_axes
 from graphrewrite.dims.rules.linear import gemm, product_of
-from graphrewrite.dims.rules.norm import normalise
-from graphrewrite.dims.sweep import Balance, Step, rule
+from graphrewrite.dims.rules.norm import balance_norm, normalise
+from graphrewrite.dims.sweep import Step, rule
 
 MICROSOFT = "com.microsoft"
 
@@ -163,8 +164,8 @@ def group_norm(s: Step) -> None:
         s.restate([group], lambda cut: cut.set_attr(s.index, "groups", cut.count(group)))
 
     s.mix("fused_group_moments", 0, {i: axis for i, axis in enumerate(x) if i > 0})
-    if channels.sizes[0] // groups >= 4:
-        s.balance([Balance(channels, groups)], lambda: None, as_product)
+    if channels.sizes[0] // groups >= LEAST_MEMBERS:
+        balance_norm(s, "groups", channels, groups, as_product)
     else:
         as_product()
     s.out(x)

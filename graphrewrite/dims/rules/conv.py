@@ -100,14 +100,18 @@ def grouped(s: Step, slot: int, x: Axis, w: Sequence[Axis], groups: int, work: f
 
     making = Making(s, slot, (w[0], w[1]))
 
+    # Groups die on both sides at once, so not where one of them has to stay whole.
+    node = -1 if x.is_rigid or w[0].is_rigid else s.index
+    balances = [Balance(x, groups, node), Balance(w[0], groups, node)]
+
     def as_balance() -> None:
         making.balance(x, groups)
-        s.macs(work / groups, [batch, w[0], x])
+        s.macs(work / groups, [batch, w[0], x], balances[0])
+        s.restate([x, w[0]], lambda cut: cut.set_groups(s.index, "group", balances))
 
     if min(into, out) < LEAST_MEMBERS:
         as_product()
     else:
-        balances = [Balance(x, groups), Balance(w[0], groups)]
         s.balance(balances, as_balance, as_product, is_possible=making.is_followed)
 
 

@@ -1,5 +1,7 @@
 """Normalisations: positionwise in some axes, statistics (mixing) over others."""
 
+from collections.abc import Callable
+
 from graphrewrite.dims.axes import Axis
 from graphrewrite.dims.ragged import LEAST_MEMBERS, mix_members, seen_in_groups
 from graphrewrite.dims.sweep import Balance, Step, rule
@@ -98,10 +100,22 @@ def group_norm(s: Step) -> None:
 
     s.mix("group_moments", 0, {1: x[1], **{i + 2: axis for i, axis in enumerate(x[2:])}})
     if per_channel and x[1].sizes[0] // groups >= LEAST_MEMBERS:
-        s.balance([Balance(x[1], groups)], lambda: None, as_product)
+        balance_norm(s, "num_groups", x[1], groups, as_product)
     else:
         as_product()
     s.out(x)
+
+
+def balance_norm(
+    s: Step, attribute: str, channels: Axis, groups: int, as_product: Callable[[], None]
+) -> None:
+    """Let every group that lives keep equally many channels, or else do `as_product`; `attribute` counts groups."""
+    balances = [Balance(channels, groups, s.index)]
+
+    def as_balance() -> None:
+        s.restate([channels], lambda cut: cut.set_groups(s.index, attribute, balances))
+
+    s.balance(balances, as_balance, as_product)
 
 
 @rule("Softmax", "LogSoftmax")
