@@ -106,8 +106,8 @@ class OpSpec:
         """
         if opset < OLDEST_OPSET:
             raise InvalidConfig(
-                f"{self.name} was to go into a model of operator set {opset}; its function body needs {OLDEST_OPSET} or "
-                "newer; export the model again with a newer one, or convert it with onnx.version_converter"
+                f"{self.name} was to go into a model of operator set {opset}; its function body needs {OLDEST_OPSET} "
+                "or newer; export the model again with a newer one, or convert it with onnx.version_converter"
             )
         function = onnx.FunctionProto()
         function.CopyFrom(_parsed(self))
@@ -126,7 +126,7 @@ class OpSpec:
 
     def cases(self) -> Iterator[Case]:
         """Yield the inputs on which all faces agree."""
-        return cast("Iterator[Case]", self._face("cases").cases())
+        return self._face("cases").cases()
 
     def _face(self, name: str) -> "_Module":
         return cast("_Module", importlib.import_module(f"{__package__}.ops.{self.folder}.{name}"))
@@ -173,7 +173,7 @@ def _spec(folder: str, declared: Mapping[str, object]) -> OpSpec:
         return cast("list[dict[str, object]]", declared.get(key, []))
 
     attributes = [
-        {key: tuple(value) if key == "allowed" else value for key, value in entry.items()}  # type: ignore[arg-type]
+        {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
         for entry in entries("attributes")
     ]
     return OpSpec(

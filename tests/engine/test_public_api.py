@@ -25,6 +25,8 @@ PUBLIC = [
     "Pipeline",
     "Report",
     "__version__",
+    "register",
+    "session",
 ]
 
 MOST_METHODS = 15

@@ -38,7 +38,7 @@ def one_node(
     opset: int = 18,
     run_time: Sequence[str] = (),
     function: bool = True,
-    ranks: Sequence[int] | None = None,
+    ranks: Sequence[int | None] | None = None,
 ) -> onnx.ModelProto:
     """Return a model of one node. Inputs that op.toml calls constant are initializers, the others are fed.
 
@@ -163,7 +163,7 @@ def assert_agree(got: Sequence[Array], wanted: Sequence[Array], rtol: float, wha
         finite = np.isfinite(theirs.astype(np.float64))
         np.testing.assert_array_equal(mine[~finite], theirs[~finite], err_msg=what)
         scale = np.abs(theirs[finite].astype(np.float64)).max(initial=0.0)
-        off = np.abs(mine[finite].astype(np.float64) - theirs[finite]).max(initial=0.0)
+        off = np.abs(mine[finite].astype(np.float64) - theirs[finite].astype(np.float64)).max(initial=0.0)
         assert off <= rtol * max(scale, 1e-30), (
             f"{what}: off by {off:.3g} of {scale:.3g}, allowed {rtol:g} of it"
         )
