@@ -165,4 +165,36 @@ GR_INLINE void transpose(F32 (&rows)[8]) {
 
 GR_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
+GR_INLINE void deinterleave(F32 a, F32 b, F32& even, F32& odd) {
+  const __m256 low = _mm256_permute2f128_ps(a.v, b.v, 0x20), high = _mm256_permute2f128_ps(a.v, b.v, 0x31);
+  even = {_mm256_shuffle_ps(low, high, 0x88)};
+  odd = {_mm256_shuffle_ps(low, high, 0xdd)};
+}
+GR_INLINE void interleave(F32 even, F32 odd, F32& a, F32& b) {
+  const __m256 low = _mm256_unpacklo_ps(even.v, odd.v), high = _mm256_unpackhi_ps(even.v, odd.v);
+  a = {_mm256_permute2f128_ps(low, high, 0x20)};
+  b = {_mm256_permute2f128_ps(low, high, 0x31)};
+}
+template <class Index>
+GR_INLINE __m128 gather_four(const float* table, const Index* index) {
+  __m128 v = _mm_load_ss(table + index[0]);
+  v = _mm_insert_ps(v, _mm_load_ss(table + index[1]), 0x10);
+  v = _mm_insert_ps(v, _mm_load_ss(table + index[2]), 0x20);
+  return _mm_insert_ps(v, _mm_load_ss(table + index[3]), 0x30);
+}
+GR_INLINE F32 gather(const float* table, const uint16_t* index) {
+  return {_mm256_set_m128(gather_four(table, index + 4), gather_four(table, index))};
+}
+GR_INLINE F32 gather(const float* table, const uint32_t* index) {
+  return {_mm256_set_m128(gather_four(table, index + 4), gather_four(table, index))};
+}
+GR_INLINE F32 hadamard(F32 a) {
+  const __m256 by_1 = _mm256_setr_ps(1, -1, 1, -1, 1, -1, 1, -1);
+  const __m256 by_2 = _mm256_setr_ps(1, 1, -1, -1, 1, 1, -1, -1);
+  const __m256 by_4 = _mm256_setr_ps(1, 1, 1, 1, -1, -1, -1, -1);
+  __m256 v = _mm256_fmadd_ps(a.v, by_1, _mm256_permute_ps(a.v, 0xb1));
+  v = _mm256_fmadd_ps(v, by_2, _mm256_permute_ps(v, 0x4e));
+  return {_mm256_fmadd_ps(v, by_4, _mm256_permute2f128_ps(v, v, 0x01))};
+}
+
 }  // namespace gr::simd::avx2

@@ -128,4 +128,27 @@ GR_INLINE void transpose(F32 (&rows)[4]) {
 
 GR_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 
+GR_INLINE void deinterleave(F32 a, F32 b, F32& even, F32& odd) {
+  even = {vuzp1q_f32(a.v, b.v)};
+  odd = {vuzp2q_f32(a.v, b.v)};
+}
+GR_INLINE void interleave(F32 even, F32 odd, F32& a, F32& b) {
+  a = {vzip1q_f32(even.v, odd.v)};
+  b = {vzip2q_f32(even.v, odd.v)};
+}
+template <class Index>
+GR_INLINE F32 gather_all(const float* table, const Index* index) {
+  float32x4_t v = vld1q_dup_f32(table + index[0]);
+  v = vld1q_lane_f32(table + index[1], v, 1);
+  v = vld1q_lane_f32(table + index[2], v, 2);
+  return {vld1q_lane_f32(table + index[3], v, 3)};
+}
+GR_INLINE F32 gather(const float* table, const uint16_t* index) { return gather_all(table, index); }
+GR_INLINE F32 gather(const float* table, const uint32_t* index) { return gather_all(table, index); }
+GR_INLINE F32 hadamard(F32 a) {
+  const float32x4_t by_1 = {1, -1, 1, -1}, by_2 = {1, 1, -1, -1};
+  const float32x4_t v = vfmaq_f32(vrev64q_f32(a.v), a.v, by_1);
+  return {vfmaq_f32(vextq_f32(v, v, 2), v, by_2)};
+}
+
 }  // namespace gr::simd::neon

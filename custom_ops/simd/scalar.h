@@ -131,4 +131,22 @@ GR_INLINE void transpose(F32 (&)[1]) {}
 // Asks for the cache line that holds p.
 GR_INLINE void prefetch(const void* p) { (void)p; }
 
+// Order of lanes.
+// Of the 2 * kLanes numbers a, b: those at even and at odd places.
+GR_INLINE void deinterleave(F32 a, F32 b, F32& even, F32& odd) {
+  even = a;
+  odd = b;
+}
+// The way back: `a` gets the first kLanes numbers, `b` the others.
+GR_INLINE void interleave(F32 even, F32 odd, F32& a, F32& b) {
+  a = even;
+  b = odd;
+}
+// Lane i is table[index[i]].
+GR_INLINE F32 gather(const float* table, const uint16_t* index) { return {table[*index]}; }
+GR_INLINE F32 gather(const float* table, const uint32_t* index) { return {table[*index]}; }
+// The Walsh-Hadamard transform over the lanes, not scaled: lane i is the sum of all lanes, lane j with the sign of the
+// parity of i & j.
+GR_INLINE F32 hadamard(F32 a) { return a; }
+
 }  // namespace gr::simd::scalar
