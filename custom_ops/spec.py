@@ -13,6 +13,8 @@ import numpy.typing as npt
 import onnx
 import onnx.parser
 
+# Now, not later: a package that is loaded hides what its parent calls by the same name, the function below.
+from graphrewrite.custom_ops import ops as folders
 from graphrewrite.errors import InvalidConfig, UnknownNameError
 
 DOMAIN = "graphrewrite"
@@ -145,7 +147,7 @@ class _Module:
 def ops() -> Mapping[str, OpSpec]:
     """Return every operator of this installation by name."""
     found: dict[str, OpSpec] = {}
-    for folder in sorted(resources.files(f"{__package__}.ops").iterdir(), key=lambda entry: entry.name):
+    for folder in sorted(resources.files(folders).iterdir(), key=lambda entry: entry.name):
         declared = folder.joinpath("op.toml")
         if declared.is_file():
             spec = _spec(folder.name, tomllib.loads(declared.read_text(encoding="utf-8")))
