@@ -31,6 +31,10 @@ def cut_weights(cut: "Cut") -> None:
         kept = {i: k for i, axis in enumerate(use.axes) if (k := cut.kept(axis)) is not None}
         if use.grouped is not None and cut.is_cut(use.grouped.into):
             kept[use.grouped.axis] = _slots(cut, use.grouped)
+        if use.per_group is not None:
+            lives = cut.living(use.per_group.axis, use.per_group.groups)
+            if not lives.all():
+                kept[0] = np.flatnonzero(lives)
         by_tensor.setdefault(use.name, []).append((use, kept))
     replaced: set[int] = set()
     for name, uses in by_tensor.items():

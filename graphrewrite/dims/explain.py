@@ -309,7 +309,7 @@ class _Account:
         nodes: dict[int, set[int]] = {}
         for use in self.analysis.weights.values():
             for number, axis in enumerate(use.axes):
-                if axis.is_rigid or (use.grouped is not None and number == use.grouped.axis):
+                if axis.is_rigid or use.follows(number):
                     continue
                 carried = self.carried(axis)
                 for reason, positions in carried.pins.items():

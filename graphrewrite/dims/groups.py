@@ -218,7 +218,7 @@ def group_units(analysis: Analysis) -> Groups:
             number = structure.axis_id(axis)
             if number < 0:
                 continue
-            if stuck[number] and not (use.grouped is not None and axis_number == use.grouped.axis):
+            if stuck[number] and not use.follows(axis_number):
                 length = len(structure.rows(number))
                 share = "" if stuck[number] == length else f" ({stuck[number]} of {length} positions)"
                 pinned.setdefault(

@@ -12,7 +12,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from graphrewrite.dims.axes import Axis, Digit, Joint, Rigid, of_rows, rigid
-from graphrewrite.dims.record import Analysis, Balance, Members, Mix
+from graphrewrite.dims.record import Analysis, Balance, Members, Mix, is_constant
 
 if TYPE_CHECKING:
     from graphrewrite.dims.step import Step
@@ -53,13 +53,15 @@ def mix_members(
     found: tuple[Joint, Members],
     kind: str,
     as_product: Callable[[], None],
-    per_group: Sequence[Axis] = (),
+    per_group: Sequence[int] = (),
 ) -> None:
     """Mix the members of each group of input 0, or do `as_product` where other operators need them as positions.
 
-    `per_group` are axes of parameters with a number per group: every group stays.
+    `per_group` are inputs with a number per group. Constants follow the groups that live; with others all live.
     """
     joint, members = found
+    may_die = all(is_constant(s.node.inputs[slot]) for slot in per_group)
+    balance = Balance(members.axis, members.groups, s.index if may_die else -1)
     if s.opset < 9 and not s.axes(0)[members.inner].is_static:
         as_product()  # the reference has no way to mask a length it does not know
         return
@@ -67,10 +69,12 @@ def mix_members(
     def as_balance() -> None:
         joint.groups.add(members.groups)
         s.analysis.mixes.append(Mix(kind, s.index, 0, {}, members))
-        for axis in per_group:
-            s.pin(axis, "there is one number per group, and every group stays")
+        for slot in per_group:
+            s.pin(s.axes(slot)[0], "there is one number per group, and every group stays")
+            if may_die:
+                s.analysis.uses[s.index, slot].per_group = balance
 
-    s.balance([Balance(members.axis, members.groups)], as_balance, as_product, [(joint, members.groups)])
+    s.balance([balance], as_balance, as_product, [(joint, members.groups)])
 
 
 def may_stay_open(analysis: Analysis, axes: Sequence[Axis]) -> bool:

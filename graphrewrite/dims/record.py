@@ -38,12 +38,20 @@ def rule(*ops: str, domain: str = "") -> Callable[[Rule], Rule]:
 
 @dataclass(eq=False)
 class WeightUse:
-    """A constant as the nodes in `sites` (node index, input slot) read it; one use is cut in one way."""
+    """A constant as the nodes in `sites` (node index, input slot) read it; one use is cut in one way.
+
+    With `per_group` it is a vector with a number for each group of that balance, which goes when the group dies.
+    """
 
     name: str
     axes: list[Axis]
     sites: list[tuple[int, int]] = field(default_factory=list)
     grouped: Grouped | None = None
+    per_group: Balance | None = None
+
+    def follows(self, axis: int) -> bool:
+        """Whether what stays on an axis is not said by its labels but follows groups of another axis."""
+        return self.per_group is not None or (self.grouped is not None and self.grouped.axis == axis)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,15 +22,19 @@ def restrict_members(build: "Reference", mix: Mix, members: Members, value: floa
         return
     node = build.nodes[mix.node]
     keep = _mask(build, node, mix, members, kept)
-    living = kept.reshape(members.groups, -1).any(axis=1)
     # Of every group that lives: they keep equally many. What others compute is garbage that nobody reads.
-    ratio = len(kept) * float(living.mean()) / int(kept.sum())
+    ratio = len(kept) * _living(kept, members.groups) / int(kept.sum())
     if mix.kind in BY_MASK:
         BY_MASK[mix.kind](build, node, keep, ratio)
         return
     build.fill(node, mix.slot, keep, value)
     if mix.kind == "mean":
         build.scale_output(node, ratio)
+
+
+def _living(kept: Mask, groups: int) -> float:
+    """Return the share of groups that keep something."""
+    return float(kept.reshape(groups, -1).any(axis=1).mean())
 
 
 def _mask(build: "Reference", node: gs.Node, mix: Mix, members: Members, kept: Mask) -> gs.Tensor:

@@ -7,7 +7,7 @@ coefficient times the product of the alive counts of its axes, and a position is
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,17 +22,24 @@ from graphrewrite.dims.sweep import Analysis
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-Part: TypeAlias = tuple[
-    float, list[Axis], int, Balance | None
-]  # coefficient, axes, node, groups it is done in
+
+
+class Part(NamedTuple):
+    """A cost before axes have numbers: of work done in each of `groups`, or, if it `follows` them, of one for each."""
+
+    coefficient: float
+    axes: list[Axis]
+    node: int
+    groups: Balance | None = None
+    follows: bool = False
 
 
 @dataclass(frozen=True)
 class Terms:
     """Costs of one kind: `coefficient[t]` times the alive counts of the axes in row t of `axes` (-1 = none).
 
-    Numbers beyond the axes stand for groups: their count is all groups over those that live. `branches` [t]
-    says which branch of an If the cost belongs to, -1 for none.
+    Numbers beyond the axes stand for groups: their count is the share of those that live, or its inverse.
+    `branches` [t] says which branch of an If the cost belongs to, -1 for none.
     """
 
     coefficients: Floats
@@ -72,7 +79,7 @@ class Structure:
         for axis in axes:
             self.axis_id(axis)
         self.macs = self._terms(
-            [(t.coefficient, t.axes, t.node, t.shared) for t in analysis.macs],
+            [Part(t.coefficient, t.axes, t.node, t.shared) for t in analysis.macs],
             [t.branch for t in analysis.macs],
         )
         self.params = self._terms(self._weight_terms())
@@ -117,20 +124,21 @@ class Structure:
             self.held.append(use.name)
             size = self._numbers_in_one(use)
             loose = []
-            shared = None
+            groups = use.per_group
             axes = use.axes
             if use.grouped is not None:  # [out, slots] is [out, in / groups]
                 slots, into = use.grouped.axis, use.grouped.into
                 axes = [into if number == slots else axis for number, axis in enumerate(use.axes)]
                 size *= use.axes[slots].sizes[0] / into.sizes[0]
-                shared = Balance(into, use.grouped.groups)
+                groups = Balance(into, use.grouped.groups)
             for axis in axes:
                 for part in axis.parts:
                     if part.is_rigid:
                         size *= part.sizes[0]
                     else:
                         loose.append(part)
-            terms.append((size, loose, use.sites[0][0] if use.sites else -1, shared))
+            node = use.sites[0][0] if use.sites else -1
+            terms.append(Part(size, loose, node, groups, use.per_group is not None))
         return terms
 
     def _numbers_in_one(self, use: WeightUse) -> float:
@@ -143,18 +151,19 @@ class Structure:
         return per_element(node, key_of(node.domain, node.op), slot, elements)
 
     def _terms(self, parts: Sequence[Part], branches: Sequence[int] | None = None) -> Terms:
-        numbers = [[self.axis_id(axis) for axis in axes] for _, axes, _, _ in parts]
-        for row, (_, _, _, shared) in zip(numbers, parts, strict=True):
-            if shared is not None and not shared.axis.is_rigid:
-                key = self.axis_id(shared.axis), shared.groups
-                row.append(-2 - self._divided.setdefault(key, len(self._divided)))
+        numbers = [[self.axis_id(axis) for axis in part.axes] for part in parts]
+        for row, part in zip(numbers, parts, strict=True):
+            if part.groups is not None and not part.groups.axis.is_rigid:
+                key = self.axis_id(part.groups.axis), part.groups.groups
+                place = self._divided.setdefault(key, len(self._divided))
+                row.append(-2 - 2 * place - part.follows)
         width = max((len(row) for row in numbers), default=0)
         none = [-1] * max(width, 1)
         table = np.array([row + none[len(row) :] for row in numbers], dtype=np.int64)
         return Terms(
-            np.array([c for c, _, _, _ in parts], dtype=np.float64),
+            np.array([part.coefficient for part in parts], dtype=np.float64),
             table.reshape(len(parts), len(none)),
-            np.array([n for _, _, n, _ in parts], dtype=np.int64),
+            np.array([part.node for part in parts], dtype=np.int64),
             np.full(len(parts), -1) if branches is None else np.array(branches, dtype=np.int64),
         )
 
@@ -220,13 +229,14 @@ class Structure:
         return np.asarray(self._spread @ dead.astype(np.float64) == 0)
 
     def alive_counts(self, alive: Mask) -> Floats:
-        """Return the alive length of each axis, all groups over those that live, and an entry 1 for "no axis"."""
+        """Return the alive length of each axis, the inverse and the share of groups that live, 1 for "no axis"."""
         counts = np.bincount(self.row_axis, weights=alive, minlength=self.axes)
         if not self._divided:
             return np.append(counts, 1.0)
         lives = np.logical_or.reduceat(alive[self._in_groups], self._group_start)
         living = np.add.reduceat(lives, np.cumsum(self._group_count) - self._group_count, dtype=np.int64)
-        return np.concatenate([counts, self._group_count / np.maximum(living, 1), [1.0]])
+        share = np.maximum(living, 1) / self._group_count
+        return np.concatenate([counts, np.stack([1 / share, share], axis=1).ravel(), [1.0]])
 
     def total(self, terms: Terms, dead: Mask) -> float:
         """Return a cost with these units removed."""

@@ -129,14 +129,7 @@ class Survivors:
         return self._plain(part)
 
     def _balanced(self, digit: Digit) -> int:
-        """Return the kept length of a digit of a balanced block: every group stays, all keep equally many members."""
-        if digit.low > 1:
-            return digit.sizes[0]
-        alive = ~self.dead[self.analysis.labels.resolve(digit.joint.labels)].any(axis=1)
-        counts = alive.reshape(-1, digit.high).sum(axis=1)
-        if (counts != counts[0]).any():
-            raise ShapeError(
-                f"groups would keep {counts.min()} to {counts.max()} members; all must keep equally many; "
-                "use Groups.balanced on the choice"
-            )
-        return int(counts[0])
+        """Return the kept length of a digit of a balanced block: it counts groups that live, or the members of each."""
+        block = of_rows(digit.joint.labels)
+        living = int(self.living(block, digit.joint.groups_of(digit)).sum())
+        return living if digit.low > 1 else self._plain(block) // living

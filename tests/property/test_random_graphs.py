@@ -151,7 +151,7 @@ def count_no_bias(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the parameters that vectors hold."""
 
     def terms(self: Structure) -> list[Part]:
-        return [term for term in original(self) if len(term[1]) != 1]
+        return [term for term in original(self) if len(term.axes) != 1]
 
     original = Structure._weight_terms
     monkeypatch.setattr(Structure, "_weight_terms", terms)

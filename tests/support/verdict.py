@@ -119,6 +119,10 @@ def _of_copies(found: Groups, dead: Mask, shrunk: Shrunk) -> int:
         if dtype.kind in "biuO" and not (dtype.kind in "iu" and dtype.itemsize <= 2):  # quantised ones count
             continue
         kept = [shrunk.kept_of(axis) for axis in use.axes]
+        if use.per_group is not None:
+            positions = shrunk.kept_of(use.per_group.axis)
+            if positions is not None:
+                kept = [np.unique(positions // (use.per_group.axis.sizes[0] // use.per_group.groups))]
         foretold = prod(
             axis.sizes[0] if positions is None else len(positions)
             for axis, positions in zip(use.axes, kept, strict=True)

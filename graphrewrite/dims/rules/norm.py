@@ -42,7 +42,7 @@ def instance_norm(s: Step) -> None:
 
     found = seen_in_groups(x)
     if found is not None and (found[1].outer, found[1].inner, found[1].lead) == (1, 2, 1):
-        mix_members(s, found, "moments", as_product, vectors)
+        mix_members(s, found, "moments", as_product, (1, 2))
         s.out(x)
         return
     as_product()

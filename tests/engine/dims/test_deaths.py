@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from graphrewrite.dims import Groups, balance, cut_weights, groups, reference, shrink
+from graphrewrite.dims import Groups, balance, cut_weights, groups, reference, reference_ragged, shrink
 from graphrewrite.dims.deaths import Table, dying, tables
 from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.record import Grouped
@@ -144,6 +144,50 @@ def in_groups_twice(d: Drawing) -> Drawn:
     return head(d, d.conv(y, 16, 1, group=2, bias=False, weight=d.floats(16, 8, 1, 1, name="v")))
 
 
+def map_in(d: Drawing, x: Drawn, count: int) -> Drawn:
+    """See the channels of a map in groups, each with all its places."""
+    return d.reshape(x, 0, count, x.size(1) // count * 16)
+
+
+@cases.add("24: first[0] last[1]", opsets=(11, 17))
+def normed_by_instances(d: Drawing) -> Drawn:
+    """The vectors have a number for every group: they lose those of the dead."""
+    x = wide(d, 24)
+    vectors = d.floats(4, offset=1.0, name="scale"), d.floats(4, name="shift")
+    y = d.op("InstanceNormalization", map_in(d, x, 4), *vectors, shape=(x.shape[0], 4, 96))
+    return head(d, d.reshape(y, 0, 24, 4, 4))
+
+
+@cases.add("24: first[0] v[1]", "24: last[1] v[0]", opsets=(17,))
+def normed_by_instances_with_the_same_vectors(d: Drawing) -> Drawn:
+    """Two norms share their vectors, and keep other groups: each has its own copy then."""
+    x, one, none = (
+        wide(d, 24),
+        d.const(np.ones(4, np.float32), "one"),
+        d.const(np.zeros(4, np.float32), "none"),
+    )
+
+    def normed(x: Drawn) -> Drawn:
+        y = d.op("InstanceNormalization", map_in(d, x, 4), one, none, shape=(x.shape[0], 4, 96))
+        return d.reshape(y, 0, 24, 4, 4)
+
+    y = d.conv(normed(x), 24, 1, bias=False, weight=d.floats(24, 24, 1, 1, name="v"))
+    return head(d, normed(y))
+
+
+@cases.add("24: first[0] last[1]", opsets=(11, 18))
+def normed_in_primitives(d: Drawing) -> Drawn:
+    x = wide(d, 24)
+    return head(d, d.reshape(d.standardise(map_in(d, x, 4), 2), 0, 24, 4, 4))
+
+
+@cases.add("24: first[0] last[1]", opsets=(17,))
+def largest_and_mean_of_each_group(d: Drawing) -> Drawn:
+    x = d.reshape(wide(d, 24), 0, 4, 6, 16)
+    y = d.add(x, d.add(d.reduce("ReduceMax", x, 2, 3), d.reduce("ReduceMean", x, 2, 3)))
+    return head(d, d.reshape(y, 0, 24, 4, 4))
+
+
 def killed(found: Groups, rng: np.random.Generator) -> Mask:
     """Return a choice in which some group dies, drawn until there is one."""
     for _ in range(50):
@@ -154,8 +198,10 @@ def killed(found: Groups, rng: np.random.Generator) -> Mask:
     raise AssertionError("no group ever died")
 
 
-def demand_deaths(model: Model, seeds: range) -> None:
+def demand_deaths(model: Model, seeds: range, spoil: Callable[[Groups], None] | None = None) -> None:
     found = groups(model)
+    if spoil:
+        spoil(found)
     for seed in seeds:
         dead = killed(found, np.random.default_rng(seed))
         labels = found.dead_labels(dead)
@@ -281,7 +327,15 @@ def take_slots_of_the_wrong_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cut_weights, "taken", backwards)
 
 
+def divide_among_all_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the reference take means as if the dead had members too."""
+    monkeypatch.setattr(reference_ragged, "_living", lambda kept, count: 1.0)
+
+
 FAULTS = [
+    (divide_among_all_groups, "normed-in-primitives"),
+    (divide_among_all_groups, "normed-by-instances"),
+    (divide_among_all_groups, "standardised"),
     (keep_the_number_of_groups, "in-groups"),
     (keep_the_number_of_groups, "normed"),
     (kill_one_side, "in-groups"),
@@ -297,3 +351,12 @@ def test_a_fault_shows(
     fault(monkeypatch)
     with pytest.raises((AssertionError, GraphRewriteError, RuntimeError)):
         demand_deaths(cases.named(name).model(), range(8))
+
+
+def test_vectors_that_keep_the_numbers_of_dead_groups_show() -> None:
+    def forget(found: Groups) -> None:
+        for use in found.analysis.weights.values():
+            use.per_group = None
+
+    with pytest.raises((AssertionError, GraphRewriteError, RuntimeError)):
+        demand_deaths(cases.named("normed-by-instances").model(), range(8), forget)
