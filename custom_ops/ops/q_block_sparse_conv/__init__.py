@@ -1,0 +1,1 @@
+"""QBlockSparseConv: bytes convolved with int8 weights of which whole blocks are zero."""

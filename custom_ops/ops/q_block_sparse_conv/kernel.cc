@@ -1,0 +1,206 @@
+#include "ops/q_block_sparse_conv/kernel.h"
+
+#include <cstring>
+
+#include "quads/tile.h"
+
+namespace gr::q_block_sparse_conv {
+namespace {
+
+using namespace quads;
+using namespace quads::GR_ISA;
+
+// --- inputs ---------------------------------------------------------------------------------------------------------
+
+// The same input row of four channels.
+struct Rows {
+  const uint8_t* at[kInputs];
+  size_t readable;  // bytes that may be read of each, the width or more
+};
+
+// Four rows of `width` bytes become one of 4-byte pixels. Up to 60 bytes more are written.
+void zip(uint8_t* to, const Rows& rows, size_t width) {
+  size_t i = 0;
+  for (; i < width && i + 16 <= rows.readable; i += 16) {
+    zip4(to + 4 * i, rows.at[0] + i, rows.at[1] + i, rows.at[2] + i, rows.at[3] + i);
+  }
+  for (; i < width; ++i) {
+    for (size_t row = 0; row < 4; ++row) to[4 * i + row] = rows.at[row][i];
+  }
+}
+
+void fill(uint8_t* to, size_t pixels, uint8_t value) { std::memset(to, value, pixels * kInputs); }
+
+// One input row of a quad into a halo row of every column phase.
+void spread_row(const Band& band, uint8_t* halo, const Rows& rows, bool is_inside) {
+  const size_t phase_bytes = band.phase * kInputs;
+  if (!is_inside) {
+    for (size_t p = 0; p < band.phases_x; ++p) fill(halo + p * phase_bytes, band.pitch, band.zero_point);
+    return;
+  }
+  if (band.stride_x == 1) {
+    const size_t left = band.left < band.pitch ? band.left : band.pitch;
+    const size_t seen = band.pitch - left < band.width ? band.pitch - left : band.width;
+    fill(halo, left, band.zero_point);
+    zip(halo + left * kInputs, rows, seen);
+    fill(halo + (left + seen) * kInputs, band.pitch - left - seen, band.zero_point);
+    return;
+  }
+  zip(band.line, rows, band.width);
+  for (size_t p = 0; p < band.phases_x; ++p) {
+    uint8_t* to = halo + p * phase_bytes;
+    for (size_t i = 0; i < band.pitch; ++i) {
+      const size_t column = i * band.stride_x + p;  // of the padded row
+      if (column < band.left || column - band.left >= band.width) {
+        fill(to + i * kInputs, 1, band.zero_point);
+      } else {
+        std::memcpy(to + i * kInputs, band.line + (column - band.left) * kInputs, kInputs);
+      }
+    }
+  }
+}
+
+void spread(const Band& band) {
+  const size_t area = band.height * band.width;
+  std::memset(band.empty, band.zero_point, band.width + 16);
+  for (size_t quad = 0; quad * kInputs < band.channels; ++quad) {
+    for (size_t p = 0; p < band.phases_y; ++p) {
+      uint8_t* rows_at = band.halo + quad * band.plane + p * band.phases_x * band.phase * kInputs;
+      for (size_t row = 0; row < band.halo_rows; ++row) {
+        const size_t y = (band.first_row + row) * band.stride_y + p;  // of the padded picture
+        const bool is_inside = y >= band.top && y - band.top < band.height;
+        Rows rows = {{band.empty, band.empty, band.empty, band.empty}, 0};
+        for (size_t i = 0; is_inside && i < kInputs && quad * kInputs + i < band.channels; ++i) {
+          rows.at[i] = band.x + (quad * kInputs + i) * area + (y - band.top) * band.width;
+          rows.readable = static_cast<size_t>(band.x_end - rows.at[i]);
+        }
+        if (rows.readable > band.width + 16) rows.readable = band.width + 16;  // what `empty` has
+        spread_row(band, rows_at + row * band.pitch * kInputs, rows, is_inside);
+      }
+      // Where the right border of a row is the left border of the next one, the last row needs one of its own.
+      for (size_t q = 0; q < band.phases_x; ++q) {
+        const size_t used = band.halo_rows * band.pitch;
+        fill(rows_at + (q * band.phase + used) * kInputs, band.phase - used, band.zero_point);
+      }
+    }
+  }
+}
+
+// --- outputs --------------------------------------------------------------------------------------------------------
+
+// A tile of results: bytes of four pixels to a word, [pixels / 4][16 outputs], then turned to [16 outputs][pixels / 4].
+struct Results {
+  static constexpr size_t kWords = (kPixels + 15) / 16 * 4;
+  alignas(64) uint32_t words[kWords][kOutputs];
+  alignas(64) uint32_t turned[kOutputs][kWords];
+};
+
+GR_INLINE I32 step(I32 sum, F32 scale, I32 zero_point) {
+  // Beyond a thousand steps the result is at an end of the range anyway, and the conversion could overflow.
+  const F32 steps = min(max(mul(to_f32(sum), scale), set_f32(-1024.0f)), set_f32(1024.0f));
+  return add(round_i32(steps), zero_point);
+}
+
+template <size_t P, size_t Four, size_t Part>
+GR_INLINE void narrow(const Sums<P>& sums, F32 scale, I32 zero_point, Results& to) {
+  // Pixels past the last are the last one once more: nobody reads them.
+  constexpr size_t kLast = P - 1, kFirst = 4 * Four;
+  constexpr size_t kA = kFirst, kB = kFirst + 1 < P ? kFirst + 1 : kLast, kC = kFirst + 2 < P ? kFirst + 2 : kLast,
+                   kD = kFirst + 3 < P ? kFirst + 3 : kLast;
+  narrow4(reinterpret_cast<uint8_t*>(to.words[Four] + Part * kLanes), step(sums.at[kA * kParts + Part], scale, zero_point),
+          step(sums.at[kB * kParts + Part], scale, zero_point), step(sums.at[kC * kParts + Part], scale, zero_point),
+          step(sums.at[kD * kParts + Part], scale, zero_point));
+}
+
+template <size_t P, size_t... I>
+GR_INLINE void narrow_all(const Sums<P>& sums, const Group& group, Results& to, Numbers<I...>) {
+  const I32 zero_point = set_i32(group.zero_point);
+  (narrow<P, I / kParts, I % kParts>(sums, load(group.scale + I % kParts * kLanes), zero_point, to), ...);
+}
+
+template <size_t P>
+void tile(const Band& band, const Group& group, const uint8_t* x, Results& results) {
+  const Sums<P> sums = summed<P>(group.strand, x, band.plane, band.taps, group.start);
+  narrow_all<P>(sums, group, results, typename Upto<(P + 3) / 4 * kParts>::type{});
+}
+
+using Tile = void (*)(const Band&, const Group&, const uint8_t*, Results&);
+
+template <size_t... I>
+GR_INLINE Tile tile_of(size_t pixels, Numbers<I...>) {
+  static constexpr Tile tiles[] = {tile<I + 1>...};
+  return tiles[pixels - 1];
+}
+
+void turn(Results& results, size_t pixels) {
+  for (size_t output = 0; output < kOutputs; output += 4) {
+    for (size_t word = 0; word * 4 < pixels; word += 4) {
+      turn4(results.turned[output] + word, Results::kWords, results.words[word] + output, kOutputs);
+    }
+  }
+}
+
+// Copies 1 to 32 bytes: two overlapping pieces of a fixed size are quicker than a call.
+GR_INLINE void copy(uint8_t* to, const uint8_t* from, size_t n) {
+#define GR_TWICE(size)                                   \
+  if (n >= size) {                                       \
+    std::memcpy(to, from, size);                    \
+    std::memcpy(to + n - size, from + n - size, size); \
+    return;                                              \
+  }
+  GR_TWICE(16)
+  GR_TWICE(8)
+  GR_TWICE(4)
+#undef GR_TWICE
+  for (size_t i = 0; i < n; ++i) to[i] = from[i];
+}
+
+// Puts a tile whose first pixel is `pixel` of the band where it belongs; what lies between rows is dropped.
+void put(const Band& band, const Results& results, size_t pixel, size_t pixels, size_t first, size_t outputs) {
+  for (size_t done = 0; done < pixels;) {
+    const size_t row = (pixel + done) / band.pitch, column = (pixel + done) % band.pitch;
+    const size_t rest = pixels - done;
+    if (column >= band.out_width) {
+      done += band.pitch - column < rest ? band.pitch - column : rest;
+      continue;
+    }
+    const size_t run = band.out_width - column < rest ? band.out_width - column : rest;
+    uint8_t* y = band.y + first * band.out_plane + row * band.out_width + column;
+    for (size_t output = 0; output < outputs; ++output) {
+      copy(y + output * band.out_plane, reinterpret_cast<const uint8_t*>(results.turned[output]) + done, run);
+    }
+    done += run;
+  }
+}
+
+// A run of pixels of the band, cut into tiles of nearly equal length.
+void convolve_run(const Band& band, const Group* groups, size_t first, size_t count, size_t from, size_t pixels) {
+  Results results;
+  const size_t tiles = (pixels + kPixels - 1) / kPixels;
+  for (size_t i = 0; i < tiles; ++i) {
+    const size_t begin = pixels * i / tiles, length = pixels * (i + 1) / tiles - begin;
+    const Tile tile_function = tile_of(length, typename Upto<kPixels>::type{});
+    for (size_t group = first; group < first + count; ++group) {
+      tile_function(band, groups[group], band.halo + (from + begin) * kInputs, results);
+      turn(results, length);
+      const size_t left = band.out_channels - group * kOutputs;
+      put(band, results, from + begin, length, group * kOutputs, left < kOutputs ? left : kOutputs);
+    }
+  }
+}
+
+void convolve(const Band& band, const Group* groups, size_t first, size_t count) {
+  if (band.is_flat) {
+    convolve_run(band, groups, first, count, 0, (band.rows - 1) * band.pitch + band.out_width);
+    return;
+  }
+  for (size_t row = 0; row < band.rows; ++row) {
+    convolve_run(band, groups, first, count, row * band.pitch, band.out_width);
+  }
+}
+
+}  // namespace
+
+const Table GR_ISA::table = {kPixels, spread, convolve};
+
+}  // namespace gr::q_block_sparse_conv
