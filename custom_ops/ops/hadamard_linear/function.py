@@ -1,9 +1,9 @@
 """HadamardLinear in standard operators: a transform is three products with blocks of at most 64.
 
-A transform of a * b * c is one of a over the slowest digit of the position, one of b and one of c. Each product turns the
-digits once round, so that after three of them every digit has been transformed and is back in its place. Every block
-is the corner of the matrix of 64, whose sign is the parity of the bits that row and column share; all that depends on
-constants only, and runtimes that fold constants keep nothing but the products.
+A transform of a * b * c is one of a over the slowest digit of the position, one of b and one of c. Each product turns
+the digits once round, so that after three of them every digit has been transformed and is back in its place. Every
+block is the corner of the matrix of 64, whose sign is the parity of the bits that row and column share; all that
+depends on constants only, and runtimes that fold constants keep nothing but the products.
 
 An empty batch gets a row of its own, which the last step drops: old operator sets cannot write the shape of nothing.
 """
@@ -16,9 +16,9 @@ BODY = """
     block = Constant <value = int64[1] {64}> ()
 
     numbers = Constant <value = float[64, 1] {
-        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30,
-        31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58,
-        59, 60, 61, 62, 63}> ()
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27,
+        28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53,
+        54, 55, 56, 57, 58, 59, 60, 61, 62, 63}> ()
     powers = Constant <value = float[6] {1, 2, 4, 8, 16, 32}> ()
     two = Constant <value = float {2}> ()
     unit = Constant <value = float {1}> ()

@@ -1,0 +1,1 @@
+"""A linear layer as a product of diagonals, wavelet transforms and a permutation."""
