@@ -59,6 +59,11 @@ GR_INLINE void multiply(Sums<P>& sums, const uint8_t* x, const int8_t* block, Nu
   ((sums.at[I] = dot_small(sums.at[I], four_bytes(x + I / kParts * kInputs), weights[I % kParts])), ...);
 }
 
+template <size_t P, size_t... I>
+GR_INLINE void settle(Sums<P>& sums, Numbers<I...>) {
+  ((sums.at[I] = settled(sums.at[I])), ...);
+}
+
 // Returns start[output] + the products of the strand with `P` pixels from `x` on. Quads of inputs are `plane` bytes
 // apart; taps[tap] is how many bytes on a kernel position lies.
 template <size_t P>
@@ -70,6 +75,7 @@ GR_INLINE Sums<P> summed(const Strand& strand, const uint8_t* x, size_t plane, c
   for (size_t i = 0; i < strand.count; ++i) {
     multiply<P>(sums, x + strand.quads[i] * plane + taps[strand.taps[i]], strand.weights + i * kBlock, all, parts);
   }
+  settle<P>(sums, all);
   return sums;
 }
 

@@ -41,6 +41,9 @@ GR_INLINE float highest(F32 a) {
 }
 GR_INLINE I32 round_i32(F32 a) { return {_mm256_cvtps_epi32(a.v)}; }
 GR_INLINE F32 to_f32(I32 a) { return {_mm256_cvtepi32_ps(a.v)}; }
+GR_INLINE F32 pow2(I32 a) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(a.v, _mm256_set1_epi32(127)), 23))};
+}
 GR_INLINE U32 not_negative(F32 a) {
   return {_mm256_castps_si256(_mm256_cmp_ps(a.v, _mm256_setzero_ps(), _CMP_GE_OQ))};
 }
@@ -53,6 +56,12 @@ GR_INLINE I32 add(I32 a, I32 b) { return {_mm256_add_epi32(a.v, b.v)}; }
 GR_INLINE I32 sub(I32 a, I32 b) { return {_mm256_sub_epi32(a.v, b.v)}; }
 GR_INLINE I32 max(I32 a, I32 b) { return {_mm256_max_epi32(a.v, b.v)}; }
 GR_INLINE I32 min(I32 a, I32 b) { return {_mm256_min_epi32(a.v, b.v)}; }
+GR_INLINE I32 settled(I32 a) {
+#if defined(__GNUC__)
+  asm("" : "+x"(a.v));
+#endif
+  return a;
+}
 GR_INLINE int32_t sum(I32 a) {
   __m128i half = _mm_add_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1));
   half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4e));

@@ -33,6 +33,9 @@ GR_INLINE float sum(F32 a) { return _mm512_reduce_add_ps(a.v); }
 GR_INLINE float highest(F32 a) { return _mm512_reduce_max_ps(a.v); }
 GR_INLINE I32 round_i32(F32 a) { return {_mm512_cvtps_epi32(a.v)}; }
 GR_INLINE F32 to_f32(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
+GR_INLINE F32 pow2(I32 a) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(a.v, _mm512_set1_epi32(127)), 23))};
+}
 GR_INLINE U32 not_negative(F32 a) {
   return {_mm512_movm_epi32(_mm512_cmp_ps_mask(a.v, _mm512_setzero_ps(), _CMP_GE_OQ))};
 }
@@ -45,6 +48,12 @@ GR_INLINE I32 add(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 GR_INLINE I32 sub(I32 a, I32 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 GR_INLINE I32 max(I32 a, I32 b) { return {_mm512_max_epi32(a.v, b.v)}; }
 GR_INLINE I32 min(I32 a, I32 b) { return {_mm512_min_epi32(a.v, b.v)}; }
+GR_INLINE I32 settled(I32 a) {
+#if defined(__GNUC__)
+  asm("" : "+v"(a.v));
+#endif
+  return a;
+}
 GR_INLINE int32_t sum(I32 a) { return _mm512_reduce_add_epi32(a.v); }
 
 GR_INLINE U32 zero_u32() { return {_mm512_setzero_si512()}; }

@@ -38,6 +38,9 @@ GR_INLINE float sum(F32 a) { return vaddvq_f32(a.v); }
 GR_INLINE float highest(F32 a) { return vmaxvq_f32(a.v); }
 GR_INLINE I32 round_i32(F32 a) { return {vcvtnq_s32_f32(a.v)}; }
 GR_INLINE F32 to_f32(I32 a) { return {vcvtq_f32_s32(a.v)}; }
+GR_INLINE F32 pow2(I32 a) {
+  return {vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(a.v, vdupq_n_s32(127)), 23))};
+}
 GR_INLINE U32 not_negative(F32 a) { return {vcgezq_f32(a.v)}; }
 
 GR_INLINE I32 zero_i32() { return {vdupq_n_s32(0)}; }
@@ -48,6 +51,12 @@ GR_INLINE I32 add(I32 a, I32 b) { return {vaddq_s32(a.v, b.v)}; }
 GR_INLINE I32 sub(I32 a, I32 b) { return {vsubq_s32(a.v, b.v)}; }
 GR_INLINE I32 max(I32 a, I32 b) { return {vmaxq_s32(a.v, b.v)}; }
 GR_INLINE I32 min(I32 a, I32 b) { return {vminq_s32(a.v, b.v)}; }
+GR_INLINE I32 settled(I32 a) {
+#if defined(__GNUC__)
+  asm("" : "+w"(a.v));
+#endif
+  return a;
+}
 GR_INLINE int32_t sum(I32 a) { return vaddvq_s32(a.v); }
 
 GR_INLINE U32 zero_u32() { return {vdupq_n_u32(0)}; }

@@ -37,6 +37,13 @@ GR_INLINE float highest(F32 a) { return a.v; }
 // To the nearest integer, halves to the even one. Numbers that an int32 cannot hold are the caller's to keep away.
 GR_INLINE I32 round_i32(F32 a) { return {static_cast<int32_t>(std::nearbyint(a.v))}; }
 GR_INLINE F32 to_f32(I32 a) { return {static_cast<float>(a.v)}; }
+// 2 to the power of a, for a from -126 to 127.
+GR_INLINE F32 pow2(I32 a) {
+  const uint32_t bits = static_cast<uint32_t>(a.v + 127) << 23;
+  F32 power;
+  std::memcpy(&power.v, &bits, 4);
+  return power;
+}
 // All bits of a lane where a >= 0 (-0.0 is, NaN is not), else none.
 GR_INLINE U32 not_negative(F32 a) { return {a.v >= 0.0f ? 0xffffffffu : 0u}; }
 
@@ -49,6 +56,9 @@ GR_INLINE I32 add(I32 a, I32 b) { return {static_cast<int32_t>(static_cast<uint3
 GR_INLINE I32 sub(I32 a, I32 b) { return {static_cast<int32_t>(static_cast<uint32_t>(a.v) - static_cast<uint32_t>(b.v))}; }
 GR_INLINE I32 max(I32 a, I32 b) { return {a.v > b.v ? a.v : b.v}; }
 GR_INLINE I32 min(I32 a, I32 b) { return {a.v < b.v ? a.v : b.v}; }
+// a itself, as a value the compiler knows nothing about. Said of every sum behind a long loop it keeps gcc from holding
+// each sum twice, as the type of the sum and as the type of what reads it, which takes twice the registers.
+GR_INLINE I32 settled(I32 a) { return a; }
 GR_INLINE int32_t sum(I32 a) { return a.v; }
 
 // Words of bits.
