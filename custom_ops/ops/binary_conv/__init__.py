@@ -1,0 +1,1 @@
+"""BinaryConv: a binary convolution, floats in, floats out."""

@@ -1,0 +1,1 @@
+"""BinaryConvBits: a binary convolution, bits in, bits out."""

@@ -1,0 +1,33 @@
+"""BinaryConvBits, sign by sign."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from graphrewrite.custom_ops.binary.pack import Words, unpack
+from graphrewrite.custom_ops.binary.reference import bits, conv_sums, signs
+
+
+def reference(
+    x: Words,
+    weight: Words,
+    threshold: npt.NDArray[np.int32],
+    *,
+    channels: int,
+    group: int,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int],
+) -> Words:
+    """Return bits [N, OH, OW, ceil(O / 32)] for `x` [N, H, W, words]."""
+    sums = conv_sums(
+        signs(np.moveaxis(unpack(x, channels), -1, 1)),
+        weight,
+        channels=channels,
+        group=group,
+        strides=strides,
+        pads=pads,
+        dilations=dilations,
+    )
+    return bits(sums, threshold, 1)

@@ -1,0 +1,1 @@
+"""BinaryConvFromBits: a binary convolution, bits in, floats out."""

@@ -1,0 +1,1 @@
+"""BinaryConvToBits: a binary convolution, floats in, bits out."""

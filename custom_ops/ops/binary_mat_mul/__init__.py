@@ -1,0 +1,1 @@
+"""BinaryMatMul: a binary matrix product, floats in, floats out."""

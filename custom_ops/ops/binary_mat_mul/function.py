@@ -1,0 +1,5 @@
+"""BinaryMatMul in standard operators."""
+
+from graphrewrite.custom_ops.binary.function import mat_mul_body
+
+BODY = mat_mul_body(bits_in=False, bits_out=False)

@@ -1,0 +1,1 @@
+"""BinaryMatMulBits: a binary matrix product, bits in, bits out."""

@@ -1,0 +1,1 @@
+"""BinaryMatMulFromBits: a binary matrix product, bits in, floats out."""

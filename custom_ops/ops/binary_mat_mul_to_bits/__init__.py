@@ -1,0 +1,1 @@
+"""BinaryMatMulToBits: a binary matrix product, floats in, bits out."""
