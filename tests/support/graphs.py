@@ -16,6 +16,7 @@ import tests.support.blocks_attention
 import tests.support.blocks_flat
 import tests.support.blocks_functions
 import tests.support.blocks_fused
+import tests.support.blocks_groups
 import tests.support.blocks_map
 import tests.support.blocks_map_norms
 import tests.support.blocks_mixture
@@ -35,6 +36,7 @@ FAMILIES = (
     tests.support.blocks_flat,
     tests.support.blocks_functions,
     tests.support.blocks_fused,
+    tests.support.blocks_groups,
     tests.support.blocks_map,
     tests.support.blocks_map_norms,
     tests.support.blocks_mixture,

@@ -97,6 +97,25 @@ def test_exactly_the_planted_channels_go_and_the_outputs_stay(name: str, seed: i
     assert relative(output(result.model), output(model)) < UNCHANGED
 
 
+@pytest.mark.parametrize("criterion", BY_WEIGHT[:2])
+def test_a_useless_group_of_a_grouped_convolution_goes_as_a_whole(criterion: str) -> None:
+    """One of four groups computes zero, so does what it reads; a quarter of everything else is useless too."""
+    model = grouped()
+    useless = {16: range(8, 12), 32: range(16, 24), 12: range(5, 8)}  # by the number of channels
+    for group in groups(model):
+        for member in group.members:
+            if member.role != "consumer":
+                array = np.array(model.weights[member.tensor])
+                np.moveaxis(array, member.axis, 0)[member.index[list(useless[group.units])].ravel()] = 0
+                model.weights[member.tensor] = array
+
+    result = cut(model, RemoveChannels(criteria.make(criterion), Ratio(0.75), absorb=False))
+
+    counts = [node.attrs["group"] for node in result.model.graph.nodes if node.attrs.get("group", 1) > 1]
+    assert counts == [3, 9]  # of four, and of the twelve channels of the depthwise one
+    assert relative(output(result.model), output(model)) < UNCHANGED
+
+
 @pytest.mark.parametrize("name", ["residual", *models.names()])
 def test_a_budget_that_the_planted_channels_cover_costs_nothing(name: str) -> None:
     """Groups compete for what goes, and what is useless in any of them goes before what is useful in another."""
