@@ -1,0 +1,235 @@
+// The kernels over blocks of N outputs, compiled once per instruction set by the operators that share them.
+//
+// Lanes are positions: a tile of kOutputs outputs x a few registers of positions stays in registers while the blocks of
+// a group go by. A block costs one load per register of inputs, one broadcast and as many multiply-adds per output.
+// Groups wider than kOutputs are done in several passes over the same blocks.
+// Measured on one Zen 4 core (118 GFLOP/s): 3x3, 256 channels at 14 x 14, 1x8 blocks, 75 % zeros: 99 GFLOP/s of the
+// blocks that are there; lanes = outputs reached 81 there, and 113 with blocks of 16 (see custom_ops/MEASURED.md).
+#include "blocks/kernel.h"
+
+#include "blocks/finish.h"
+#include "simd/simd.h"
+
+#if !defined(GR_UNROLL)
+#if defined(__GNUC__)
+#define GR_UNROLL _Pragma("GCC unroll 32")
+#else
+#define GR_UNROLL
+#endif
+#endif
+
+namespace gr::blocks {
+namespace {
+
+// Outputs x registers of positions that fit beside the inputs and one weight: 32 registers, or the 16 of AVX2.
+#if defined(GR_ISA_AVX2)
+constexpr size_t kManyOutputs = 4, kManyVectors = 3, kFourVectors = 3, kOneVectors = 8;
+#else
+constexpr size_t kManyOutputs = 8, kManyVectors = 3, kFourVectors = 6, kOneVectors = 8;
+#endif
+
+// Bytes ahead of a stream of weights that memory should be asked for it.
+constexpr size_t kStreamAhead = 16384;
+
+// Stores n numbers, n > 0; reads whole registers.
+GR_INLINE void copy(const float* from, size_t n, float* to) {
+  size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(to + i, load(from + i));
+  if (i < n) store_part(to + i, load(from + i), n - i);
+}
+
+template <size_t kOutputs, size_t kVectors>
+static inline void tile(const Layer& layer, const Work& work, const Tile& at, size_t group, size_t pass) {
+  const size_t width = layer.width, first = layer.starts[group], last = layer.starts[group + 1];
+  const size_t output = group * width + pass;
+  F32 sums[kOutputs][kVectors];
+  GR_UNROLL for (size_t n = 0; n < kOutputs; ++n) {
+    const F32 bias = set_f32(layer.bias[output + n]);
+    GR_UNROLL for (size_t v = 0; v < kVectors; ++v) sums[n][v] = bias;
+  }
+  const float* planes = work.planes + at.from;
+  const uint32_t* taps = work.taps;
+  const size_t plane = work.plane;
+  const unsigned bits = layer.tap_bits;
+  const uint32_t mask = (uint32_t{1} << bits) - 1;
+  const float* values = layer.values + first * width + pass;
+  for (size_t j = first; j < last; ++j, values += width) {
+    const uint32_t next = layer.where[j + kAhead];
+    const float* coming = planes + (next >> bits) * plane + taps[next & mask];
+    GR_UNROLL for (size_t v = 0; v <= kVectors; ++v) prefetch(coming + v * kLanes);
+    const uint32_t here = layer.where[j];
+    const float* x = planes + (here >> bits) * plane + taps[here & mask];
+    F32 inputs[kVectors];
+    GR_UNROLL for (size_t v = 0; v < kVectors; ++v) inputs[v] = load(x + v * kLanes);
+    GR_UNROLL for (size_t n = 0; n < kOutputs; ++n) {
+      const F32 weight = set_f32(values[n]);
+      GR_UNROLL for (size_t v = 0; v < kVectors; ++v) sums[n][v] = fma(weight, inputs[v], sums[n][v]);
+    }
+  }
+
+  constexpr size_t kRow = kVectors * kLanes;
+  alignas(64) float ready[kOutputs * kRow + kLanes];
+  GR_UNROLL for (size_t n = 0; n < kOutputs; ++n) {
+    GR_UNROLL for (size_t v = 0; v < kVectors; ++v) store(ready + n * kRow + v * kLanes, sums[n][v]);
+  }
+  const size_t left = layer.outputs > output ? layer.outputs - output : 0;
+  const size_t live = left < kOutputs ? left : kOutputs;
+  finish_all(ready, live * kRow, layer.finish);
+  float* y = work.y + (output - work.first_group * width) * work.y_plane;
+  for (uint32_t r = at.first_run; r < at.last_run; ++r) {
+    const Run run = work.runs[r];
+    for (size_t n = 0; n < live; ++n) {
+      copy(ready + n * kRow + run.from, run.length, y + n * work.y_plane + run.to);
+    }
+  }
+}
+
+// Picks the tile of the right number of registers.
+template <size_t kOutputs, size_t kVectors>
+static inline void tile_of(const Layer& layer, const Work& work, const Tile& at, size_t group, size_t pass) {
+  if constexpr (kVectors > 1) {
+    if (at.vectors < kVectors) return tile_of<kOutputs, kVectors - 1>(layer, work, at, group, pass);
+  }
+  tile<kOutputs, kVectors>(layer, work, at, group, pass);
+}
+
+template <size_t kOutputs, size_t kVectors>
+static void spread_by(const Layer& layer, const Work& work) {
+  const size_t outer = work.groups_outer ? work.last_group - work.first_group : work.tile_count;
+  const size_t inner = work.groups_outer ? work.tile_count : work.last_group - work.first_group;
+  for (size_t i = 0; i < outer; ++i) {
+    for (size_t k = 0; k < inner; ++k) {
+      const size_t group = work.first_group + (work.groups_outer ? i : k);
+      const Tile& at = work.tiles[work.groups_outer ? k : i];
+      for (size_t pass = 0; pass < layer.width; pass += kOutputs) {
+        tile_of<kOutputs, kVectors>(layer, work, at, group, pass);
+      }
+    }
+  }
+}
+
+static size_t most_vectors(size_t width) {
+  return width == 1 ? kOneVectors : width == 4 ? kFourVectors : kManyVectors;
+}
+
+static void spread(const Layer& layer, const Work& work) {
+  if (layer.width == 1) return spread_by<1, kOneVectors>(layer, work);
+  if (layer.width == 4) return spread_by<4, kFourVectors>(layer, work);
+  spread_by<kManyOutputs, kManyVectors>(layer, work);
+}
+
+// One stream through the weights: lanes are outputs, and as many sums as hide the latency of a multiply-add.
+template <size_t kWidth>
+static void row_by(const Layer& layer, const float* x, float* y, size_t first, size_t last) {
+  constexpr size_t kVectors = kWidth > kLanes ? kWidth / kLanes : 1;
+  constexpr size_t kChains = kVectors >= 4 ? 1 : 4 / kVectors;
+  alignas(64) float ready[kVectors * kLanes + kLanes];
+  for (size_t group = first; group < last; ++group) {
+    F32 sums[kChains][kVectors];
+    GR_UNROLL for (size_t c = 0; c < kChains; ++c) {
+      GR_UNROLL for (size_t v = 0; v < kVectors; ++v) sums[c][v] = zero_f32();
+    }
+    const size_t end = layer.starts[group + 1];
+    size_t j = layer.starts[group];
+    const auto step = [&](size_t block, size_t chain) {
+      const float* values = layer.values + block * kWidth;
+      const F32 input = set_f32(x[layer.where[block]]);
+      if constexpr (kWidth < kLanes) {
+        sums[chain][0] = fma(load_part(values, kWidth), input, sums[chain][0]);
+      } else {
+        GR_UNROLL for (size_t v = 0; v < kVectors; ++v) {
+          sums[chain][v] = fma(load(values + v * kLanes), input, sums[chain][v]);
+        }
+      }
+    };
+    for (; j + kChains <= end; j += kChains) {
+      const char* stream = reinterpret_cast<const char*>(layer.values + j * kWidth) + kStreamAhead;
+      GR_UNROLL for (size_t byte = 0; byte < kChains * kWidth * sizeof(float); byte += 64) prefetch(stream + byte);
+      GR_UNROLL for (size_t c = 0; c < kChains; ++c) step(j + c, c);
+    }
+    for (; j < end; ++j) step(j, 0);
+    const size_t output = group * kWidth;
+    const size_t live = layer.outputs - output < kWidth ? layer.outputs - output : kWidth;
+    GR_UNROLL for (size_t v = 0; v < kVectors; ++v) {
+      F32 sum = sums[0][v];
+      GR_UNROLL for (size_t c = 1; c < kChains; ++c) sum = add(sum, sums[c][v]);
+      const float* biases = layer.bias + output + v * kLanes;
+      const F32 bias = kWidth < kLanes ? load_part(biases, kWidth) : load(biases);
+      store(ready + v * kLanes, finished(add(sum, bias), layer.finish));
+    }
+    copy(ready, live, y + output);
+  }
+}
+
+// Blocks of one output: lanes are blocks.
+static void row_of_singles(const Layer& layer, const float* x, float* y, size_t first, size_t last) {
+  alignas(64) float ready[kLanes];
+  for (size_t group = first; group < last; ++group) {
+    F32 sums[2] = {zero_f32(), zero_f32()};
+    const size_t end = layer.starts[group + 1];
+    size_t j = layer.starts[group];
+    for (; j + 2 * kLanes <= end; j += 2 * kLanes) {
+      GR_UNROLL for (size_t c = 0; c < 2; ++c) {
+        const size_t block = j + c * kLanes;
+        prefetch(layer.values + block + kStreamAhead / sizeof(float));
+        sums[c] = fma(load(layer.values + block), gather(x, layer.where + block), sums[c]);
+      }
+    }
+    float total = layer.bias[group] + sum(add(sums[0], sums[1]));
+    for (; j < end; ++j) total += layer.values[j] * x[layer.where[j]];
+    store(ready, finished(set_f32(total), layer.finish));
+    y[group] = ready[0];
+  }
+}
+
+static void row(const Layer& layer, const float* x, float* y, size_t first, size_t last) {
+  switch (layer.width) {
+    case 1:
+      return row_of_singles(layer, x, y, first, last);
+    case 4:
+      return row_by<4>(layer, x, y, first, last);
+    case 8:
+      return row_by<8>(layer, x, y, first, last);
+    case 16:
+      return row_by<16>(layer, x, y, first, last);
+    default:
+      return row_by<32>(layer, x, y, first, last);
+  }
+}
+
+static void turn(const float* from, size_t from_pitch, size_t rows, size_t columns, float* to, size_t to_pitch) {
+  F32 square[kLanes];
+  for (size_t i = 0; i < rows; i += kLanes) {
+    const size_t high = rows - i < kLanes ? rows - i : kLanes;
+    for (size_t k = 0; k < columns; k += kLanes) {
+      const size_t wide = columns - k < kLanes ? columns - k : kLanes;
+      if (wide == kLanes) {
+        for (size_t r = 0; r < high; ++r) square[r] = load(from + (i + r) * from_pitch + k);
+      } else {
+        for (size_t r = 0; r < high; ++r) square[r] = load_part(from + (i + r) * from_pitch + k, wide);
+      }
+      for (size_t r = high; r < kLanes; ++r) square[r] = zero_f32();
+      transpose(square);
+      if (high == kLanes) {
+        for (size_t c = 0; c < wide; ++c) store(to + (k + c) * to_pitch + i, square[c]);
+      } else {
+        for (size_t c = 0; c < wide; ++c) store_part(to + (k + c) * to_pitch + i, square[c], high);
+      }
+    }
+  }
+}
+
+// The loop over a known step becomes shuffles.
+static void every(const float* from, size_t step, size_t count, float* to) {
+  if (step == 2) {
+    for (size_t i = 0; i < count; ++i) to[i] = from[2 * i];
+  } else {
+    for (size_t i = 0; i < count; ++i) to[i] = from[step * i];
+  }
+}
+
+}  // namespace
+
+const Table GR_ISA::table = {kLanes, most_vectors, spread, row, turn, every};
+
+}  // namespace gr::blocks

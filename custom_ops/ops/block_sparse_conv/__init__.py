@@ -1,0 +1,1 @@
+"""A convolution over blocks of 1 input x N outputs."""

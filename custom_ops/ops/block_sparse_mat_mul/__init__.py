@@ -1,0 +1,1 @@
+"""A linear layer over blocks of 1 input x N outputs."""
