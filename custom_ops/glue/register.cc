@@ -1,5 +1,7 @@
 // The library's only export, and how our operators look to onnxruntime.
+#include <algorithm>
 #include <climits>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -164,15 +166,21 @@ ort::Status* library_for(const void* const* table, uint32_t version, Library** o
   return failed;
 }
 
+// 23 for "1.23.2", which is also the version of that release's table; 0 for what does not look like a release.
+uint32_t minor_release(const std::string& release) {
+  const size_t dot = release.find('.');
+  return dot == std::string::npos ? 0 : static_cast<uint32_t>(std::strtoul(release.c_str() + dot + 1, nullptr, 10));
+}
+
 }  // namespace
 }  // namespace gr
 
 GR_EXPORT gr::ort::Status* GR_ORT_CALL RegisterCustomOps(gr::ort::SessionOptions* options,
                                                          const gr::ort::ApiBase* base) {
   using namespace gr;
-  uint32_t version = ort::kNewestVersion;
-  const void* const* table = base->table(version);
-  while (table == nullptr && version > ort::kOldestVersion) table = base->table(--version);
+  // Asking for a version that is not there would print a complaint on the user's terminal.
+  const uint32_t version = std::min(minor_release(base->version_text()), ort::kNewestVersion);
+  const void* const* table = version < ort::kOldestVersion ? nullptr : base->table(version);
   if (table == nullptr) {
     const void* const* oldest = base->table(1);
     if (oldest == nullptr) return nullptr;  // not an onnxruntime we could even tell

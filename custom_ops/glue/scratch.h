@@ -24,10 +24,7 @@ class Scratch {
   class Scope {
    public:
     explicit Scope(Scratch& scratch) : scratch_(scratch), chunk_(scratch.chunk_), used_(scratch.used_) {}
-    ~Scope() {
-      scratch_.chunk_ = chunk_;
-      scratch_.used_ = used_;
-    }
+    ~Scope() { scratch_.give_back(chunk_, used_); }
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
 
@@ -38,6 +35,8 @@ class Scratch {
   };
 
  private:
+  void give_back(size_t chunk, size_t used);
+
   struct Chunk {
     std::unique_ptr<unsigned char[]> owner;
     unsigned char* start;
