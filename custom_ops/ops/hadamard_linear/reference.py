@@ -1,9 +1,10 @@
-"""HadamardLinear, with the matrix written out."""
+"""HadamardLinear, one binary digit of the position at a time."""
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 
 def reference(
@@ -15,12 +16,18 @@ def reference(
     bias: Floats,
 ) -> Floats:
     """Return the layer's output [..., out], computed in float64."""
-    size = len(middle)
-    matrix = np.ones((1, 1))
-    while len(matrix) < size:
-        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    matrix /= np.sqrt(size)
-    padded = np.zeros((*x.shape[:-1], size))
+    padded = np.zeros((*x.shape[:-1], len(middle)))
     padded[..., : len(before)] = x.astype(np.float64) * before
-    mixed = (padded @ matrix)[..., permutation] * middle
-    return ((mixed @ matrix)[..., : len(after)] * after + bias).astype(np.float32)
+    mixed = _transform(padded)[..., permutation] * middle
+    return (_transform(mixed)[..., : len(after)] * after + bias).astype(np.float32)
+
+
+def _transform(x: Doubles) -> Doubles:
+    """Return sums and differences over every digit of the last axis, scaled to keep lengths."""
+    size, distance = x.shape[-1], 1
+    while distance < size:
+        pairs = x.reshape(*x.shape[:-1], size // (2 * distance), 2, distance)
+        first, second = pairs[..., 0, :], pairs[..., 1, :]
+        x = np.stack([first + second, first - second], axis=-2).reshape(x.shape)
+        distance *= 2
+    return x / np.sqrt(size)
