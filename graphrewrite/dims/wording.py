@@ -42,7 +42,7 @@ def tie_text(
     layers = [[layer.removeprefix(folder) for layer in side] for side in layers]
     seen = " x ".join(map(str, dims))
     if kind == "balances":
-        return f"{who} works in {dims[0]} groups: each keeps equally many"
+        return f"{who} works in {dims[0]} groups: those that stay keep equally many"
     if kind == "statistics":
         whose = f"of each of its {dims[0]} groups " if dims else ""
         return f"{who} takes statistics over all units {whose}that are left"

@@ -143,7 +143,7 @@ def test_what_asks_for_equal_counts_is_told() -> None:
     told = explain(cases.named("groups-by-instances").model()).groups[0]
 
     assert [tie.kind for tie in told.ties] == ["balances", "statistics"]
-    assert told.ties[0].text.endswith("works in 2 groups: each keeps equally many")
+    assert told.ties[0].text.endswith("works in 2 groups: those that stay keep equally many")
     assert told.ties[1].text.endswith("takes statistics over all units of each of its 2 groups that are left")
 
 
