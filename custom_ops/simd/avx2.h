@@ -54,6 +54,7 @@ GR_INLINE I32 load(const int32_t* p) { return {_mm256_loadu_si256(reinterpret_ca
 GR_INLINE void store(int32_t* p, I32 a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.v); }
 GR_INLINE I32 add(I32 a, I32 b) { return {_mm256_add_epi32(a.v, b.v)}; }
 GR_INLINE I32 sub(I32 a, I32 b) { return {_mm256_sub_epi32(a.v, b.v)}; }
+GR_INLINE I32 mul(I32 a, I32 b) { return {_mm256_mullo_epi32(a.v, b.v)}; }
 GR_INLINE I32 max(I32 a, I32 b) { return {_mm256_max_epi32(a.v, b.v)}; }
 GR_INLINE I32 min(I32 a, I32 b) { return {_mm256_min_epi32(a.v, b.v)}; }
 GR_INLINE I32 settled(I32 a) {
@@ -101,6 +102,10 @@ GR_INLINE I32 dot(I32 acc, I8 u, I8 s) {
 GR_INLINE I32 dot_small(I32 acc, I8 u, I8 s) {
   const __m256i pairs = _mm256_maddubs_epi16(u.v, s.v);
   return {_mm256_add_epi32(acc.v, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))};
+}
+GR_INLINE void narrow(uint8_t* p, I32 a) {
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
 }
 GR_INLINE void narrow4(uint8_t* p, I32 a, I32 b, I32 c, I32 d) {
   const __m256i order =

@@ -46,6 +46,7 @@ GR_INLINE I32 load(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
 GR_INLINE void store(int32_t* p, I32 a) { _mm512_storeu_si512(p, a.v); }
 GR_INLINE I32 add(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 GR_INLINE I32 sub(I32 a, I32 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+GR_INLINE I32 mul(I32 a, I32 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
 GR_INLINE I32 max(I32 a, I32 b) { return {_mm512_max_epi32(a.v, b.v)}; }
 GR_INLINE I32 min(I32 a, I32 b) { return {_mm512_min_epi32(a.v, b.v)}; }
 GR_INLINE I32 settled(I32 a) {
@@ -70,6 +71,9 @@ GR_INLINE I8 set_bytes(uint32_t four) { return {_mm512_set1_epi32(static_cast<in
 GR_INLINE I32 dot(I32 acc, I8 u, I8 s) { return {_mm512_dpbusd_epi32(acc.v, u.v, s.v)}; }
 // Here as dot.
 GR_INLINE I32 dot_small(I32 acc, I8 u, I8 s) { return dot(acc, u, s); }
+GR_INLINE void narrow(uint8_t* p, I32 a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(_mm512_max_epi32(a.v, _mm512_setzero_si512())));
+}
 GR_INLINE void narrow4(uint8_t* p, I32 a, I32 b, I32 c, I32 d) {
   const __m512i order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
   const __m512i bytes = _mm512_packus_epi16(_mm512_packs_epi32(a.v, b.v), _mm512_packs_epi32(c.v, d.v));

@@ -3,6 +3,8 @@
 
 #include <arm_neon.h>
 
+#include <cstring>
+
 namespace gr::simd::neon {
 
 constexpr size_t kLanes = 4;
@@ -49,6 +51,7 @@ GR_INLINE I32 load(const int32_t* p) { return {vld1q_s32(p)}; }
 GR_INLINE void store(int32_t* p, I32 a) { vst1q_s32(p, a.v); }
 GR_INLINE I32 add(I32 a, I32 b) { return {vaddq_s32(a.v, b.v)}; }
 GR_INLINE I32 sub(I32 a, I32 b) { return {vsubq_s32(a.v, b.v)}; }
+GR_INLINE I32 mul(I32 a, I32 b) { return {vmulq_s32(a.v, b.v)}; }
 GR_INLINE I32 max(I32 a, I32 b) { return {vmaxq_s32(a.v, b.v)}; }
 GR_INLINE I32 min(I32 a, I32 b) { return {vminq_s32(a.v, b.v)}; }
 GR_INLINE I32 settled(I32 a) {
@@ -85,6 +88,11 @@ GR_INLINE I32 dot(I32 acc, I8 u, I8 s) {
   return {vaddq_s32(acc.v, vpaddq_s32(first, second))};
 }
 GR_INLINE I32 dot_small(I32 acc, I8 u, I8 s) { return dot(acc, u, s); }
+GR_INLINE void narrow(uint8_t* p, I32 a) {
+  const int16x4_t words = vqmovn_s32(a.v);
+  const uint32_t bytes = vget_lane_u32(vreinterpret_u32_u8(vqmovun_s16(vcombine_s16(words, words))), 0);
+  std::memcpy(p, &bytes, 4);
+}
 GR_INLINE void narrow4(uint8_t* p, I32 a, I32 b, I32 c, I32 d) {
   const uint8x16_t order = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
   const int16x8_t low = vcombine_s16(vqmovn_s32(a.v), vqmovn_s32(b.v));

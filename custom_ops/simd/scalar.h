@@ -54,6 +54,8 @@ GR_INLINE I32 load(const int32_t* p) { return {*p}; }
 GR_INLINE void store(int32_t* p, I32 a) { *p = a.v; }
 GR_INLINE I32 add(I32 a, I32 b) { return {static_cast<int32_t>(static_cast<uint32_t>(a.v) + static_cast<uint32_t>(b.v))}; }
 GR_INLINE I32 sub(I32 a, I32 b) { return {static_cast<int32_t>(static_cast<uint32_t>(a.v) - static_cast<uint32_t>(b.v))}; }
+// The lower 32 bits of the product.
+GR_INLINE I32 mul(I32 a, I32 b) { return {static_cast<int32_t>(static_cast<uint32_t>(a.v) * static_cast<uint32_t>(b.v))}; }
 GR_INLINE I32 max(I32 a, I32 b) { return {a.v > b.v ? a.v : b.v}; }
 GR_INLINE I32 min(I32 a, I32 b) { return {a.v < b.v ? a.v : b.v}; }
 // a itself, as a value the compiler knows nothing about. Said of every sum behind a long loop it keeps gcc from holding
@@ -96,6 +98,8 @@ GR_INLINE I32 dot(I32 acc, I8 u, I8 s) {
 }
 // As dot, where neither the first nor the last two bytes of a lane of s have absolute values of more than 128 together.
 GR_INLINE I32 dot_small(I32 acc, I8 u, I8 s) { return dot(acc, u, s); }
+// Every lane cut to 0..255, a byte each.
+GR_INLINE void narrow(uint8_t* p, I32 a) { *p = static_cast<uint8_t>(a.v < 0 ? 0 : a.v > 255 ? 255 : a.v); }
 // Bytes p[4 lane + i] of lane `lane` of the i-th register, cut to 0..255.
 GR_INLINE void narrow4(uint8_t* p, I32 a, I32 b, I32 c, I32 d) {
   const int32_t four[4] = {a.v, b.v, c.v, d.v};
