@@ -29,7 +29,7 @@ def skipped(found: Groups, patterns: Sequence[str]) -> Skipped:
     """
     if not patterns:
         return Skipped({}, ())
-    places = _Places(found)
+    places = Places(found)
     groups: dict[str, str] = {}
     idle = []
     for pattern in patterns:
@@ -53,7 +53,7 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if fits(name)]
 
 
-class _Places:
+class Places:
     """Finds the groups at a name: of a group, a weight, an activation or a node."""
 
     def __init__(self, found: Groups) -> None:
@@ -84,10 +84,11 @@ class _Places:
             tensors += [tensor.name for tensor in self.found.analysis.nodes[index].outputs]
         for tensor in tensors:
             for axis in self.found.analysis.env.get(tensor) or ():
-                numbers.update(self._groups_on(axis))
+                numbers.update(self.groups_on(axis))
         return numbers
 
-    def _groups_on(self, axis: Axis) -> Iterator[int]:
+    def groups_on(self, axis: Axis) -> Iterator[int]:
+        """Yield the numbers of the groups whose units lie on an axis."""
         units = self.found.structure.units
         for factor in axis.factors:
             held = factor.labels if isinstance(factor, Rows) else None

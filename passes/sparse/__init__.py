@@ -1,0 +1,1 @@
+"""Zeros in weights: patterns that make them, and nodes that skip them."""

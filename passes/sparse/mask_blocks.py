@@ -1,0 +1,150 @@
+"""Making zeros: masks over the weights of a model's layers, in blocks that kernels can skip."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphrewrite.dims import Groups, groups
+from graphrewrite.errors import InvalidConfig
+from graphrewrite.ir import Array, Model
+from graphrewrite.ir.inline import inlined
+from graphrewrite.passes.channels.skip import matching
+from graphrewrite.passes.sparse.layers import Layer, layers_of
+from graphrewrite.passes.sparse.masks import Mask
+from graphrewrite.passes.sparse.masks.one_by_n import OneByN
+from graphrewrite.passes.sparse.rearrange import Orders, movable, put
+from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
+from graphrewrite.pipeline.base import Json
+
+
+@passes.register("mask_blocks")
+@dataclass(frozen=True)
+class MaskBlocks:
+    """Set the weights to zero that a pattern drops, the same share in every layer.
+
+    Args:
+        mask: the pattern.
+        sparsity: the share of each layer's weights (of its blocks) that goes.
+        rearrange: first sort the outputs of layers by the sum of their |w|, where the channel groups let them move, so
+            that strong filters share blocks; it changes no output.
+        ends: mask the first and the last layer too, which hold few weights and feel it most.
+        skip: patterns (`*` is any text) of weights or nodes to leave alone.
+
+    Grouped and depthwise convolutions stay dense. The claim is equality with the input model whose weights, in their
+    old order, are zero where the mask dropped them.
+    """
+
+    mask: Mask = OneByN()
+    sparsity: float = 0.75
+    rearrange: bool = True
+    ends: bool = False
+    skip: tuple[str, ...] = ()
+
+    claim: ClassVar[Claim] = SameAs(rtol=1e-4)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sparsity < 1:
+            raise InvalidConfig(f"MaskBlocks.sparsity is {self.sparsity}; expected a share in [0, 1)")
+        given: object = self.skip
+        object.__setattr__(self, "skip", (given,) if isinstance(given, str) else tuple(self.skip))
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Rearrange, mask, and say what each layer kept."""
+        found = groups(inlined(model)) if self.rearrange and self.mask.rows > 1 else None
+        plain = found.analysis.model.clone() if found is not None else model
+        chosen, notes = self._choose(plain)
+        orders = self._orders(found, chosen, notes) if found is not None else None
+        if orders is not None:
+            put(plain, orders.of(plain.weights))
+        told: dict[str, Json] = {}
+        masked: dict[str, Array] = {}
+        for layer in chosen:
+            before = plain.weights[layer.weight]
+            matrix = layer.matrix(before)
+            kept = self.mask.keep(matrix.astype(np.float64), self.sparsity)
+            masked[layer.weight] = layer.stored(np.where(kept, matrix, 0), before)
+            told[layer.name] = _told(matrix, kept)
+        changed = {name: w for name, w in masked.items() if not np.array_equal(w, plain.weights[name])}
+        if not changed:
+            return Outcome(model, False, tuple(notes), details={"layers": told})
+        put(plain, masked)
+        dropped = sum(int(np.count_nonzero(w == 0)) for w in masked.values())
+        total = sum(w.size for w in masked.values())
+        notes.append(Note("done", "weights", f"{dropped:,} of {total:,} in {len(masked)} layers are zero"))
+
+        def slow() -> Model:
+            reference = model.clone() if found is None else found.analysis.model.clone()
+            ours = {name: plain.weights[name] for name in reference.weights}
+            put(reference, masked)
+            if orders is not None:
+                put(reference, {n: w for n, w in orders.undone(ours).items() if n in masked})
+            return reference
+
+        return Outcome(plain, True, tuple(notes), slow, {"layers": told})
+
+    def _choose(self, model: Model) -> tuple[list[Layer], list[Note]]:
+        layers = list(layers_of(model))
+        notes: list[Note] = []
+        chosen = []
+        for number, layer in enumerate(layers):
+            names = (layer.weight, layer.name)
+            if any(matching(pattern, names) for pattern in self.skip):
+                notes.append(Note("skipped", layer.name, "named by a skip pattern"))
+            elif not self.ends and len(layers) > 2 and number in (0, len(layers) - 1):
+                notes.append(
+                    Note("skipped", layer.name, "the first and the last layer stay dense (see ends)")
+                )
+            else:
+                chosen.append(layer)
+        for pattern in self.skip:
+            if not matching(pattern, [name for layer in layers for name in (layer.weight, layer.name)]):
+                raise InvalidConfig(
+                    f"the skip pattern {pattern!r} names no layer of this model; "
+                    f"its layers are {', '.join(layer.name for layer in layers[:8]) or 'none'}"
+                )
+        return chosen, notes
+
+    def _orders(self, found: Groups, chosen: list[Layer], notes: list[Note]) -> Orders:
+        """Return, for every group that may move and makes outputs of masked layers, the strongest units first."""
+        masked = {layer.weight: layer for layer in chosen}
+        weights = found.analysis.model.weights
+        orders = {}
+        why = movable(found)
+        for number, group in enumerate(found):
+            makers = [m for m in group.members if m.tensor in masked and _makes(masked[m.tensor], m.axis)]
+            if not makers:
+                continue
+            if why[number]:
+                notes.append(Note("skipped", group.name, f"not rearranged: {why[number]}"))
+                continue
+            strength = np.zeros(group.units)
+            for member in makers:
+                sums = np.abs(masked[member.tensor].matrix(weights[member.tensor]).astype(np.float64)).sum(
+                    axis=(1, 2)
+                )
+                mine = sums[member.index].sum(axis=1)
+                strength += mine / (mine.mean() or 1.0)
+            orders[number] = np.argsort(-strength, kind="stable")
+        return Orders(found, orders)
+
+
+def _makes(layer: Layer, axis: int) -> bool:
+    return axis == (0 if layer.outputs_first else 1)
+
+
+def _told(matrix: Array, kept: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> dict[str, Json]:
+    mass = np.abs(matrix.astype(np.float64))
+    return {
+        "outputs": matrix.shape[0],
+        "inputs": matrix.shape[1],
+        "taps": matrix.shape[2],
+        "sparsity": float(1 - kept.mean()),
+        "kept_mass": float(mass[kept].sum() / (mass.sum() or 1.0)),
+    }
+
+
+def sparsities(model: Model) -> Mapping[str, float]:
+    """Return the share of zeros in the weight of every dense layer, by the layer's name."""
+    return {layer.name: float(np.mean(model.weights[layer.weight] == 0)) for layer in layers_of(model)}
