@@ -16,10 +16,15 @@ constexpr size_t kBlock = 32;   // outputs of a block
 constexpr size_t kStep = 16;    // inputs, what depth is rounded up to
 constexpr size_t kMostRows = 8;  // of a tile
 
-// A layer. Codes, scales and factors are filled up to whole blocks, whatever stands there.
+constexpr size_t kScales = 64;   // bytes of the scales of a block's group
+
+// A layer. Everything is filled up to whole blocks, whatever stands there.
+//
+// The stream of a block: each group's scales (kBlock halves; none where there is one group) and its slabs of codes. It
+// starts at a cache line, and every slab is one or two of them.
 struct Layer {
-  const uint8_t* packed;    // [blocks][slabs][kBlock][width]
-  const uint16_t* scales;   // [blocks][groups][kBlock], halves; not read where there is one group
+  const uint8_t* stream;    // [blocks][block_bytes]
+  size_t block_bytes;
   const float* factor;      // [blocks][kBlock]: gain, times the scale where there is one group
   const float* bias;        // [blocks][kBlock]
   size_t depth, outputs;

@@ -29,7 +29,7 @@ inline void finish(const Layer& layer, const Tile& tile, size_t row, size_t outp
   simd::avx2::store_part(y + row * layer.outputs + output, done, left < 8 ? left : 8);
 }
 
-inline __m256 scales_of(const uint16_t* scales) {
+inline __m256 scales_of(const uint8_t* scales) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(scales)));
 }
 
@@ -58,8 +58,7 @@ inline void multiply_part(const Layer& layer, const Tile& tile, size_t block, si
   constexpr size_t kSafe = kBits == 2 ? 8 : 4;
   const size_t filled = layer.steps * kStep, all = layer.steps * slabs_per_step(kBits);
   const size_t per_group = layer.group_steps * slabs_per_step(kBits);
-  const uint8_t* codes = layer.packed + block * all * 128 + first * 32;
-  const uint16_t* scales = layer.scales + block * layer.groups * kBlock + first * 8;
+  const uint8_t* codes = layer.stream + block * layer.block_bytes + first * 32;
   const int8_t* q = static_cast<const int8_t*>(tile.data);
   const __m256i mask = _mm256_set1_epi8((1 << kBits) - 1), ones = _mm256_set1_epi16(1);
   __m256 total[kRows][kWide];
@@ -73,6 +72,8 @@ inline void multiply_part(const Layer& layer, const Tile& tile, size_t block, si
       GR_UNROLL for (int wide = 0; wide < kWide; ++wide) sum[row][wide] = _mm256_setzero_si256();
     }
     const size_t end = all - slab < per_group ? all : slab + per_group;
+    const uint8_t* scales = codes - first * 16;  // half as wide as a slab
+    if (layer.groups > 1) codes += kScales;
     while (slab < end) {
       const size_t safe = end - slab < kSafe ? end : slab + kSafe;
       __m256i acc[kRows][kWide];
@@ -109,10 +110,9 @@ inline void multiply_part(const Layer& layer, const Tile& tile, size_t block, si
       GR_UNROLL for (int wide = 0; wide < kWide; ++wide) {
         const __m256 levels = levels_of(sum[row][wide], tile.sums[group * kRows + static_cast<size_t>(row)]);
         total[row][wide] =
-            layer.groups == 1 ? levels : _mm256_fmadd_ps(levels, scales_of(scales + 8 * wide), total[row][wide]);
+            layer.groups == 1 ? levels : _mm256_fmadd_ps(levels, scales_of(scales + 16 * wide), total[row][wide]);
       }
     }
-    scales += kBlock;
   }
   GR_UNROLL for (int row = 0; row < kRows; ++row) {
     GR_UNROLL for (int wide = 0; wide < kWide; ++wide) {
@@ -127,8 +127,7 @@ template <int kRows>
 inline void multiply_bits(const Layer& layer, const Tile& tile, size_t block, size_t first, float* y) {
   constexpr size_t kSafe = 16;
   const size_t filled = layer.steps * kStep;
-  const uint8_t* codes = layer.packed + block * layer.steps * 64 + first * 32;
-  const uint16_t* scales = layer.scales + block * layer.groups * kBlock + first * 16;
+  const uint8_t* codes = layer.stream + block * layer.block_bytes + first * 32;
   const int8_t* q = static_cast<const int8_t*>(tile.data);
   const __m256i mask = _mm256_set1_epi8(1);
   __m256 total[kRows][2];
@@ -138,6 +137,8 @@ inline void multiply_bits(const Layer& layer, const Tile& tile, size_t block, si
     __m256i low[kRows], high[kRows];
     GR_UNROLL for (int row = 0; row < kRows; ++row) low[row] = high[row] = _mm256_setzero_si256();
     const size_t end = layer.steps - step < layer.group_steps ? layer.steps : step + layer.group_steps;
+    const uint8_t* scales = codes;
+    if (layer.groups > 1) codes += kScales;
     while (step < end) {
       const size_t safe = end - step < kSafe ? end : step + kSafe;
       __m256i acc[kRows];
@@ -162,9 +163,8 @@ inline void multiply_bits(const Layer& layer, const Tile& tile, size_t block, si
       const int32_t sum = tile.sums[group * kRows + static_cast<size_t>(row)];
       const __m256 left = levels_of(low[row], sum), right = levels_of(high[row], sum);
       total[row][0] = layer.groups == 1 ? left : _mm256_fmadd_ps(left, scales_of(scales), total[row][0]);
-      total[row][1] = layer.groups == 1 ? right : _mm256_fmadd_ps(right, scales_of(scales + 8), total[row][1]);
+      total[row][1] = layer.groups == 1 ? right : _mm256_fmadd_ps(right, scales_of(scales + 16), total[row][1]);
     }
-    scales += kBlock;
   }
   GR_UNROLL for (int row = 0; row < kRows; ++row) {
     const size_t output = block * kBlock + 16 * first;

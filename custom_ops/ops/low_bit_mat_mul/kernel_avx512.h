@@ -11,7 +11,7 @@ namespace gr::low_bit_mat_mul {
 namespace {
 
 // Far enough that the line is there when a cold stream arrives; two lines of a slab are asked for together.
-constexpr size_t kAhead = 16384;
+constexpr size_t kAhead = 8192;
 
 size_t tile_rows(const Layer& layer, size_t left) {
   if (layer.bits == 1) return 1;
@@ -81,8 +81,7 @@ inline void multiply_block(const Layer& layer, const Tile& tile, size_t block, f
   constexpr int kPlanes = 8 / kBits;
   const size_t all = layer.steps * slabs_per_step(kBits);
   const size_t per_group = kGrouped ? layer.group_steps * slabs_per_step(kBits) : all;
-  const uint8_t* codes = layer.packed + block * all * 128;
-  const uint16_t* scales = layer.scales + block * layer.groups * kBlock;
+  const uint8_t* codes = layer.stream + block * layer.block_bytes;
   const int32_t* q = static_cast<const int32_t*>(tile.data);
   __m512i mask[kParts];
   GR_UNROLL for (int part = 0; part < kParts; ++part) {
@@ -92,6 +91,8 @@ inline void multiply_block(const Layer& layer, const Tile& tile, size_t block, f
   GR_UNROLL for (int row = 0; row < kRows; ++row) total[row][0] = total[row][1] = _mm512_setzero_ps();
   const int32_t* sums = tile.sums;
   for (size_t done = 0; done < all; done += per_group, sums += kRows) {
+    const uint8_t* scales = codes;
+    if (kGrouped) codes += kScales;
     __m512i acc[kRows][2][kParts];
     GR_UNROLL for (int row = 0; row < kRows; ++row) {
       GR_UNROLL for (int part = 0; part < kParts; ++part) acc[row][0][part] = acc[row][1][part] = _mm512_setzero_si512();
@@ -118,7 +119,7 @@ inline void multiply_block(const Layer& layer, const Tile& tile, size_t block, f
     GR_UNROLL for (int half = 0; half < 2; ++half) {
       __m512 scale = _mm512_setzero_ps();
       if (kGrouped) {
-        scale = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales + 16 * half)));
+        scale = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales + 32 * half)));
       }
       GR_UNROLL for (int row = 0; row < kRows; ++row) {
         __m512i sum = acc[row][half][0];
@@ -129,10 +130,6 @@ inline void multiply_block(const Layer& layer, const Tile& tile, size_t block, f
         const __m512 levels = _mm512_cvtepi32_ps(sum);
         total[row][half] = kGrouped ? _mm512_fmadd_ps(levels, scale, total[row][half]) : levels;
       }
-    }
-    if (kGrouped) {
-      _mm_prefetch(reinterpret_cast<const char*>(scales + 2048), _MM_HINT_T0);
-      scales += kBlock;
     }
   }
   GR_UNROLL for (int row = 0; row < kRows; ++row) {
@@ -165,8 +162,9 @@ void multiply_codes(const Layer& layer, const Tile& tile, size_t from, size_t to
 template <int kStreams, bool kGrouped>
 inline void look_up(const Layer& layer, const Tile& tile, size_t block, float* y) {
   constexpr size_t kSafe = 16;
-  const size_t pitch = layer.steps * 64;
-  const uint8_t* codes = layer.packed + block * pitch;
+  const __m512i by_six = _mm512_set1_epi16(1 << 10), by_eleven = _mm512_set1_epi16(1 << 5);
+  const size_t pitch = layer.block_bytes;
+  const uint8_t* codes = layer.stream + block * pitch;
   const int16_t* tables = static_cast<const int16_t*>(tile.data);
   __m512 total[kStreams][2];
   GR_UNROLL for (int s = 0; s < kStreams; ++s) total[s][0] = total[s][1] = _mm512_setzero_ps();
@@ -174,6 +172,8 @@ inline void look_up(const Layer& layer, const Tile& tile, size_t block, float* y
     __m512i low[kStreams], high[kStreams];
     GR_UNROLL for (int s = 0; s < kStreams; ++s) low[s] = high[s] = _mm512_setzero_si512();
     const size_t end = layer.steps - step < layer.group_steps ? layer.steps : step + layer.group_steps;
+    const uint8_t* scales = codes;
+    if (kGrouped) codes += kScales;
     while (step < end) {
       const size_t safe = end - step < kSafe ? end : step + kSafe;
       __m512i acc[kStreams];
@@ -184,8 +184,9 @@ inline void look_up(const Layer& layer, const Tile& tile, size_t block, float* y
         GR_UNROLL for (int s = 0; s < kStreams; ++s) {
           const __m512i word = _mm512_loadu_si512(codes + static_cast<size_t>(s) * pitch);
           const __m512i first = _mm512_permutex2var_epi16(a, word, b);
-          const __m512i second = _mm512_permutexvar_epi16(_mm512_srli_epi16(word, 6), c);
-          const __m512i third = _mm512_permutexvar_epi16(_mm512_srli_epi16(word, 11), d);
+          // Shifts right by 6 and 11, as products: on Zen 4 shifts wait for the same units as look-ups.
+          const __m512i second = _mm512_permutexvar_epi16(_mm512_mulhi_epu16(word, by_six), c);
+          const __m512i third = _mm512_permutexvar_epi16(_mm512_mulhi_epu16(word, by_eleven), d);
           acc[s] = _mm512_add_epi16(_mm512_add_epi16(acc[s], first), _mm512_add_epi16(second, third));
         }
       }
@@ -199,10 +200,9 @@ inline void look_up(const Layer& layer, const Tile& tile, size_t block, float* y
       const __m512 left = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_slli_epi32(low[s], 1), sum));
       const __m512 right = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_slli_epi32(high[s], 1), sum));
       if (kGrouped) {
-        const uint16_t* at = layer.scales + ((block + static_cast<size_t>(s)) * layer.groups + group) * kBlock;
-        const __m512i scales = _mm512_loadu_si512(at);
-        total[s][0] = _mm512_fmadd_ps(left, _mm512_cvtph_ps(_mm512_castsi512_si256(scales)), total[s][0]);
-        total[s][1] = _mm512_fmadd_ps(right, _mm512_cvtph_ps(_mm512_extracti64x4_epi64(scales, 1)), total[s][1]);
+        const __m512i both = _mm512_loadu_si512(scales + static_cast<size_t>(s) * pitch);
+        total[s][0] = _mm512_fmadd_ps(left, _mm512_cvtph_ps(_mm512_castsi512_si256(both)), total[s][0]);
+        total[s][1] = _mm512_fmadd_ps(right, _mm512_cvtph_ps(_mm512_extracti64x4_epi64(both, 1)), total[s][1]);
       } else {
         total[s][0] = left;
         total[s][1] = right;

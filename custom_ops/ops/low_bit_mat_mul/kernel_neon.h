@@ -28,8 +28,8 @@ inline float32x4_t levels_of(int32x4_t sum, int32_t offset_sum) {
   return vcvtq_f32_s32(vsubq_s32(vshlq_n_s32(sum, 1), vdupq_n_s32(offset_sum)));
 }
 
-inline float32x4_t scales_of(const uint16_t* scales) {
-  return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(scales)));
+inline float32x4_t scales_of(const uint8_t* scales) {
+  return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(scales)));
 }
 
 template <int kBits, int kPlane>
@@ -67,13 +67,14 @@ template <int kBits>
 inline void multiply_part(const Layer& layer, const Tile& tile, size_t block, size_t at, float* y) {
   constexpr size_t kOutputs = kBits == 1 ? 8 : 4, kInputs = kBits == 4 ? 8 : 16;
   const size_t all = layer.steps * slabs_per_step(kBits), per_group = layer.group_steps * slabs_per_step(kBits);
-  const uint8_t* codes = layer.packed + block * all * slab_bytes(kBits) + at * 16;
-  const uint16_t* scales = layer.scales + block * layer.groups * kBlock + at * kOutputs;
+  const uint8_t* codes = layer.stream + block * layer.block_bytes + at * 16;
   const int8_t* q = static_cast<const int8_t*>(tile.data);
   float32x4_t total = vdupq_n_f32(0.0f), more = total;
   size_t slab = 0;
-  for (size_t group = 0; group < layer.groups; ++group, scales += kBlock) {
+  for (size_t group = 0; group < layer.groups; ++group) {
     const size_t end = all - slab < per_group ? all : slab + per_group;
+    const uint8_t* scales = codes - at * 16 + at * kOutputs * 2;
+    if (layer.groups > 1) codes += kScales;
     int32x4_t low = vdupq_n_s32(0), high = low;
     for (; slab < end; ++slab, codes += slab_bytes(kBits), q += kInputs) {
       int16x8_t low_sums = vdupq_n_s16(0), high_sums = low_sums;
@@ -85,7 +86,7 @@ inline void multiply_part(const Layer& layer, const Tile& tile, size_t block, si
     const bool one = layer.groups == 1;
     const float32x4_t levels = levels_of(kBits == 1 ? low : vpaddq_s32(low, high), sum);
     total = one ? levels : vfmaq_f32(total, levels, scales_of(scales));
-    if (kBits == 1) more = one ? levels_of(high, sum) : vfmaq_f32(more, levels_of(high, sum), scales_of(scales + 4));
+    if (kBits == 1) more = one ? levels_of(high, sum) : vfmaq_f32(more, levels_of(high, sum), scales_of(scales + 8));
   }
   finish(layer, tile, block * kBlock + at * kOutputs, total, y);
   if (kBits == 1) finish(layer, tile, block * kBlock + at * kOutputs + 4, more, y);

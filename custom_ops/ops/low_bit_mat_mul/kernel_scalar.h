@@ -25,18 +25,16 @@ float from_half(uint16_t half) {
   return value;
 }
 
-// sum(q c) of one output over inputs [from, to), multiples of kStep.
-int32_t product(const Layer& layer, const uint8_t* block, size_t lane, const int8_t* q, size_t from, size_t to) {
+// sum(q c) of one output over `inputs` inputs, a multiple of kStep; `bytes` are its first codes.
+int32_t product(const Layer& layer, const uint8_t* bytes, const int8_t* q, size_t inputs) {
   const size_t width = layer.bits == 1 ? 2 : 4, planes = static_cast<size_t>(8 / layer.bits);
-  const size_t per_slab = width * planes;
   const unsigned mask = (1u << layer.bits) - 1;
   int32_t sum = 0;
-  for (size_t slab = from / per_slab; slab < to / per_slab; ++slab) {
-    const uint8_t* bytes = block + (slab * kBlock + lane) * width;
+  for (size_t input = 0; input < inputs; bytes += kBlock * width) {
     for (size_t plane = 0; plane < planes; ++plane) {
-      for (size_t j = 0; j < width; ++j) {
+      for (size_t j = 0; j < width; ++j, ++input) {
         const int code = static_cast<int>(bytes[j] >> (plane * static_cast<size_t>(layer.bits)) & mask);
-        sum += code * q[slab * per_slab + plane * width + j];
+        sum += code * q[input];
       }
     }
   }
@@ -44,20 +42,25 @@ int32_t product(const Layer& layer, const uint8_t* block, size_t lane, const int
 }
 
 void multiply(const Layer& layer, const Tile& tile, size_t from, size_t to, float* y) {
-  const size_t filled = layer.steps * kStep, group = layer.group_steps * kStep;
-  const size_t bytes = layer.steps * slabs_per_step(layer.bits) * slab_bytes(layer.bits);
+  const size_t filled = layer.steps * kStep, group = layer.group_steps * kStep, width = layer.bits == 1 ? 2 : 4;
   for (size_t row = 0; row < tile.rows; ++row) {
     const int8_t* q = static_cast<const int8_t*>(tile.data) + row * filled;
     for (size_t output = from * kBlock; output < to * kBlock && output < layer.outputs; ++output) {
-      const size_t block = output / kBlock, lane = output % kBlock;
+      const size_t lane = output % kBlock;
+      const uint8_t* stream = layer.stream + output / kBlock * layer.block_bytes;
       float total = 0;
       for (size_t g = 0; g < layer.groups; ++g) {
-        const size_t end = (g + 1) * group < filled ? (g + 1) * group : filled;
-        const int32_t sum = product(layer, layer.packed + block * bytes, lane, q, g * group, end);
-        const float levels = static_cast<float>(2 * sum - tile.sums[g * tile.rows + row]);
-        const float scale =
-            layer.groups == 1 ? 1.0f : from_half(layer.scales[(block * layer.groups + g) * kBlock + lane]);
-        total += levels * scale;
+        const size_t inputs = filled - g * group < group ? filled - g * group : group;
+        float scale = 1.0f;
+        if (layer.groups > 1) {
+          uint16_t half;
+          std::memcpy(&half, stream + lane * sizeof half, sizeof half);
+          scale = from_half(half);
+          stream += kScales;
+        }
+        const int32_t sum = product(layer, stream + lane * width, q + g * group, inputs);
+        total += static_cast<float>(2 * sum - tile.sums[g * tile.rows + row]) * scale;
+        stream += inputs / kStep * slabs_per_step(layer.bits) * slab_bytes(layer.bits);
       }
       y[row * layer.outputs + output] = total * tile.worth[row] * layer.factor[output] + layer.bias[output];
     }

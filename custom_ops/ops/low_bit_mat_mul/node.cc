@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "glue/op.h"
+#include "glue/pages.h"
 #include "ops/low_bit_mat_mul/kernel.h"
 
 namespace gr::low_bit_mat_mul {
@@ -55,8 +56,6 @@ class LowBitMatMul : public Kernel {
               [&] { return "the gain or bias of output " + std::to_string(i) + " is not finite; expected numbers"; });
       if (groups == 1) factor_[i] *= scale(scales.as<uint16_t>()[i]);
     }
-    layer_.packed = packed.as<uint8_t>();
-    layer_.scales = scales.as<uint16_t>();
     layer_.factor = factor_.data();
     layer_.bias = bias_.data();
     layer_.depth = static_cast<size_t>(depth);
@@ -66,6 +65,7 @@ class LowBitMatMul : public Kernel {
     layer_.group_steps = groups == 1 ? layer_.steps : static_cast<size_t>(group / 16);
     layer_.bits = static_cast<int>(bits);
     layer_.offset = static_cast<int>(offset);
+    make_stream(packed.as<uint8_t>(), scales.as<uint16_t>(), static_cast<size_t>(blocks));
   }
 
   void compute(const Call& call) const override {
@@ -88,6 +88,28 @@ class LowBitMatMul : public Kernel {
   }
 
  private:
+  // Puts the scales of each group in front of its codes, so that a product reads one stream and not two.
+  void make_stream(const uint8_t* packed, const uint16_t* scales, size_t blocks) {
+    const size_t per_step = static_cast<size_t>(layer_.bits) * kBlock * kStep / 8;
+    const size_t heads = layer_.groups == 1 ? 0 : layer_.groups;
+    layer_.block_bytes = layer_.steps * per_step + heads * kScales;
+    stream_ = Pages(checked_mul(blocks, layer_.block_bytes, "the codes and scales"));
+    layer_.stream = stream_.data();
+    uint8_t* to = stream_.data();
+    for (size_t block = 0; block < blocks; ++block) {
+      for (size_t group = 0; group < layer_.groups; ++group, scales += kBlock) {
+        if (heads != 0) {
+          std::memcpy(to, scales, kScales);
+          to += kScales;
+        }
+        const size_t steps = std::min(layer_.group_steps, layer_.steps - group * layer_.group_steps);
+        std::memcpy(to, packed, steps * per_step);
+        to += steps * per_step;
+        packed += steps * per_step;
+      }
+    }
+  }
+
   // Room for the tiles of so many rows.
   struct Rows {
     Rows(const Call& call, const Layer& layer, const Table& table, size_t rows) {
@@ -147,6 +169,7 @@ class LowBitMatMul : public Kernel {
   const Table& table_;
   Layer layer_;
   std::vector<float> factor_, bias_;
+  Pages stream_;
 };
 
 void infer(const Inference& node) {
