@@ -1,8 +1,6 @@
 """Running one node of ours: through its function body, or in the compiled library with a given instruction set."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -12,24 +10,8 @@ from onnx import helper
 
 from graphrewrite import custom_ops
 from graphrewrite.custom_ops import Case, OpSpec
+from graphrewrite.custom_ops.presence import forced, presence
 from graphrewrite.ir import Array
-
-ISAS = ("scalar", "avx2", "avx512", "amx", "neon")
-
-
-@contextmanager
-def forced(isa: str | None) -> Iterator[None]:
-    """Make kernels created inside use this instruction set; None lets them choose."""
-    before = os.environ.get("GRAPHREWRITE_ISA")
-    try:
-        os.environ.pop("GRAPHREWRITE_ISA", None)
-        if isa is not None:
-            os.environ["GRAPHREWRITE_ISA"] = isa
-        yield
-    finally:
-        os.environ.pop("GRAPHREWRITE_ISA", None)
-        if before is not None:
-            os.environ["GRAPHREWRITE_ISA"] = before
 
 
 def one_node(
@@ -134,21 +116,7 @@ def by_reference(spec: OpSpec, case: Case) -> list[Array]:
 @cache
 def isas() -> tuple[str, ...]:
     """The instruction sets this machine can run kernels with, worst first; none without the library."""
-    if not custom_ops.available():
-        return ()
-    spec = custom_ops.find("PackSigns")
-    case = next(spec.cases())
-    found = []
-    for isa in ISAS:
-        with forced(isa):
-            try:
-                started(one_node(spec, case, function=False), kernels=True)
-            except Exception as error:
-                if "GRAPHREWRITE_ISA is" not in str(error):
-                    raise
-            else:
-                found.append(isa)
-    return tuple(found)
+    return presence().isas
 
 
 def assert_agree(got: Sequence[Array], wanted: Sequence[Array], rtol: float, what: str) -> None:
