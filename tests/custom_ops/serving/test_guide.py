@@ -53,17 +53,15 @@ def program(folder: Path) -> Path:
     source, built, linked = folder / "serving.cc", folder / "serving", onnxruntime_library()
     source.write_text(block("cpp"), encoding="utf-8")
     (folder / "libonnxruntime.so.1").symlink_to(linked)
-    words = [
-        compiler(),
+    flags = [
         "-std=c++17",
         "-Wall",
         "-Wextra",
         "-Werror",
         f"-I{Path(__file__).parent}",
-        source,
-        linked,
+        f"-Wl,-rpath,{folder}",
     ]
-    succeed([*words, f"-Wl,-rpath,{folder}", "-o", built])
+    succeed([compiler(), *flags, source, linked, "-o", built])
     return built
 
 
