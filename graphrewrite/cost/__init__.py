@@ -3,6 +3,7 @@
 from graphrewrite.cost.count import of, work_of
 from graphrewrite.cost.registry import macs_rule, moves, ops_rule, per_input, per_output, uncounted
 from graphrewrite.cost.site import Site, Unsized
+from graphrewrite.cost.sums import Totals, totals
 from graphrewrite.cost.table import CostTable, NodeCost, Quantity
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "NodeCost",
     "Quantity",
     "Site",
+    "Totals",
     "Unsized",
     "macs_rule",
     "moves",
@@ -17,6 +19,7 @@ __all__ = [
     "ops_rule",
     "per_input",
     "per_output",
+    "totals",
     "uncounted",
     "work_of",
 ]

@@ -5,8 +5,10 @@ import onnx_graphsurgeon as gs
 import graphrewrite.cost.rules  # noqa: F401  (loading the folder files the rules)
 from graphrewrite.cost.registry import RULES, key_of
 from graphrewrite.cost.site import NumbersOf, Site, SizesOf, Unsized
+from graphrewrite.cost.sums import batch_of
 from graphrewrite.cost.table import CostTable
-from graphrewrite.cost.walk import KnownShapes, count_graph
+from graphrewrite.cost.tally import KnownShapes
+from graphrewrite.cost.walk import count_graph
 from graphrewrite.ir import Array, Model
 from graphrewrite.ir.shapes import infer
 
@@ -30,7 +32,7 @@ def of(model: Model, info: KnownShapes | None = None, world: int = 0) -> CostTab
         activation_bytes=sum(row.activation_bytes for row in tally.rows),
         peak_bytes=tally.peak,
         inputs={name: sizes for name, sizes in inputs.items() if sizes is not None},
-        batch=_batch(model, info, world),
+        batch=batch_of(model, info, world),
         unknown={op: tuple(names) for op, names in sorted(tally.unknown.items())},
         unsized=tuple(tally.unsized),
     )
@@ -52,14 +54,6 @@ def work_of(
         return rule.macs(site) if rule.macs else 0, rule.ops(site) if rule.ops else 0
     except Unsized:
         return None
-
-
-def _batch(model: Model, info: KnownShapes, world: int) -> int:
-    for tensor in model.inputs:
-        shape, sizes = info.shape(tensor.name), info.sizes(tensor.name, world)
-        if shape and sizes:
-            return 1 if isinstance(shape[0], int) else max(sizes[0], 1)
-    return 1
 
 
 def _no_numbers(name: str) -> Array | None:

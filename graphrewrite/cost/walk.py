@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -21,6 +20,7 @@ from graphrewrite.cost.memory import peak_bytes
 from graphrewrite.cost.registry import RULES, UNCOUNTED, Key, key_of
 from graphrewrite.cost.site import Site, Sizes, Unsized
 from graphrewrite.cost.table import NodeCost
+from graphrewrite.cost.tally import KnownShapes, Tally
 from graphrewrite.cost.trips import Trip, trips
 from graphrewrite.cost.weights import Held, attribute_numbers, bits_of, held_by, learned, weight_numbers
 from graphrewrite.ir import Array, Model
@@ -38,63 +38,10 @@ _HELD_BY_SEQUENCE = {"SequenceConstruct": None, "SequenceEmpty": 0, "SequenceIns
 _TOLD = 3
 
 
-class KnownShapes(Protocol):
-    """What counting asks of shape inference (`ir.shapes.ShapeInfo` answers it)."""
-
-    def shape(self, name: str) -> tuple[object, ...] | None:
-        """Return the sizes of a tensor, ints where they are fixed."""
-        ...
-
-    def dtype(self, name: str) -> np.dtype[np.generic] | None:
-        """Return the element type of a tensor."""
-        ...
-
-    def sizes(self, name: str, world: int = 0) -> tuple[int, ...] | None:
-        """Return the sizes of a tensor in a sample world."""
-        ...
-
-    def numbers(self, name: str, world: int = 0) -> Array | None:
-        """Return the values of a small tensor that do not depend on what the inputs contain."""
-        ...
-
-    def item(self, name: str, world: int = 0) -> tuple[tuple[int, ...], np.dtype[np.generic] | None] | None:
-        """Return sizes and type of everything in a sequence."""
-        ...
-
-
-@dataclass
-class Tally:
-    """What a walk found.
-
-    Attributes:
-        rows: one for each node, in order.
-        weights: identity -> (numbers, bytes), bodies included.
-        unknown: operator -> names of nodes without a rule; names inside bodies follow the name of their node.
-        unsized: names of nodes whose sizes are not known.
-        peak: most activation bytes alive at once.
-        entered: activation bytes of the inputs, which are alive outside a body as well.
-        inner: activation bytes of all tensors that are neither inputs nor outputs.
-    """
-
-    rows: list[NodeCost] = field(default_factory=list)
-    weights: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
-    unknown: dict[str, list[str]] = field(default_factory=dict)
-    unsized: list[str] = field(default_factory=list)
-    peak: int = 0
-    entered: int = 0
-    inner: int = 0
-
-    @property
-    def work(self) -> tuple[int, int]:
-        """The sums of macs and ops."""
-        return sum(row.macs for row in self.rows), sum(row.ops for row in self.rows)
-
-
 @paused()
 def count_graph(model: Model, info: KnownShapes, world: int) -> Tally:
     """Walk a model's main graph, and whatever its nodes run inside."""
-    functions = {function_key(function): function for function in model.functions}
-    return _Walk(model, info, world, _Shared(functions), "", {}, ()).run()
+    return Walk.over(model, info, world).run()
 
 
 @dataclass
@@ -119,7 +66,9 @@ class _Inside:
     notes: list[str] = field(default_factory=list)
 
 
-class _Walk:
+class Walk:
+    """A walk over one graph; its methods may also be asked about single nodes, in order."""
+
     def __init__(
         self,
         model: Model,
@@ -136,29 +85,34 @@ class _Walk:
         self.bytes: dict[int, int] = {}
         self.tally = Tally()
 
+    @classmethod
+    def over(cls, model: Model, info: KnownShapes, world: int) -> "Walk":
+        """Prepare a walk over a model's main graph."""
+        functions = {function_key(function): function for function in model.functions}
+        return cls(model, info, world, _Shared(functions), "", {}, ())
+
     def run(self) -> Tally:
+        """Count every node, and the memory over time."""
         graph, tally = self.model.graph, self.tally
         during: dict[int, int] = {}
         tally.entered = sum(self._measure(tensor) or 0 for tensor in self.model.inputs)
         for position, node in enumerate(graph.nodes):
-            row, extra = self._row(node)
+            row, extra = self.row(node)
             tally.rows.append(row)
             if extra:
                 during[position] = extra
-        for held in map(self.hold, graph.outputs):
-            if held is not None and (numbers := learned(held)):
-                tally.weights[held.identity] = (numbers, held.stored)
+        self.file_returned()
         tally.peak = peak_bytes(graph, self.bytes, during, is_body=bool(self.scope))
         edge = {id(tensor) for tensor in (*graph.inputs, *graph.outputs)}
         tally.inner = sum(size for tensor, size in self.bytes.items() if tensor not in edge)
         return tally
 
-    def _row(self, node: gs.Node) -> tuple[NodeCost, int]:
+    def row(self, node: gs.Node) -> tuple[NodeCost, int]:
         """Return a node's row and the extra memory it needs while it runs."""
         name = node.name or (node.outputs[0].name if len(node.outputs) else node.op)
         key = key_of(node.domain, node.op)
         label = f"{key[0]}.{key[1]}" if key[0] else key[1]
-        params, stored = self._weights(node, key)
+        params, stored = self.weights(node, key)
         written, missing = 0, ""
         for tensor in node.outputs:
             if tensor.name:
@@ -179,13 +133,13 @@ class _Walk:
             self.tally.unknown.setdefault(label, []).append(name)
             inside = _Inside(notes=[f"not counted: {UNCOUNTED.get(key, 'this operator has no cost rule')}"])
         elif rule.macs is not None or rule.ops is not None:
-            site = Site(node, self.sizes_of, self.numbers_of, self.model.opset)
+            site = self.site(node)
             try:
                 macs = rule.macs(site) if rule.macs else 0
                 ops = rule.ops(site) if rule.ops else 0
             except Unsized as unsized:
                 missing = str(unsized)
-        if function is None and node.attrs and subgraphs_of(node):
+        if function is None and subgraphs_of(node):
             inside = self._bodies(node, name, written, inside or _Inside())
         if missing:
             self.tally.unsized.append(name)
@@ -207,9 +161,19 @@ class _Walk:
             inside.peak,
         )
 
+    def runs_inside(self, node: gs.Node) -> bool:
+        """Whether a node has bodies, or calls a function."""
+        functions = self.shared.functions
+        return bool(functions and called(node) in functions) or bool(subgraphs_of(node))
+
     # ------------------------------------------------------------------------------------- sizes and numbers
 
+    def site(self, node: gs.Node) -> Site:
+        """Return what a rule sees of a node."""
+        return Site(node, self.sizes_of, self.numbers_of, self.model.opset)
+
     def sizes_of(self, name: str) -> Sizes | None:
+        """Return a tensor's sizes in the world that is counted."""
         try:
             return self.sizes[name]
         except KeyError:
@@ -217,6 +181,7 @@ class _Walk:
             return sizes
 
     def numbers_of(self, name: str) -> Array | None:
+        """Return a short tensor's value in the world that is counted."""
         return self.info.numbers(name, self.world)
 
     def given(self, tensor: gs.Tensor) -> Given:
@@ -262,17 +227,23 @@ class _Walk:
     # ------------------------------------------------------------------------------------------------ weights
 
     def hold(self, tensor: gs.Tensor) -> Held | None:
+        """Describe a constant, or what stands for one of an outer graph; None for what is not constant."""
         key = id(tensor)
         if key not in self.held:
             self.held[key] = held_by(tensor, self.scope)
         return self.held[key]
 
-    def _weights(self, node: gs.Node, key: Key) -> tuple[int, int]:
+    def file_returned(self) -> None:
+        """File the weights that the graph returns as they are."""
+        for held in map(self.hold, self.model.graph.outputs):
+            if held is not None and (numbers := learned(held)):
+                self.tally.weights[held.identity] = (numbers, held.stored)
+
+    def weights(self, node: gs.Node, key: Key) -> tuple[int, int]:
         """Return (numbers, bytes) of the weights a node reads, and file them for the totals."""
         params = stored = 0
-        held_here = self.held
         for index, tensor in enumerate(node.inputs):
-            held = held_here[id(tensor)] if id(tensor) in held_here else self.hold(tensor)
+            held = self.hold(tensor)
             if held is None:
                 continue
             numbers = weight_numbers(node, key, index, held)
@@ -346,7 +317,7 @@ class _Walk:
             inner: None if outer is None else self.hold(outer) for inner, outer in body.stands_for.items()
         }
         info = infer(body.model)
-        return _Walk(body.model, info, 0, self.shared, scope, held, stack).run(), info
+        return Walk(body.model, info, 0, self.shared, scope, held, stack).run(), info
 
     def _merge(self, inside: _Inside, tally: Tally, name: str, times: int) -> None:
         """Add a body that runs `times` times; its weights are there once however often it runs."""

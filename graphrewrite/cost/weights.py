@@ -131,12 +131,12 @@ def bits_of(dtype: np.dtype[np.generic]) -> int:
 
 
 def _describe(constant: gs.Constant, identity: tuple[str, str]) -> Held:
-    shape = tuple(constant.shape)
     number = stored_type(constant)
     if is_sparse(constant):
         values, indices = constant._values.tensor.values, constant._values.tensor.indices
         size = tensor_bytes(number, tuple(values.dims)) + tensor_bytes(indices.data_type, tuple(indices.dims))
         return Held(identity, number, prod(values.dims), size)
+    shape = tuple(constant.shape)
     return Held(identity, number, prod(shape), tensor_bytes(number, shape))
 
 

@@ -8,6 +8,7 @@ them as an axis refines the labels into a product.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -18,7 +19,7 @@ Pair = tuple[int, int]  # sizes in the two sample worlds; equal for a static axi
 UNKNOWN: Pair = (-1, -1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Rigid:
     """A factor from which no position can go; `cause` says why in a few words."""
 
@@ -26,7 +27,7 @@ class Rigid:
     cause: str = ""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Rows:
     """A factor with labels [positions, labels per position]; every split of it yields digits of one joint.
 
@@ -45,7 +46,7 @@ class Rows:
         return len(self.labels), len(self.labels)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Joint:
     """A block of rows that was split; its digits are intervals of strides of this flat array.
 
@@ -63,7 +64,7 @@ class Joint:
         return n // digit.low if digit.high == n else n // digit.high if digit.low == 1 else 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Digit:
     """The digit (i // low) % (high // low) of a joint's positions i."""
 
@@ -139,8 +140,9 @@ class Axis:
         return next((f.cause for f in self.factors if isinstance(f, Rigid) and f.cause), "")
 
 
+@lru_cache(maxsize=4096)
 def rigid(sizes: Pair | int, cause: str = "") -> Axis:
-    """Return an axis nothing can be removed from."""
+    """Return an axis nothing can be removed from; axes never change, so one stands for all that are alike."""
     return Axis((Rigid((sizes, sizes) if isinstance(sizes, int) else sizes, cause),))
 
 

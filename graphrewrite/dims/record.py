@@ -36,7 +36,7 @@ def rule(*ops: str, domain: str = "") -> Callable[[Rule], Rule]:
     return add
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class WeightUse:
     """A constant as the nodes in `sites` (node index, input slot) read it; one use is cut in one way.
 
@@ -54,7 +54,7 @@ class WeightUse:
         return self.per_group is not None or (self.grouped is not None and self.grouped.axis == axis)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Grouped:
     """The weight of a balanced grouped convolution: which slots stay differs from group to group.
 
@@ -69,7 +69,7 @@ class Grouped:
     lead: int = 1
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Slots:
     """The labels of the slots of a computed weight, of which a group keeps as many as it keeps channels of `into`."""
 
@@ -78,7 +78,7 @@ class Slots:
     groups: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Balance:
     """A constraint: an axis seen as [groups, members] keeps equally many members in every group that lives.
 
@@ -90,7 +90,7 @@ class Balance:
     node: int = -1
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Open:
     """A node with groups, settled after the sweep: balanced if its axes stay plain, a product otherwise.
 
@@ -105,7 +105,7 @@ class Open:
     joints: tuple[tuple[Joint, int], ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Members:
     """Two axes of a tensor that see the block `axis` in groups, of which each keeps members of its own.
 
@@ -120,7 +120,7 @@ class Members:
     lead: int
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Mix:
     """A place where positions of cut axes influence each other: `kind` says how the proof masks input `slot`.
 
@@ -134,7 +134,7 @@ class Mix:
     members: Members | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Product:
     """A matrix product of the inputs in slots `operands`: `batch` are the axes it is done once per position of.
 
@@ -148,7 +148,7 @@ class Product:
     whole: bool = False
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class MacTerm:
     """`coefficient` times the product of the alive counts of `axes` multiply-accumulates (in world A).
 
@@ -174,7 +174,7 @@ class Branch:
     within: int
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Restate:
     """How a node's numbers follow a cut; `needs` are the axes whose cut triggers it."""
 
@@ -183,7 +183,7 @@ class Restate:
     apply: Callable[[Cut], None]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Reading:
     """One reader of a table that several layers read: `axes` are its own labels, `original` those of the table."""
 
@@ -194,7 +194,7 @@ class Reading:
     original: list[Axis]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Items:
     """A list of tensors (or an optional, which is a list of at most one): the axes of each.
 

@@ -24,10 +24,11 @@ def subgraphs_of(node: gs.Node) -> list[gs.Graph]:
     """Return the graphs in a node's attributes (the bodies of If, Loop, Scan)."""
     found: list[gs.Graph] = []
     for value in node.attrs.values():
-        if isinstance(value, gs.Graph):
+        if isinstance(value, list):
+            if value and isinstance(value[0], gs.Graph):
+                found.extend(value)
+        elif isinstance(value, gs.Graph):
             found.append(value)
-        elif isinstance(value, list) and value and isinstance(value[0], gs.Graph):
-            found.extend(value)
     return found
 
 

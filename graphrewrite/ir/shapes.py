@@ -130,8 +130,13 @@ class ShapeInfo:
         shape = self._sweep.shapes.get(name)
         if shape is None:
             return None
-        sizes = [sample_of(dim, world) for dim in shape]
-        return None if any(size is None or size < 0 for size in sizes) else tuple(sizes)  # type: ignore[arg-type]
+        sizes = []
+        for dim in shape:
+            size = dim if isinstance(dim, int) else dim.sample[world]
+            if size is None or size < 0:
+                return None
+            sizes.append(size)
+        return tuple(sizes)
 
     def numbers(self, name: str, world: int = 0) -> Array | None:
         """Return a tensor's value as numbers, in sample world 0 or 1."""

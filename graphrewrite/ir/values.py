@@ -149,6 +149,7 @@ def onnx_dtype_to_numpy(data_type: int) -> np.dtype[np.generic]:
 
 
 @cache
+@cache
 def numpy_dtype_to_onnx(dtype: np.dtype[np.generic]) -> int:
     """Map a numpy (or ml_dtypes) element type to the ONNX number."""
     try:

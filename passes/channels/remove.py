@@ -103,7 +103,7 @@ class RemoveChannels:
         """Choose, compensate and cut."""
         found = groups(inlined(model), may_change=changeable(model, self.may_change))
         plain = found.analysis.model
-        table = cost.of(plain, found.analysis.info)
+        table = cost.totals(plain, found.analysis.info)
         untouched, idle = skipped(found, self.skip)
         unasked, missing = not_asked(found, self.units)
         untouched.update((name, why) for name, why in unasked.items() if name not in untouched)
@@ -176,7 +176,7 @@ class RemoveChannels:
             add_biases(model, dict(enumerate(nodes)), adjusted.patches, lambda axis: None)
             return model
 
-        return _Made(cut, adjusted, cost.of(cut.model), slow)
+        return _Made(cut, adjusted, cost.totals(cut.model), slow)
 
     def _compensate(self, found: Groups, labels: Mask, evidence: Evidence, context: Context) -> Adjusted:
         if self.reconstruct is not None and context.data is None:
@@ -235,7 +235,7 @@ class _Made(NamedTuple):
 
     cut: Shrunk
     adjusted: Adjusted
-    cost: cost.CostTable
+    cost: cost.Totals
     reference: Callable[[], Model]
 
 
@@ -264,7 +264,7 @@ def _check_scores(criterion: Criterion, group: ChannelGroup, score: Scores) -> N
         )
 
 
-def _details(found: Groups, table: cost.CostTable) -> dict[str, Json]:
+def _details(found: Groups, table: cost.Totals) -> dict[str, Json]:
     return {
         "macs_before": table.per_sample("macs"),
         "params_before": table.total("params"),
