@@ -5,11 +5,11 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "glue/op.h"
+#include "glue/pages.h"
 #include "quads/strand.h"
 
 namespace gr::quads {
@@ -60,9 +60,8 @@ class Blocks {
     const size_t most = checked_mul(checked_mul(groups_, quads_, "the weight"), taps, "the weight");
     size_t kept = 0;
     for (size_t i = 0; i < count; ++i) kept += is_small(blocks + i * kBlock) ? 1 : 2;
-    owner_ = std::make_unique<unsigned char[]>(checked_add(checked_mul(kept, kBlock, "the weight"), kBlock, "the weight"));
-    const size_t past = reinterpret_cast<uintptr_t>(owner_.get()) % kBlock;
-    weights_ = reinterpret_cast<int8_t*>(owner_.get() + (past == 0 ? 0 : kBlock - past));
+    pages_ = Pages(checked_mul(kept, kBlock, "the weight"));
+    weights_ = reinterpret_cast<int8_t*>(pages_.data());
     quad_.reserve(kept);
     tap_.reserve(kept);
     starts_.assign(groups_ + 1, 0);
@@ -132,7 +131,7 @@ class Blocks {
 
   bool has_limit_;
   size_t groups_, quads_;
-  std::unique_ptr<unsigned char[]> owner_;
+  Pages pages_;
   int8_t* weights_ = nullptr;
   std::vector<uint16_t> quad_, tap_;
   std::vector<size_t> starts_;
