@@ -11,6 +11,8 @@ from graphrewrite.ir.model import Model
 
 # Function bodies came with this version of the file format.
 _IR_VERSION = 8
+# Before this version every initializer was listed as an input.
+_LISTS_WEIGHTS = 4
 
 
 def custom_node(
@@ -52,6 +54,9 @@ def declare(model: Model, op: str) -> None:
     """Give a model the function body of an operator and the operator set, where it lacks them."""
     spec = custom_ops.find(op)
     model.opsets.setdefault(custom_ops.DOMAIN, custom_ops.VERSION)
+    if model.ir_version < _LISTS_WEIGHTS:
+        # Listed as inputs by the old format, they would be defaults that a caller may override in the new one.
+        model.graph.inputs = [tensor for tensor in model.graph.inputs if not isinstance(tensor, gs.Constant)]
     model.ir_version = max(model.ir_version, _IR_VERSION)
     if not any(f.domain == custom_ops.DOMAIN and f.name == op for f in model.functions):
         model.functions.append(spec.function(model.opset))
