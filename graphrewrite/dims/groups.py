@@ -196,9 +196,11 @@ class Groups:
         }
 
 
-def groups(model: Model, info: ShapeInfo | None = None, may_change: Collection[str] = ()) -> Groups:
-    """Find the channel groups of a model whose local functions have been inlined (`may_change`: see `analyse`)."""
-    return group_units(analyse(model, info, may_change=may_change))
+def groups(
+    model: Model, info: ShapeInfo | None = None, may_change: Collection[str] = (), own_dims: bool = False
+) -> Groups:
+    """Find the channel groups of a model whose local functions have been inlined (options: see `analyse`)."""
+    return group_units(analyse(model, info, may_change=may_change, own_dims=own_dims))
 
 
 @paused()

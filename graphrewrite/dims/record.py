@@ -212,13 +212,15 @@ class Analysis:
 
     `times` is how often the nodes that are being swept run (more than once inside a loop), `branch` the branch of an
     If they belong to (-1 for none). `bare` names tensors that no layer has a part in, `shared` tells
-    who reads them. `ragged` are the axes of tensors whose groups keep different members: nothing there has positions.
+    who reads them. With `own_dims` heads may lose dims of their own (see `graphrewrite.dims.cells`): `cells` are the
+    axes of such blocks. `ragged` are the axes of tensors whose groups keep different members: there are no positions.
     """
 
     model: Model
     info: ShapeInfo
     labels: Labels
     may_change: frozenset[str] = frozenset()
+    own_dims: bool = False
     env: dict[str, list[Axis] | None] = field(default_factory=dict)
     weights: dict[tuple[str, int, int], WeightUse] = field(default_factory=dict)
     mixes: list[Mix] = field(default_factory=list)
@@ -232,6 +234,7 @@ class Analysis:
     bypassed: dict[int, Axis] = field(default_factory=dict)
     ragged: dict[str, list[Axis]] = field(default_factory=dict)
     slots: list[Slots] = field(default_factory=list)
+    cells: list[Axis] = field(default_factory=list)
     positions: dict[int, int] = field(default_factory=dict)
     sequences: dict[str, Items] = field(default_factory=dict)
     open: list[Open] = field(default_factory=list)

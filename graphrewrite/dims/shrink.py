@@ -79,15 +79,24 @@ class Cut(Survivors):
         self.nodes[node].attrs[name] = value
 
     def set_groups(self, node: int, name: str, balances: Sequence[Balance]) -> None:
-        """Count the groups that live: the same in all balances of the node."""
+        """Let an attribute count the groups that live."""
+        living = self.living_in(node, balances)
+        if not living.all():
+            self.set_attr(node, name, int(living.sum()))
+
+    def living_in(self, node: int, balances: Sequence[Balance]) -> npt.NDArray[np.bool_]:
+        """Return which groups live in a node, [groups].
+
+        Raises:
+            ShapeError: a group lives in one of the node's balances and not in another.
+        """
         living = [self.living(balance.axis, balance.groups) for balance in balances]
         if any((lives != living[0]).any() for lives in living):
             raise ShapeError(
-                f"{self.nodes[node].name or self.nodes[node].op}: a group would lose all its channels on one side "
-                "only; it dies on both sides or on none; use Groups.balanced on the choice"
+                f"{self.nodes[node].name or self.nodes[node].op}: a group would lose all it has on one side only; "
+                "it dies on all sides or on none; use Groups.balanced on the choice"
             )
-        if not living[0].all():
-            self.set_attr(node, name, int(living[0].sum()))
+        return living[0]
 
     def set_numbers(self, node: int, slot: int, attribute: str | None, numbers: Sequence[int]) -> None:
         """Replace a list of integers, whether it is an attribute or an input."""

@@ -48,11 +48,13 @@ def analyse(
     info: ShapeInfo | None = None,
     labels: Labels | None = None,
     may_change: Collection[str] = (),
+    own_dims: bool = False,
 ) -> Analysis:
     """Sweep a model whose local functions have been inlined.
 
     `labels` may be some that keep a record of what is done; `may_change` names graph inputs and outputs whose fixed
-    lengths may shrink: the caller will then feed, and get, the kept positions only.
+    lengths may shrink: the caller will then feed, and get, the kept positions only. With `own_dims` the heads of
+    attention may lose dims of their own, equally many, where nothing ties them (see `graphrewrite.dims.cells`).
     """
     from graphrewrite.dims import rules as _  # noqa: F401  (fills the rule table)
 
@@ -62,6 +64,7 @@ def analyse(
         info,
         Labels() if labels is None else labels,
         may_change=frozenset(may_change),
+        own_dims=own_dims,
     )
     result.positions.update((id(node), index) for index, node in enumerate(result.nodes))
     for tensor in model.graph.inputs:

@@ -61,7 +61,8 @@ class RemoveChannels:
         skip: patterns (`*` is any text) of tensors, nodes or groups to leave whole.
         may_change: patterns of graph inputs and outputs whose fixed lengths may shrink, such as cached keys and values;
             all others are a contract with the caller and hold back what is tied to them.
-        units: kinds of groups that may shrink, of `graphrewrite.dims.kinds.KINDS`; empty for all.
+        units: kinds of groups that may shrink, of `graphrewrite.dims.kinds.KINDS`; empty for all. With "own_head_dim"
+            among them heads lose dims of their own, equally many, where nothing else ties dims of different heads.
         scope: "global" takes units where they cost least for what they save; "uniform" the same share everywhere.
         floor: the least share of its units that a group keeps.
 
@@ -101,7 +102,8 @@ class RemoveChannels:
     @garbage.paused()
     def run(self, model: Model, context: Context) -> Outcome:
         """Choose, compensate and cut."""
-        found = groups(inlined(model), may_change=changeable(model, self.may_change))
+        ports, own_dims = changeable(model, self.may_change), "own_head_dim" in self.units
+        found = groups(inlined(model), may_change=ports, own_dims=own_dims)
         plain = found.analysis.model
         table = cost.totals(plain, found.analysis.info)
         untouched, idle = skipped(found, self.skip)

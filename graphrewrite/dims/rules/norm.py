@@ -121,9 +121,11 @@ def balance_norm(
 @rule("Softmax", "LogSoftmax")
 def softmax(s: Step) -> None:
     """The axis is normalised (before opset 13: all axes from it on)."""
-    x = s.forced(s.axes(0))
+    x = s.axes(0)
     first = s.integer("axis", -1 if s.opset >= 13 else 1) % len(x)
     mixed = range(first, len(x)) if s.opset < 13 else [first]
+    if not s.analysis.own_dims or any(x[i].digits for i in mixed):
+        x = s.forced(x)
     s.mix("softmax", 0, {i: x[i] for i in mixed})
     s.out(x)
 
