@@ -151,5 +151,7 @@ def _write_page(job: Job, rows: tuple[Layer, ...], measured: Measured, options: 
     asked = "binary layers lowered" if options.lower_only else "convolutions made binary"
     if options.lower:
         asked += " and lowered"
+    done = [note.text for note in job.result.notes if note.kind == "done" and note.subject == "binary layers"]
+    asked += f": {done[-1]}" if done else ""
     shown = record(job, rows, measured, asked, {})
     write_beside(Path(options.report), page(shown).encode("utf-8"))
