@@ -1,0 +1,183 @@
+"""The pass that rounds weights to few bits and lets LowBitMatMul multiply with them."""
+
+import fnmatch
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphrewrite.cost.speeds import Work
+from graphrewrite.custom_ops.ops.low_bit_mat_mul.pack import pack, pack_scales
+from graphrewrite.custom_ops.spec import OLDEST_OPSET
+from graphrewrite.errors import InvalidConfig
+from graphrewrite.ir import Array, Model
+from graphrewrite.ir.edit import drop_unused
+from graphrewrite.ir.garbage import paused
+from graphrewrite.ir.shapes import infer
+from graphrewrite.passes.factor.layers import Layer, Left, layers
+from graphrewrite.passes.factor.writer import Names, Writer
+from graphrewrite.passes.lowbit.quantise import Quantised, quantised
+from graphrewrite.passes.lowbit.reference import slow
+from graphrewrite.passes.lowbit.worth import rows_of, speeds_here, why_slower
+from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
+from graphrewrite.pipeline.base import Json
+
+_MOST_INPUTS = 131072  # of a LowBitMatMul
+
+
+@passes.register("lower_low_bit")
+@dataclass(frozen=True)
+class LowerLowBit:
+    """Round the weights of matrix products to few bits and multiply with them as they are, by LowBitMatMul.
+
+    Args:
+        bits: 1 (signs), 2 (four levels, or three where these are nearer) or 4 (sixteen levels).
+        group: inputs that share a scale, a multiple of 16 up to 4096; 0 for one scale per output, which is fastest.
+        rows: how many rows a product is taken to have where the graph does not say, such as samples of a batch.
+        only: patterns (`*` is any text) of the nodes to lower; empty for all.
+        skip: patterns of nodes to leave alone.
+
+    Layers are left where speeds measured on this machine say that floats are faster, and where a weight is so small
+    that a call costs more. Nodes in bodies of loops are layers like others. The claim is equality with the graph whose
+    weights are what the codes stand for and whose activations are rounded to 255 levels per row; how far each weight is
+    from the original is in the details.
+    """
+
+    bits: int = 2
+    group: int = 64
+    rows: int = 1
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+    claim: ClassVar[Claim] = SameAs(rtol=1e-5)
+
+    def __post_init__(self) -> None:
+        if self.bits not in (1, 2, 4) or isinstance(self.bits, bool):
+            raise InvalidConfig(f"LowerLowBit.bits is {self.bits!r}; expected 1, 2 or 4")
+        if isinstance(self.group, bool) or not 0 <= self.group <= 4096 or self.group % 16:
+            raise InvalidConfig(
+                f"LowerLowBit.group is {self.group!r}; expected a multiple of 16 up to 4096, "
+                "or 0 for one scale per output"
+            )
+        if isinstance(self.rows, bool) or self.rows < 1:
+            raise InvalidConfig(f"LowerLowBit.rows is {self.rows!r}; expected a whole number of at least 1")
+        for field in ("only", "skip"):
+            given: object = getattr(self, field)
+            object.__setattr__(
+                self, field, (given,) if isinstance(given, str) else tuple(getattr(self, field))
+            )
+
+    @paused()
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Lower every layer that gains by it."""
+        if model.opset < OLDEST_OPSET:
+            why = f"operator set {model.opset} is too old for function bodies; convert to {OLDEST_OPSET} or newer"
+            return Outcome(model, False, (Note("skipped", "the whole model", why),))
+        before = model.clone()
+        found = list(layers(model))
+        notes, chosen = self._chosen(model, found)
+        made: list[tuple[Layer, Quantised]] = []
+        for number, layer in enumerate(chosen):
+            if context.progress is not None:
+                context.progress("low bits", number, len(chosen))
+            made.append((layer, quantised(layer.weight.T, self.bits, self.group)))
+        if not made:
+            return Outcome(before, False, tuple(notes), details={"layers": []})
+        rows: list[Json] = [_row(layer, weight) for layer, weight in made]
+        weights = {layer.place: (_single(weight.expand().T), _bias(layer)) for layer, weight in made}
+        _write(model, made)
+        notes.insert(0, Note("done", "layers", f"lowered {len(made)} of {len(found)} to {self.bits} bits"))
+        return Outcome(model, True, tuple(notes), lambda: slow(before, weights), {"layers": rows})
+
+    def _chosen(self, model: Model, found: list[Layer | Left]) -> tuple[list[Note], list[Layer]]:
+        names = [each.name for each in found]
+        for pattern in (*self.only, *self.skip):
+            if not any(fnmatch.fnmatchcase(name, _only_stars(pattern)) for name in names):
+                raise InvalidConfig(
+                    f"the pattern {pattern!r} names no layer with a constant weight; there are "
+                    f"{', '.join(names[:6]) or 'none'}{', ...' if len(names) > 6 else ''}; correct it"
+                )
+        if not found:
+            return [Note("skipped", "the whole model", "it has no product with a constant weight")], []
+        speeds, shapes = speeds_here(), infer(model)
+        notes: list[Note] = []
+        chosen: list[Layer] = []
+        for each in found:
+            why = each.why if isinstance(each, Left) else self._why_not(each)
+            if why is None and isinstance(each, Layer):
+                rows = rows_of(shapes.shape(each.node.inputs[0].name), self.rows)
+                inputs, outputs = each.weight.shape
+                why = why_slower(speeds, self.bits, Work(inputs, outputs, rows))
+            if why is not None:
+                notes.append(Note("skipped", each.name, why))
+            elif isinstance(each, Layer):
+                chosen.append(each)
+        return notes, chosen
+
+    def _why_not(self, layer: Layer) -> str | None:
+        if self.only and not any(fnmatch.fnmatchcase(layer.name, _only_stars(p)) for p in self.only):
+            return "not among the layers to lower"
+        for pattern in self.skip:
+            if fnmatch.fnmatchcase(layer.name, _only_stars(pattern)):
+                return f"named by the skip pattern {pattern!r}"
+        if layer.kernel:
+            return "a convolution; only matrix products have weights of few bits"
+        if not layer.weight.size or layer.weight.shape[0] > _MOST_INPUTS:
+            return f"it has {layer.weight.shape[0]} inputs; a product of few bits has 1 to {_MOST_INPUTS}"
+        if not np.isfinite(layer.weight).all() or not np.isfinite(_bias(layer)).all():
+            return "its weight or bias holds numbers that are not finite"
+        return None
+
+
+def _only_stars(pattern: str) -> str:
+    """Return a pattern for fnmatch in which only `*` is special: names of nodes may hold brackets."""
+    return pattern.replace("[", "[[]").replace("?", "[?]")
+
+
+def _bias(layer: Layer) -> Array:
+    return _single(np.zeros(layer.weight.shape[1]) if layer.bias is None else layer.bias)
+
+
+def _single(values: Array) -> Array:
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _row(layer: Layer, weight: Quantised) -> dict[str, Json]:
+    norm = float(np.linalg.norm(layer.weight))
+    away = float(np.linalg.norm(layer.weight.T - weight.expand()))
+    bits = weight.codes.size * weight.bits + weight.scales.size * 16 + weight.gain.size * 32
+    return {
+        "name": layer.name,
+        "op": layer.node.op,
+        "shape": [int(size) for size in layer.weight.shape],
+        "bits": weight.bits,
+        "group": weight.group,
+        "levels": 3 if weight.offset == 2 else 1 << weight.bits,
+        "bytes_before": int(layer.weight.size) * 4,
+        "bytes_after": -(-bits // 8),
+        "relative_error": away / norm if norm else 0.0,
+    }
+
+
+def _write(model: Model, made: list[tuple[Layer, Quantised]]) -> None:
+    names = Names(model)
+    for layer, weight in made:
+        writer = Writer(model, layer.graph, layer.name, names)
+        operands = (
+            layer.node.inputs[0],
+            writer.constant(pack(weight.codes, weight.bits), "codes"),
+            writer.constant(pack_scales(weight.scales), "scales"),
+            writer.floats(weight.gain, "gain"),
+            writer.floats(_bias(layer), "bias"),
+        )
+        attributes = {
+            "bits": weight.bits,
+            "group": weight.group,
+            "offset": weight.offset,
+            "depth": layer.weight.shape[0],
+        }
+        writer.take_place(layer.node, writer.custom("LowBitMatMul", operands, attributes))
+    drop_unused(model.graph)
+
+
+__all__ = ["LowerLowBit"]

@@ -1,0 +1,42 @@
+"""Whether few bits make a product faster, from speeds that were measured on this machine."""
+
+import math
+
+from graphrewrite import custom_ops
+from graphrewrite.cost.speeds import Speeds, Work, load_speeds
+from graphrewrite.custom_ops.presence import presence
+from graphrewrite.ir.symbols import Dim
+
+# Below this many weights a product costs about what calling an operator costs.
+SMALLEST = 1 << 14
+
+
+def speeds_here() -> Speeds | None:
+    """Return the speeds of the instruction set that the kernels use here, None where nobody measured any."""
+    if not custom_ops.available():
+        return None
+    isa = presence().isa
+    return None if isa is None else load_speeds(isa)
+
+
+def rows_of(shape: tuple[Dim, ...] | None, rows: int) -> int:
+    """Return how many rows a product of a tensor of this shape has; what depends on the inputs counts as `rows`."""
+    if shape is None:
+        return rows
+    known = [size for size in shape[:-1] if isinstance(size, int)]
+    return max(1, math.prod(known) * (rows if len(known) < len(shape) - 1 else 1))
+
+
+def why_slower(speeds: Speeds | None, bits: int, work: Work) -> str | None:
+    """Return why a product is better left in floats, None where it is not, or where nobody knows."""
+    if work.inputs * work.outputs < SMALLEST:
+        return f"its weight has {work.inputs * work.outputs} numbers, fewer than {SMALLEST}"
+    if speeds is None:
+        return None
+    floats, few = speeds.seconds("MatMul", work), speeds.seconds(f"LowBitMatMul/{bits}", work)
+    if floats is None or few is None or few < floats:
+        return None
+    return (
+        f"{work.positions} rows of {work.inputs} x {work.outputs} would take {few * 1e6:.0f} us "
+        f"instead of {floats * 1e6:.0f} ({speeds.isa})"
+    )
