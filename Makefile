@@ -12,12 +12,13 @@ BUILD  := 'scikit-build-core>=0.10' $(if $(shell command -v cmake),,cmake) $(if 
 KERNELS := $(shell find custom_ops -name '*.cc' -o -name '*.h' -o -name 'op.toml' -o -name CMakeLists.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all bench lint clean compiler-note
+.PHONY: help install demo test test-all sanitize bench lint clean compiler-note
 
 help:
 	@echo "make demo      watch a trained model get pruned, checked, measured and served"
 	@echo "make test      format, lint, types, tests: the whole gate"
 	@echo "make test-all  the same with the slow tests"
+	@echo "make sanitize  the kernels under sanitizers, fuzzed, and on an emulated Arm"
 	@echo "make bench     speed and memory of the rewriter itself"
 	@echo "make lint      format, lint and types only"
 	@echo "make install   the environment for development, in $(VENV)"
@@ -35,6 +36,10 @@ test: $(DEV) compiler-note
 
 test-all: $(DEV) compiler-note
 	@tests/check.sh --slow
+
+# GRAPHREWRITE_FUZZ_CASES (100000) is the number of cases an operator, GRAPHREWRITE_FUZZ_SEED (1) draws others.
+sanitize: $(DEV) compiler-note
+	@OMP_NUM_THREADS=1 $(VENV)/bin/pytest -q -n 2 -m "slow or not slow" tests/custom_ops/host
 
 bench: $(DEV)
 	@echo "bench: installing the rivals it measures against"
