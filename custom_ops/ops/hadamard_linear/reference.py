@@ -30,4 +30,4 @@ def _transform(x: Doubles) -> Doubles:
         first, second = pairs[..., 0, :], pairs[..., 1, :]
         x = np.stack([first + second, first - second], axis=-2).reshape(x.shape)
         distance *= 2
-    return x / np.sqrt(size)
+    return np.asarray(x / np.sqrt(size))

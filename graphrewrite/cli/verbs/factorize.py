@@ -1,0 +1,218 @@
+"""`graphrewrite factorize`: write layers with the factors of their weights."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, cast
+
+from graphrewrite.cli.left import show_left
+from graphrewrite.cli.parser import add_data, add_rewriting, add_seed, add_threads, fraction, whole
+from graphrewrite.cli.record import Measured, measure, record
+from graphrewrite.cli.rewriting import Job, document, rewrite, show_check, show_sizes
+from graphrewrite.cli.screen import Screen
+from graphrewrite.cli.verbs import verbs
+from graphrewrite.errors import InvalidConfig
+from graphrewrite.pipeline import Pass, Pipeline
+from graphrewrite.pipeline.base import Json
+from graphrewrite.report import Layer, layers, text
+
+# Options that only some methods take, with the fields they set.
+_FIELDS = {
+    "svd": ("rank", "energy", "params"),
+    "wavelet": ("levels", "start", "taps", "permutation", "rounds"),
+    "hadamard": ("permutation", "rounds"),
+}
+
+
+@verbs.register("factorize")
+class FactorizeVerb:
+    """Runs a factorization over one model."""
+
+    summary: ClassVar[str] = (
+        "Write layers with the factors of their weights: low rank, or diagonals around fast transforms."
+    )
+    examples: ClassVar[str] = """
+        graphrewrite factorize model.onnx -o small.onnx --method svd --energy 0.95
+        graphrewrite factorize model.onnx -o small.onnx --method svd --rank 32 --only 'blocks.*'
+        graphrewrite factorize model.onnx -o start.onnx --method wavelet --levels 5      to be trained
+        graphrewrite factorize trained.onnx -o fast.onnx --lower-only                    what is written out, as our ops
+        graphrewrite factorize gru.onnx -o start.onnx --method wavelet --gates           gates of recurrent layers too
+    """
+
+    def configure(self, parser: ArgumentParser) -> None:
+        """Declare MODEL, the method and its options."""
+        from graphrewrite.passes.factor.factorizations import factorizations
+
+        parser.add_argument("model", metavar="MODEL", help="the ONNX file")
+        add_rewriting(parser)
+        what = parser.add_argument_group("what is done")
+        one = what.add_mutually_exclusive_group(required=True)
+        one.add_argument("--method", metavar="NAME", help=f"how: {', '.join(factorizations)}")
+        one.add_argument(
+            "--lower-only",
+            action="store_true",
+            help="factor nothing, put our operators where a graph writes such layers out",
+        )
+        what.add_argument(
+            "--plain", action="store_true", help="leave wavelet and Hadamard layers in standard operators"
+        )
+        what.add_argument(
+            "--gates",
+            action="store_true",
+            help="write LSTM and GRU out first, so that the products of their gates are layers too",
+        )
+        what.add_argument("--tidy", action="store_true", help="tidy the graph first")
+        low = parser.add_argument_group("svd: the smallest of these ranks holds")
+        low.add_argument("--rank", type=whole(1), metavar="R", help="at most R")
+        low.add_argument(
+            "--energy", type=fraction, metavar="E", help="so many that the share E of the squares stays"
+        )
+        low.add_argument(
+            "--params",
+            type=fraction,
+            metavar="F",
+            help="at most the share F of a weight's numbers (default 0.5; 1 with --rank or --energy)",
+        )
+        fast = parser.add_argument_group("wavelet and hadamard")
+        fast.add_argument("--levels", type=whole(1), metavar="N", help="levels of the wavelet (default 4)")
+        fast.add_argument("--taps", type=whole(2), metavar="N", help="length of the filters (default 6)")
+        fast.add_argument("--start", metavar="NAME", help="the wavelet they start as: haar (default) or db2")
+        fast.add_argument(
+            "--permutation",
+            metavar="HOW",
+            help="matched to the weight (default), or random as published",
+        )
+        fast.add_argument(
+            "--rounds", type=whole(0), metavar="N", help="how often diagonals are fitted (default 3)"
+        )
+        choice = parser.add_argument_group("choice of layers")
+        choice.add_argument(
+            "--smallest",
+            type=whole(0),
+            default=4096,
+            metavar="N",
+            help="leave weights with fewer than N numbers as they are (default 4096)",
+        )
+        for name, what_for in (("only", "factor only"), ("skip", "leave alone")):
+            choice.add_argument(
+                f"--{name}",
+                nargs="+",
+                action="extend",
+                default=[],
+                metavar="PATTERN",
+                help=f"{what_for} nodes of these names; * stands for anything",
+            )
+        told = parser.add_argument_group("report")
+        add_data(told, "samples to run the report's comparison on")
+        told.add_argument(
+            "--test",
+            metavar="PATH",
+            help="held-out samples, like --data: measure accuracy (with labels) or agreement on them",
+        )
+        told.add_argument(
+            "--report", metavar="FILE.html", help="write a page with layers, plots, latency and accuracy"
+        )
+        add_seed(parser)
+        add_threads(parser)
+
+    def run(self, options: Namespace, screen: Screen) -> int:
+        """Factor, save, measure when asked, and print what was done."""
+        pipeline = _pipeline(options)
+        if options.report:
+            from graphrewrite.report.page import require
+
+            require()  # before the work, not after it
+        job = rewrite(
+            options,
+            screen,
+            pipeline,
+            reads=[path for path in (options.test,) if path],
+            writes=[path for path in (options.report,) if path],
+        )
+        rows = layers(job.before, job.result.model, {})
+        measured = measure(job, options, screen) if job.facts.output else Measured()
+        found = _factored(job)
+        _show(job, found, screen)
+        if options.report and job.facts.output:
+            _write_page(job, rows, measured, options)
+            screen.line(f"report written to {options.report}")
+        screen.document({**document(job), "factored": cast(Json, found), **measured.to_json()})
+        return job.code
+
+
+def _pipeline(options: Namespace) -> Pipeline:
+    from graphrewrite.passes.factor import Factorize, LowerWavelet, WriteOutGates
+    from graphrewrite.passes.factor.factorizations import factorizations
+    from graphrewrite.passes.tidy import Tidy
+
+    fields = _fields(options)
+    steps: list[Pass] = [Tidy()] if options.tidy else []
+    if options.gates:
+        steps.append(WriteOutGates())
+    if options.method:
+        by = factorizations.make(options.method, **fields)
+        steps.append(Factorize(by, options.smallest, tuple(options.only), tuple(options.skip)))
+    if options.lower_only or (options.method != "svd" and not options.plain):
+        steps.append(LowerWavelet())
+    return Pipeline(tuple(steps), verify=options.verify)
+
+
+def _fields(options: Namespace) -> dict[str, object]:
+    """Return the fields of the factorization that options set; refuse options of another method."""
+    taken = _FIELDS.get(options.method or "", ())
+    given = {
+        name: getattr(options, name)
+        for name in dict.fromkeys(name for names in _FIELDS.values() for name in names)
+        if getattr(options, name) is not None
+    }
+    for name in given:
+        if name not in taken and (options.method in _FIELDS or options.lower_only):
+            method = f"--method {options.method}" if options.method else "--lower-only"
+            owners = " or ".join(key for key, names in _FIELDS.items() if name in names)
+            raise InvalidConfig(f"--{name} is an option of {owners}, not of {method}; leave it out")
+    if options.method == "svd" and "params" not in given and ("rank" in given or "energy" in given):
+        given["params"] = 1.0
+    return given
+
+
+def _factored(job: Job) -> list[Mapping[str, Json]]:
+    for step in job.result.report.steps:
+        if step.name == "factorize":
+            return cast("list[Mapping[str, Json]]", step.details.get("layers", []))
+    return []
+
+
+def _show(job: Job, found: list[Mapping[str, Json]], screen: Screen) -> None:
+    show_sizes(job, screen)
+    more = []
+    if found:
+        errors = sorted(cast(float, row["relative_error"]) for row in found)
+        more.append(("factored", text.plural(len(found), "layer")))
+        more.append(("weights moved", f"{errors[0]:.3g} to {errors[-1]:.3g} of their norm"))
+        more.append(
+            ("compared with", "the input model with each weight replaced by what its factors multiply to")
+        )
+    show_check(job, screen, more)
+    if screen.verbose and found:
+        screen.line()
+        table = [
+            (
+                str(row["name"]),
+                " x ".join(map(str, cast("list[Json]", row["shape"]))),
+                str(row["parameters_before"]),
+                str(row["parameters_after"]),
+                f"{cast(float, row['relative_error']):.3f}",
+            )
+            for row in found
+        ]
+        heads = ("layer", "weight", "numbers", "after", "moved")
+        screen.table(heads, table, right=("numbers", "after", "moved"))
+    show_left(job.facts.left, screen)
+
+
+def _write_page(job: Job, rows: tuple[Layer, ...], measured: Measured, options: Namespace) -> None:
+    from graphrewrite.ir.external import write_beside
+    from graphrewrite.report import page
+
+    asked = f"weights factored by {options.method}" if options.method else "written-out layers lowered"
+    write_beside(Path(options.report), page(record(job, rows, measured, asked, {})).encode("utf-8"))
