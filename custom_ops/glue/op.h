@@ -130,6 +130,7 @@ class Inference {
   Sizes input(size_t index) const;
   int64_t integer(const char* name) const;
   std::vector<int64_t> integers(const char* name) const;
+  // Says nothing where a size is neither known nor named.
   void output(size_t index, const Sizes& sizes) const;
 
  private:

@@ -12,6 +12,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir.edit import all_graphs
+from graphrewrite.ir.inline import inlined
 from graphrewrite.ir.model import Model
 from graphrewrite.ir.values import Array, array_of, numpy_dtype_to_onnx, onnx_dtype_to_numpy
 
@@ -35,8 +36,12 @@ def is_narrow(model: Model) -> bool:
 
 
 def widened(model: Model, to: DType = _SINGLE) -> Model:
-    """Return a clone in which every float type narrower than `to` has become it; feeds must be widened as well."""
-    copy = model.clone()
+    """Return a clone in which every float type narrower than `to` has become it; feeds must be widened as well.
+
+    Functions are written out first: what stands in their bodies must become wide too, and kernels know one type only.
+    """
+    plain = inlined(model)
+    copy = model.clone() if plain is model else plain
     for graph in all_graphs(copy.graph):
         for constant in graph.initializers.values():
             _widen_constant(constant, to)

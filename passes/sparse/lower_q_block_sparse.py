@@ -1,0 +1,165 @@
+"""Swapping quantised layers for operators that skip blocks of 16 outputs x 4 inputs, where the machine is faster so."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from graphrewrite.cost.speeds import Speeds, Work
+from graphrewrite.custom_ops.quads import density
+from graphrewrite.custom_ops.spec import OLDEST_OPSET
+from graphrewrite.errors import InvalidConfig
+from graphrewrite.ir import Model
+from graphrewrite.ir.custom import declare
+from graphrewrite.match import Draft
+from graphrewrite.passes.sparse.byte_types import unsigned
+from graphrewrite.passes.sparse.lower_block_sparse import known_speeds
+from graphrewrite.passes.sparse.q_write import write_dense, write_sparse
+from graphrewrite.passes.sparse.quantised_conv import QuantisedConv, read_quantised_conv
+from graphrewrite.passes.sparse.quantised_product import (
+    QuantisedProduct,
+    read_float_product,
+    read_quantised_product,
+)
+from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
+from graphrewrite.pipeline.base import Json
+
+# What was measured is a chain of like layers; a network adds a little on both sides, so a narrow win counts as none.
+_MARGIN = 0.9
+
+
+@passes.register("lower_q_block_sparse")
+@dataclass(frozen=True)
+class LowerQBlockSparse:
+    """Write int8 layers whose zeros come in blocks of 16 outputs x 4 inputs as QBlockSparseConv and QBlockSparseMatMul.
+
+    Args:
+        min_sparsity: the least share of blocks that must be zero for a layer to be looked at.
+        when: "faster" swaps a layer only where measured speeds foretell a gain (see LowerBlockSparse); "always" swaps
+            all, for files that are to be small or to run elsewhere.
+        round_floats: also swap products of floats; their weights are then rounded to 255 levels per output, and each
+            row of their inputs too.
+
+    Convolutions are read from QLinearConv, or from Conv between DequantizeLinear and QuantizeLinear with Relu or Clip
+    in it; products from MatMulInteger behind DynamicQuantizeLinear and from DynamicQuantizeMatMul. Activations in int8
+    become uint8 first. The claim is equality with the dense layers in standard operators: QLinearConv, which a Conv
+    between quantisers equals up to one step where a sum lies between two; and products whose rows are quantised one by
+    one, which is finer than DynamicQuantizeLinear when there are several and the same when there is one.
+    """
+
+    min_sparsity: float = 0.5
+    when: str = "faster"
+    round_floats: bool = False
+
+    claim: ClassVar[Claim] = SameAs(rtol=1e-5)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_sparsity <= 1:
+            raise InvalidConfig(
+                f"LowerQBlockSparse.min_sparsity is {self.min_sparsity}; expected a share from 0 to 1"
+            )
+        if self.when not in ("faster", "always"):
+            raise InvalidConfig(f"LowerQBlockSparse.when is {self.when!r}; expected 'faster' or 'always'")
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Look at every layer, swap those that gain, and say why the others stay."""
+        if model.opset < OLDEST_OPSET:
+            why = f"its operator set is {model.opset}; the operators' function bodies need {OLDEST_OPSET}"
+            return Outcome(model, False, (Note("skipped", "the whole model", why),))
+        before = model.clone()
+        told, notes, ops = self._lowered(model, is_dense=False)
+        if not told:
+            return Outcome(before, False, tuple(notes))
+        for op in ops:
+            declare(model, op)
+
+        def slow() -> Model:
+            dense = before.clone()
+            self._lowered(dense, is_dense=True)
+            return dense
+
+        return Outcome(model, True, tuple(notes), slow, {"layers": told})
+
+    def _lowered(self, model: Model, is_dense: bool) -> tuple[dict[str, Json], list[Note], set[str]]:
+        speeds = known_speeds() if self.when == "faster" else None
+        draft = Draft(model)
+        notes: list[Note] = []
+        turned = unsigned(draft)
+        told: dict[str, Json] = {}
+        ops: set[str] = set()
+        for node in list(draft.nodes()):
+            layer = self._read(draft, node) if draft.is_alive(node) else None
+            if layer is None:
+                continue
+            name = node.name or node.outputs[0].name
+            share = 1.0 if isinstance(layer, str) else density(layer.weight)
+            gain = layer if isinstance(layer, str) else self._gain(draft, layer, share, speeds)
+            if isinstance(layer, str) or isinstance(gain, str):
+                notes.append(Note("skipped", name, str(gain)))
+                continue
+            if is_dense:
+                write_dense(draft, layer)
+                continue
+            op = write_sparse(draft, layer)
+            ops.add(op)
+            notes.append(Note("done", name, f"{op}: {share:.0%} of its blocks of 16 x 4 are left"))
+            told[name] = {
+                "operator": op,
+                "density": share,
+                "outputs": layer.weight.shape[0],
+                "inputs": layer.weight.shape[1],
+                "foretold_gain": gain,
+            }
+        if turned and told:
+            notes.append(
+                Note("done", "activations", f"{turned} tensors of int8 are uint8, zero points 128 higher")
+            )
+        if told or is_dense:
+            draft.close()
+        return told, notes, ops
+
+    def _read(self, draft: Draft, node: gs.Node) -> "QuantisedConv | QuantisedProduct | str | None":
+        found = read_quantised_conv(draft, node) or read_quantised_product(draft, node)
+        return read_float_product(draft, node) if found is None and self.round_floats else found
+
+    def _gain(
+        self, draft: Draft, layer: QuantisedConv | QuantisedProduct, share: float, speeds: Speeds | None
+    ) -> float | None | str:
+        """Return the foretold gain (None where nobody asks), or why the layer stays dense."""
+        zeros = float(np.mean(layer.weight == 0))
+        if 1 - share < self.min_sparsity:
+            return (
+                f"{zeros:.0%} of its weights and {1 - share:.0%} of its blocks of 16 x 4 are zero; "
+                f"{self.min_sparsity:.0%} of blocks are asked for"
+            )
+        if self.when == "always":
+            return None
+        if speeds is None:
+            return "no speeds are known for this machine; measure them with: graphrewrite calibrate"
+        shape = draft.shape(layer.y)
+        if shape is None:
+            return "how large its output is cannot be told, so neither what it costs"
+        is_conv = isinstance(layer, QuantisedConv)
+        places = [size if isinstance(size, int) else 1 for size in (shape[2:] if is_conv else shape[:-1])]
+        outputs, inputs = layer.weight.shape[:2]
+        work = (
+            inputs,
+            outputs,
+            max(1, int(np.prod(places, dtype=np.int64))),
+            int(np.prod(layer.weight.shape[2:])),
+        )
+        before, after = (
+            ("QLinearConv", "QBlockSparseConv")
+            if isinstance(layer, QuantisedConv)
+            else (layer.dense, "QBlockSparseMatMul")
+        )
+        dense, sparse = speeds.seconds(before, Work(*work)), speeds.seconds(after, Work(*work, share))
+        if dense is None or sparse is None:
+            return f"no speeds of {before if dense is None else after} are known; run: graphrewrite calibrate"
+        if not dense / sparse * _MARGIN > 1:
+            return (
+                f"{1 - share:.0%} of its blocks of 16 x 4 are zero, and it would run {dense / sparse:.2f} times as "
+                f"fast on {speeds.machine} ({speeds.isa}); it stays dense"
+            )
+        return dense / sparse
