@@ -18,7 +18,7 @@ from graphrewrite.custom_ops import ops as folders
 from graphrewrite.errors import InvalidConfig, UnknownNameError
 
 DOMAIN = "graphrewrite"
-VERSION = 1  # of the domain's operator set; a changed meaning is a new `since`, never an edit
+VERSION = 1  # of the domain's operator set; a changed meaning is a new operator (see README.md)
 # The function bodies hold in every operator set from this one on: onnxruntime reads them in the model's own, whatever
 # the function says, so a body keeps to operators and forms that no later set has changed.
 OLDEST_OPSET = 13
