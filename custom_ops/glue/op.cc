@@ -176,10 +176,6 @@ std::vector<int64_t> Inference::integers(const char* name) const {
 }
 
 void Inference::output(size_t index, const Sizes& sizes) const {
-  // A size that is neither known nor named would be taken for -1, which agrees with no other.
-  for (const Size& size : sizes) {
-    if (size.value < 0 && size.symbol.empty()) return;
-  }
   // onnxruntime takes a size that is neither known nor named for the number -1, and then finds it contradicted.
   for (const Size& size : sizes) {
     if (size.value < 0 && size.symbol.empty()) return;

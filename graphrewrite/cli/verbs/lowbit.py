@@ -1,0 +1,153 @@
+"""`graphrewrite lowbit`: round weights of matrix products to few bits, and multiply with them as they are."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, cast
+
+from graphrewrite.cli.left import show_left
+from graphrewrite.cli.parser import add_data, add_rewriting, add_seed, add_threads, whole
+from graphrewrite.cli.record import Measured, measure, record
+from graphrewrite.cli.rewriting import Job, document, rewrite, show_check, show_sizes
+from graphrewrite.cli.screen import Screen
+from graphrewrite.cli.verbs import verbs
+from graphrewrite.pipeline import Pass, Pipeline
+from graphrewrite.pipeline.base import Json
+from graphrewrite.report import Layer, layers, text
+
+
+@verbs.register("lowbit")
+class LowBit:
+    """Runs the lowering to few bits over one model."""
+
+    summary: ClassVar[str] = (
+        "Round weights of matrix products to 1, 2 or 4 bits, and multiply with them as they are."
+    )
+    examples: ClassVar[str] = """
+        graphrewrite lowbit model.onnx -o small.onnx --bits 4 --group 32
+        graphrewrite lowbit trained.onnx -o fast.onnx --bits 2 --skip '*lm_head*' --report report.html
+        graphrewrite lowbit speech.onnx -o fast.onnx --gates            GRU and LSTM too, written out first
+    """
+
+    def configure(self, parser: ArgumentParser) -> None:
+        """Declare MODEL, the form of the weights, and which layers get it."""
+        parser.add_argument("model", metavar="MODEL", help="the ONNX file")
+        add_rewriting(parser)
+        what = parser.add_argument_group("what is done")
+        what.add_argument(
+            "--bits", type=int, choices=(1, 2, 4), default=2, help="bits of a weight (default 2)"
+        )
+        what.add_argument(
+            "--group",
+            type=whole(0),
+            default=64,
+            metavar="N",
+            help="inputs that share a scale, a multiple of 16; 0 for one scale per output (default 64)",
+        )
+        what.add_argument(
+            "--gates",
+            action="store_true",
+            help="write GRU and LSTM out first, so that their products are lowered too",
+        )
+        what.add_argument(
+            "--tidy", action="store_true", help="tidy the graph first: fold computed weights into constants"
+        )
+        choice = parser.add_argument_group("choice of layers")
+        choice.add_argument(
+            "--rows",
+            type=whole(1),
+            default=1,
+            metavar="N",
+            help="rows a product is expected to have where the graph leaves that open: samples times steps (default 1)",
+        )
+        for option, meaning in (("--only", "lower no others than"), ("--skip", "leave")):
+            choice.add_argument(
+                option,
+                nargs="+",
+                action="extend",
+                default=[],
+                metavar="PATTERN",
+                help=f"{meaning} layers of these names; * stands for anything",
+            )
+        told = parser.add_argument_group("report")
+        add_data(told, "samples to run the report's comparison on")
+        told.add_argument(
+            "--test",
+            metavar="PATH",
+            help="held-out samples, like --data: measure accuracy (with labels) or agreement on them",
+        )
+        told.add_argument(
+            "--report", metavar="FILE.html", help="write a page with layers, plots, latency and accuracy"
+        )
+        add_seed(parser)
+        add_threads(parser)
+
+    def run(self, options: Namespace, screen: Screen) -> int:
+        """Lower, save, measure when asked, and print what was done."""
+        if options.report:
+            from graphrewrite.report.page import require
+
+            require()  # before the work, not after it
+        pipeline = _pipeline(options)
+        files = ([path for path in (options.test,) if path], [path for path in (options.report,) if path])
+        job = rewrite(options, screen, pipeline, reads=files[0], writes=files[1])
+        rows = layers(job.before, job.result.model, {})
+        measured = measure(job, options, screen) if job.facts.output else Measured()
+        found = _layers(job)
+        _show(job, found, screen)
+        if options.report and job.facts.output:
+            _write_page(job, rows, measured, options)
+            screen.line(f"report written to {options.report}")
+        screen.document({**document(job), "layers": cast(Json, found), **measured.to_json()})
+        return job.code
+
+
+def _pipeline(options: Namespace) -> Pipeline:
+    from graphrewrite.passes.lowbit import LowerLowBit
+
+    steps: list[Pass] = []
+    if options.tidy:
+        from graphrewrite.passes.tidy import Tidy
+
+        steps.append(Tidy())
+    if options.gates:
+        from graphrewrite.passes.factor.gates import WriteOutGates
+
+        steps.append(WriteOutGates())
+    steps.append(
+        LowerLowBit(options.bits, options.group, options.rows, tuple(options.only), tuple(options.skip))
+    )
+    return Pipeline(tuple(steps), verify=options.verify)
+
+
+def _layers(job: Job) -> list[Mapping[str, Json]]:
+    return cast("list[Mapping[str, Json]]", job.result.report.steps[-1].details.get("layers", []))
+
+
+def _show(job: Job, found: list[Mapping[str, Json]], screen: Screen) -> None:
+    show_sizes(job, screen)
+    show_check(job, screen, [(note.subject, note.text) for note in job.result.notes if note.kind == "done"])
+    if screen.verbose and found:
+        screen.line()
+        columns = ("layer", "inputs x outputs", "levels", "group", "weights moved")
+        rows = [
+            (
+                str(row["name"]),
+                " x ".join(map(str, cast("list[Json]", row["shape"]))),
+                str(row["levels"]),
+                str(row["group"]),
+                text.error(cast(float, row["relative_error"])),
+            )
+            for row in found
+        ]
+        screen.table(columns, rows, right=columns[1:])
+    show_left(job.facts.left, screen)
+
+
+def _write_page(job: Job, rows: tuple[Layer, ...], measured: Measured, options: Namespace) -> None:
+    from graphrewrite.ir.external import write_beside
+    from graphrewrite.report import page
+
+    shared = f"one scale for {options.group} inputs" if options.group else "one scale per output"
+    asked = f"weights of {options.bits} bits, {shared}"
+    write_beside(Path(options.report), page(record(job, rows, measured, asked, {})).encode("utf-8"))
