@@ -10,7 +10,8 @@ The kind follows from how positions meet in the graph; no name and no architectu
   but mixing of heads, the result of another product of activations, or whose result is such an operand; or an attention
   operator.
 - ``head_dim``: another axis of an attention product, or the inner of two groups that make up one axis of a weight.
-- ``own_head_dim``: a dim of one head, where heads may lose dims of their own (see `graphrewrite.dims.cells`).
+- ``own_head_dim``: a dim of one head, where heads may lose dims of their own (see `graphrewrite.dims.cells`). What has
+  one position for each head then (a bias per head) is ``heads``.
 - ``hidden``: the state of a recurrent operator, or of a recurrence written out step by step or as the body of a loop (a
   weight that reads and makes the same group, again and again).
 - ``experts``: a batch axis of a product with a weight: each unit owns a matrix; or what a router chooses a few of.
@@ -37,7 +38,9 @@ from graphrewrite.dims.record import Analysis, is_constant
 from graphrewrite.dims.structure import Structure
 from graphrewrite.ir.edit import all_graphs, captured
 
-KINDS: Final = ("heads", "head_dim", "own_head_dim", "mlp", "width", "channels", "hidden", "experts", "other")
+KINDS: Final = ("heads", "head_dim", "mlp", "width", "channels", "hidden", "experts", "other")
+# What an analysis finds only when it is asked to.
+OWN_DIMS: Final = "own_head_dim"
 
 Families = frozenset[int]
 Layers = frozenset[int]
@@ -123,6 +126,8 @@ class _Kinds:
         outer, inner = self._packed()
         repeated = self._repeated()
         cells = {family for axis in self.analysis.cells for family in self.on(axis)}
+        ones = [each.axis for each in self.analysis.balances if each.axis.sizes[0] == each.groups]
+        paired = {family for axis in ones for family in self.on(axis)}
         width = self._width(heads, dims)
         result = []
         for family in range(self.count):
@@ -130,7 +135,8 @@ class _Kinds:
             tests = (
                 ("hidden", family in repeated),
                 ("experts", family in chosen),
-                ("own_head_dim", family in cells),
+                (OWN_DIMS, family in cells),
+                ("heads", family in paired),
                 ("width", family in width),
                 ("heads", family in heads),
                 ("head_dim", family in dims),

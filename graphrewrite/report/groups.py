@@ -31,6 +31,7 @@ _KINDS = {
     "mlp": "#5fa03a",
     "heads": "#d9822b",
     "head_dim": "#d1608c",
+    "own_head_dim": "#b8475f",
     "experts": "#a0692f",
     "other": "#7d8794",
 }

@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 from graphrewrite import cost
 from graphrewrite.data import collect
 from graphrewrite.dims import ChannelGroup, Groups, Shrunk, groups, reference, shrink
+from graphrewrite.dims.kinds import OWN_DIMS
 from graphrewrite.dims.structure import Mask
 from graphrewrite.errors import BudgetError, InvalidConfig, InvalidData, InvalidModel, UnsupportedOp
 from graphrewrite.ir import Model, garbage
@@ -102,7 +103,7 @@ class RemoveChannels:
     @garbage.paused()
     def run(self, model: Model, context: Context) -> Outcome:
         """Choose, compensate and cut."""
-        ports, own_dims = changeable(model, self.may_change), "own_head_dim" in self.units
+        ports, own_dims = changeable(model, self.may_change), OWN_DIMS in self.units
         found = groups(inlined(model), may_change=ports, own_dims=own_dims)
         plain = found.analysis.model
         table = cost.totals(plain, found.analysis.info)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from graphrewrite.dims import Groups
-from graphrewrite.dims.kinds import KINDS
+from graphrewrite.dims.kinds import KINDS, OWN_DIMS
 from graphrewrite.errors import InvalidConfig
 
 
@@ -19,11 +19,11 @@ class NotAsked(NamedTuple):
 def check_units(kinds: Sequence[str]) -> None:
     """Raise InvalidConfig unless all kinds are known."""
     for kind in kinds:
-        if kind not in KINDS:
-            close = difflib.get_close_matches(str(kind), KINDS, n=1)
+        if kind not in (*KINDS, OWN_DIMS):
+            close = difflib.get_close_matches(str(kind), (*KINDS, OWN_DIMS), n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise InvalidConfig(
-                f"there is no kind of units {kind!r}; expected some of {', '.join(KINDS)}{hint} "
+                f"there is no kind of units {kind!r}; expected some of {', '.join((*KINDS, OWN_DIMS))}{hint} "
                 "See which kinds a model has with: inspect --groups"
             )
 

@@ -58,7 +58,7 @@ class Prune:
 
     def configure(self, parser: ArgumentParser) -> None:
         """Declare MODEL, the budget, and how to choose."""
-        from graphrewrite.dims.kinds import KINDS
+        from graphrewrite.dims.kinds import KINDS, OWN_DIMS
         from graphrewrite.passes.blocks.criteria import criteria as of_blocks
         from graphrewrite.passes.channels.criteria import criteria
         from graphrewrite.passes.channels.reconstruct import reconstructions
@@ -111,7 +111,8 @@ class Prune:
             type=names,
             default=(),
             metavar="KIND,KIND",
-            help=f"remove units of these kinds only: {', '.join(KINDS)} (default all); or whole {BLOCKS}, alone",
+            help=f"remove units of these kinds only: {', '.join(KINDS)} (default all these); {OWN_DIMS} (other dims in "
+            f"each head); or whole {BLOCKS}, alone",
         )
         choice.add_argument(
             "--may-change",
