@@ -251,12 +251,12 @@ def _facts(
 
 
 def _verified(report: Report) -> VerifiedFacts:
-    """Sum up the checks of all steps: the last one that changed something speaks for the result."""
+    """Sum up the checks of all steps: the last one that changed what the model computes speaks for the result."""
     steps = flat(report.steps)
     changed = [step.verified for step in steps if step.changed] or [step.verified for step in steps]
     if not changed:
         return VerifiedFacts("unchanged", _HOW["unchanged"], None, None, None, (), "")
-    last = changed[-1]
+    last = next((check for check in reversed(changed) if check.how != "same"), changed[-1])
     limits = [check.rtol for check in changed if check.rtol is not None]
     return VerifiedFacts(
         how=last.how,
