@@ -125,7 +125,8 @@ def _convolutions(work: Work, layers: int, seed: int, is_sparse: bool) -> Model:
             sources = (x, scale, zero, b.constant(weight), steps, no_zero, scale, zero, bias)
             x = b.op("QLinearConv", *sources)
             x.inputs[0].attrs.update(window)
-    return _declared(b.model(x), "QBlockSparseConv") if is_sparse else b.model(x)
+    model = b.model(x, dtypes=[np.uint8])
+    return _declared(model, "QBlockSparseConv") if is_sparse else model
 
 
 def _declared(model: Model, op: str) -> Model:
