@@ -9,6 +9,9 @@
 
 #include "blocks/finish.h"
 #include "simd/simd.h"
+#if defined(GR_ISA_AVX512)
+#include "simd/avx2.h"
+#endif
 
 #if !defined(GR_UNROLL)
 #if defined(__GNUC__)
@@ -18,8 +21,24 @@
 #endif
 #endif
 
+#define GR_ROWS wide
+#define GR_ROWS_SIMD GR_ISA
+#include "blocks/rows.h"
+#undef GR_ROWS
+#undef GR_ROWS_SIMD
+#define GR_ROWS narrow
+#if defined(GR_ISA_AVX512)
+#define GR_ROWS_SIMD avx2
+#else
+#define GR_ROWS_SIMD GR_ISA
+#endif
+#include "blocks/rows.h"
+
 namespace gr::blocks {
 namespace {
+
+namespace wide = block_rows::wide;
+namespace narrow = block_rows::narrow;
 
 // Outputs x registers of positions that fit beside the inputs and one weight: 32 registers, or the 16 of AVX2.
 #if defined(GR_ISA_AVX2)
@@ -27,9 +46,6 @@ constexpr size_t kManyOutputs = 4, kManyVectors = 3, kFourVectors = 3, kOneVecto
 #else
 constexpr size_t kManyOutputs = 8, kManyVectors = 3, kFourVectors = 6, kOneVectors = 8;
 #endif
-
-// Bytes ahead of a stream of weights that memory should be asked for it.
-constexpr size_t kStreamAhead = 16384;
 
 // Stores n numbers, n > 0; reads whole registers.
 GR_INLINE void copy(const float* from, size_t n, float* to) {
@@ -47,6 +63,9 @@ static inline void tile(const Layer& layer, const Work& work, const Tile& at, si
     const F32 bias = set_f32(layer.bias[output + n]);
     GR_UNROLL for (size_t v = 0; v < kVectors; ++v) sums[n][v] = bias;
   }
+  const size_t left = layer.outputs > output ? layer.outputs - output : 0;
+  const size_t live = left < kOutputs ? left : kOutputs;
+  float* y = work.y + (output - work.first_group * width) * work.y_plane;
   const float* planes = work.planes + at.from;
   const uint32_t* taps = work.taps;
   const size_t plane = work.plane;
@@ -72,10 +91,7 @@ static inline void tile(const Layer& layer, const Work& work, const Tile& at, si
   GR_UNROLL for (size_t n = 0; n < kOutputs; ++n) {
     GR_UNROLL for (size_t v = 0; v < kVectors; ++v) store(ready + n * kRow + v * kLanes, sums[n][v]);
   }
-  const size_t left = layer.outputs > output ? layer.outputs - output : 0;
-  const size_t live = left < kOutputs ? left : kOutputs;
   finish_all(ready, live * kRow, layer.finish);
-  float* y = work.y + (output - work.first_group * width) * work.y_plane;
   for (uint32_t r = at.first_run; r < at.last_run; ++r) {
     const Run run = work.runs[r];
     for (size_t n = 0; n < live; ++n) {
@@ -118,46 +134,19 @@ static void spread(const Layer& layer, const Work& work) {
   spread_by<kManyOutputs, kManyVectors>(layer, work);
 }
 
-// One stream through the weights: lanes are outputs, and as many sums as hide the latency of a multiply-add.
 template <size_t kWidth>
 static void row_by(const Layer& layer, const float* x, float* y, size_t first, size_t last) {
-  constexpr size_t kVectors = kWidth > kLanes ? kWidth / kLanes : 1;
-  constexpr size_t kChains = kVectors >= 4 ? 1 : 4 / kVectors;
-  alignas(64) float ready[kVectors * kLanes + kLanes];
+  alignas(64) float sums[kWidth + kLanes];
   for (size_t group = first; group < last; ++group) {
-    F32 sums[kChains][kVectors];
-    GR_UNROLL for (size_t c = 0; c < kChains; ++c) {
-      GR_UNROLL for (size_t v = 0; v < kVectors; ++v) sums[c][v] = zero_f32();
+    // Blocks of 4 or 8 would leave half of a wide register empty, and a wide load takes two turns on some machines.
+    if constexpr (kWidth < kLanes) {
+      narrow::row_sums<kWidth>(layer, x, group, sums);
+    } else {
+      wide::row_sums<kWidth>(layer, x, group, sums);
     }
-    const size_t end = layer.starts[group + 1];
-    size_t j = layer.starts[group];
-    const auto step = [&](size_t block, size_t chain) {
-      const float* values = layer.values + block * kWidth;
-      const F32 input = set_f32(x[layer.where[block]]);
-      if constexpr (kWidth < kLanes) {
-        sums[chain][0] = fma(load_part(values, kWidth), input, sums[chain][0]);
-      } else {
-        GR_UNROLL for (size_t v = 0; v < kVectors; ++v) {
-          sums[chain][v] = fma(load(values + v * kLanes), input, sums[chain][v]);
-        }
-      }
-    };
-    for (; j + kChains <= end; j += kChains) {
-      const char* stream = reinterpret_cast<const char*>(layer.values + j * kWidth) + kStreamAhead;
-      GR_UNROLL for (size_t byte = 0; byte < kChains * kWidth * sizeof(float); byte += 64) prefetch(stream + byte);
-      GR_UNROLL for (size_t c = 0; c < kChains; ++c) step(j + c, c);
-    }
-    for (; j < end; ++j) step(j, 0);
+    finish_all(sums, kWidth, layer.finish);
     const size_t output = group * kWidth;
-    const size_t live = layer.outputs - output < kWidth ? layer.outputs - output : kWidth;
-    GR_UNROLL for (size_t v = 0; v < kVectors; ++v) {
-      F32 sum = sums[0][v];
-      GR_UNROLL for (size_t c = 1; c < kChains; ++c) sum = add(sum, sums[c][v]);
-      const float* biases = layer.bias + output + v * kLanes;
-      const F32 bias = kWidth < kLanes ? load_part(biases, kWidth) : load(biases);
-      store(ready + v * kLanes, finished(add(sum, bias), layer.finish));
-    }
-    copy(ready, live, y + output);
+    copy(sums, layer.outputs - output < kWidth ? layer.outputs - output : kWidth, y + output);
   }
 }
 
@@ -171,7 +160,7 @@ static void row_of_singles(const Layer& layer, const float* x, float* y, size_t 
     for (; j + 2 * kLanes <= end; j += 2 * kLanes) {
       GR_UNROLL for (size_t c = 0; c < 2; ++c) {
         const size_t block = j + c * kLanes;
-        prefetch(layer.values + block + kStreamAhead / sizeof(float));
+        prefetch(layer.values + block + wide::kStreamAhead / sizeof(float));
         sums[c] = fma(load(layer.values + block), gather(x, layer.where + block), sums[c]);
       }
     }

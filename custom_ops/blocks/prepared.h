@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "blocks/layer.h"
-#include "glue/aligned.h"
 #include "glue/op.h"
+#include "glue/pages.h"
 
 namespace gr::blocks {
 
@@ -43,11 +43,14 @@ class Prepared {
     });
 
     while ((size_t{1} << tap_bits_) < taps) ++tap_bits_;
-    values_ = Aligned<float>(checked_mul(count, width, "the blocks"));
-    std::copy_n(blocks.as<float>(), count * width, values_.data());
-    bias_ = Aligned<float>(groups * width);
+    values_ = Pages(checked_mul(checked_mul(count, width, "the blocks"), sizeof(float), "the blocks"));
+    auto* values = reinterpret_cast<float*>(values_.data());
+    std::copy_n(blocks.as<float>(), count * width, values);
+    bias_.assign(checked_add(groups * width, kSlack, "the biases"), 0.0f);
     std::copy_n(bias.as<float>(), outputs, bias_.data());
-    where_ = Aligned<uint32_t>(count + kAhead);
+    where_ = Pages(checked_mul(count + kAhead, sizeof(uint32_t), "the positions"));
+    auto* where = reinterpret_cast<uint32_t*>(where_.data());
+    std::fill_n(where + count, kAhead, 0);
     starts_.assign(groups + 1, 0);
     int64_t before = -1;
     for (size_t j = 0; j < count; ++j) {
@@ -60,7 +63,7 @@ class Prepared {
       const size_t place = static_cast<size_t>(position);
       ++starts_[place / columns + 1];
       // Fits: input * 2^tap_bits is below 2 * inputs * taps, and that is below 2^32.
-      where_[j] = static_cast<uint32_t>((place % columns / taps) << tap_bits_ | place % taps);
+      where[j] = static_cast<uint32_t>((place % columns / taps) << tap_bits_ | place % taps);
     }
     for (size_t group = 0; group < groups; ++group) starts_[group + 1] += starts_[group];
 
@@ -69,7 +72,7 @@ class Prepared {
             [&] { return "activation is " + std::to_string(activation) + "; expected 0 to 4"; });
     const Finish finish{static_cast<Activation>(activation), node.real("low"), node.real("high")};
     require(!std::isnan(finish.low) && !std::isnan(finish.high), [] { return "a limit of clip is no number"; });
-    layer_ = {width, outputs, values_.data(), where_.data(), starts_.data(), tap_bits_, bias_.data(), finish};
+    layer_ = {width, outputs, values, where, starts_.data(), tap_bits_, bias_.data(), finish};
   }
   Prepared(const Prepared&) = delete;
   Prepared& operator=(const Prepared&) = delete;
@@ -102,9 +105,12 @@ class Prepared {
     return width == 1 || width == 4 || width == 8 || width == 16 || width == 32;
   }
 
+  // Floats behind the biases that a vector may read.
+  static constexpr size_t kSlack = 16;
+
   unsigned tap_bits_ = 0;
-  Aligned<float> values_, bias_;
-  Aligned<uint32_t> where_;
+  Pages values_, where_;
+  std::vector<float> bias_;
   std::vector<uint32_t> starts_;
   Layer layer_{};
 };
