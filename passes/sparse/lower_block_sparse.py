@@ -87,11 +87,11 @@ class LowerBlockSparse:
         obstacle = _obstacle(draft, linear)
         if weight is None or obstacle:
             return obstacle or "its weights are not float32"
-        zeros = float(np.mean(weight == 0))
         shares = {width: density(weight, width) for width in WIDTHS if width <= max(len(weight), WIDTHS[-1])}
         if 1 - min(shares.values()) < self.min_sparsity:
-            blocks = f"{1 - min(shares.values()):.0%} of its blocks of {min(shares, key=lambda w: shares[w])}"
-            return f"{zeros:.0%} of its weights are zero, and {blocks}; {self.min_sparsity:.0%} are asked for"
+            if np.mean(weight == 0) < self.min_sparsity:
+                return f"less than {self.min_sparsity:.0%} of its weights are zero"
+            return f"its zeros make too few blocks: less than {self.min_sparsity:.0%} of those of {min(shares)} outputs"
         is_conv = linear.node.op == "Conv"
         op = "BlockSparseConv" if is_conv else "BlockSparseMatMul"
         if self.when == "always":

@@ -1,0 +1,162 @@
+"""`graphrewrite sparsify`: zeros in blocks, and operators that skip them where that is faster."""
+
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from collections.abc import Mapping
+from typing import ClassVar, cast
+
+from graphrewrite.cli.left import show_left
+from graphrewrite.cli.method import add_told, apply
+from graphrewrite.cli.parser import add_rewriting, share
+from graphrewrite.cli.rewriting import Job, show_check, show_sizes
+from graphrewrite.cli.screen import Screen
+from graphrewrite.cli.verbs import verbs
+from graphrewrite.errors import InvalidConfig
+from graphrewrite.pipeline import Pass, Pipeline
+from graphrewrite.pipeline.base import Json
+
+
+@verbs.register("sparsify")
+class Sparsify:
+    """Runs masks and the lowering of block-sparse layers over one model."""
+
+    summary: ClassVar[str] = (
+        "Set the weakest blocks of weights to zero, and skip them where that is faster on this machine."
+    )
+    examples: ClassVar[str] = """
+        graphrewrite sparsify model.onnx -o sparse.onnx --pattern one_by_n:8 --sparsity 0.75
+        graphrewrite sparsify model.onnx -o masked.onnx --pattern magnitude --sparsity 0.9 --lower never
+        graphrewrite sparsify trained.onnx -o fast.onnx --sparsity 0      lower only: the zeros are there already
+    """
+
+    def configure(self, parser: ArgumentParser) -> None:
+        """Declare MODEL, the pattern, and what becomes of the zeros."""
+        from graphrewrite.passes.sparse.masks import masks
+
+        parser.add_argument("model", metavar="MODEL", help="the ONNX file")
+        add_rewriting(parser)
+        what = parser.add_argument_group("zeros")
+        what.add_argument(
+            "--pattern",
+            default="one_by_n:8",
+            metavar="NAME[:SIZE]",
+            help=f"which weights go together: {', '.join(masks)} (default one_by_n:8); blocks:16x4, n_of_m:2:4",
+        )
+        what.add_argument(
+            "--sparsity",
+            type=share,
+            default=0.75,
+            metavar="F",
+            help="the share of every layer's blocks that goes (default 0.75); 0 masks nothing, n_of_m needs none",
+        )
+        what.add_argument(
+            "--rearrange",
+            action=BooleanOptionalAction,
+            default=True,
+            help="first bring strong filters together, which changes no output (default)",
+        )
+        what.add_argument("--ends", action="store_true", help="mask the first and the last layer too")
+        what.add_argument(
+            "--skip",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="PATTERN",
+            help="leave layers and weights of these names as they are; * stands for anything",
+        )
+        what.add_argument(
+            "--tidy", action="store_true", help="tidy the graph first: norms go into the layers"
+        )
+        then = parser.add_argument_group("what becomes of them")
+        then.add_argument(
+            "--lower",
+            choices=("faster", "always", "never"),
+            default="faster",
+            help="skip zero blocks where this machine is faster so (default; see calibrate), always, or never",
+        )
+        then.add_argument(
+            "--least",
+            type=share,
+            default=0.5,
+            metavar="F",
+            help="lower layers of whose blocks at least the share F is zero (default 0.5)",
+        )
+        add_told(parser)
+
+    def run(self, options: Namespace, screen: Screen) -> int:
+        """Mask, lower, save, measure when asked, and print what was done."""
+        applied = apply(options, screen, _pipeline(options), _asked(options))
+        found = {step.name: _layers(step.details) for step in applied.job.result.report.steps}
+        _show(applied.job, found, screen)
+        return applied.finish(options, screen, {"layers": cast(Json, found)})
+
+
+def _pipeline(options: Namespace) -> Pipeline:
+    from graphrewrite.passes.sparse import LowerBlockSparse, MaskBlocks
+    from graphrewrite.passes.sparse.masks import named
+
+    steps: list[Pass] = []
+    if options.tidy:
+        from graphrewrite.passes.tidy import Tidy
+
+        steps.append(Tidy())
+    mask = named(options.pattern)
+    masks_nothing = options.sparsity == 0 and not options.pattern.startswith("n_of_m")
+    if not masks_nothing:
+        sparsity = 0.0 if options.pattern.startswith("n_of_m") else options.sparsity
+        steps.append(MaskBlocks(mask, sparsity, options.rearrange, options.ends, tuple(options.skip)))
+    if options.lower != "never":
+        steps.append(LowerBlockSparse(options.least, options.lower))
+    if not steps:
+        raise InvalidConfig(
+            "a sparsity of 0 and --lower never leave nothing to do; expected zeros to make or to use; change one"
+        )
+    return Pipeline(tuple(steps), verify=options.verify)
+
+
+def _asked(options: Namespace) -> str:
+    lowered = {"faster": "lowered where faster", "always": "lowered", "never": "not lowered"}[options.lower]
+    return f"{options.sparsity:.0%} zeros, pattern {options.pattern}, {lowered}"
+
+
+def _layers(details: Mapping[str, Json]) -> Mapping[str, Mapping[str, Json]]:
+    return cast("Mapping[str, Mapping[str, Json]]", details.get("layers", {}))
+
+
+def _show(job: Job, found: Mapping[str, Mapping[str, Mapping[str, Json]]], screen: Screen) -> None:
+    show_sizes(job, screen)
+    masked, lowered = found.get("mask_blocks", {}), found.get("lower_block_sparse", {})
+    if masked or lowered:
+        screen.line()
+        rows = [
+            (
+                name,
+                _percent(masked.get(name, {}).get("sparsity")),
+                _percent(masked.get(name, {}).get("kept_mass")),
+                _runs_as(lowered.get(name)),
+                _gain(lowered.get(name)),
+            )
+            for name in dict.fromkeys((*masked, *lowered))
+        ]
+        shown = rows if screen.verbose else rows[:20]
+        screen.table(
+            ("layer", "zeros", "|w| kept", "runs as", "foretold"),
+            shown,
+            right=("zeros", "|w| kept", "foretold"),
+        )
+        if len(rows) > len(shown):
+            screen.line(f"and {len(rows) - len(shown)} more (--verbose lists all)")
+    show_check(job, screen, [(n.subject, n.text) for n in job.result.notes if n.subject == "weights"])
+    show_left(job.facts.left, screen)
+
+
+def _percent(value: Json) -> str:
+    return f"{value:.1%}" if isinstance(value, float) else ""
+
+
+def _runs_as(entry: Mapping[str, Json] | None) -> str:
+    return f"{entry['operator']}, blocks of {entry['width']}" if entry else "dense"
+
+
+def _gain(entry: Mapping[str, Json] | None) -> str:
+    gain = entry.get("foretold_gain") if entry else None
+    return f"{gain:.1f}x" if isinstance(gain, float) else ""

@@ -1,0 +1,99 @@
+"""`graphrewrite sparsify` and `graphrewrite calibrate`."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from graphrewrite import custom_ops
+from graphrewrite.ir import Builder, Model
+from graphrewrite.runtime.workloads import dense
+from tests.engine.cli.conftest import Run
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    """Four products in a row."""
+    b = Builder(opset=17, seed=1)
+    x = b.input(["n", 32], name="x")
+    for name in ("one", "two", "three", "four"):
+        x = b.relu(b.op("MatMul", x, b.weight(32, 32), name=name))
+    path = tmp_path / "net.onnx"
+    b.model(x).save(path)
+    return path
+
+
+def test_masks_and_lowers(run: Run, net: Path, tmp_path: Path) -> None:
+    ran = run(
+        "sparsify", net, "-o", tmp_path / "out.onnx", "--pattern", "one_by_n:4", "--lower", "always", "--json"
+    )
+
+    assert ran.code == 0
+    layers = ran.document["layers"]
+    assert {name: row["sparsity"] for name, row in layers["mask_blocks"].items()} == {
+        "two": 0.75,
+        "three": 0.75,
+    }
+    assert set(layers["lower_block_sparse"]) == {"two", "three"}
+    ops = [node.op for node in Model.load(tmp_path / "out.onnx").nodes()]
+    assert ops == ["MatMul", "Relu", "BlockSparseMatMul", "BlockSparseMatMul", "MatMul", "Relu"]
+    assert ran.document["macs_after"] == ran.document["macs_before"] * (2 + 2 / 4) / 4
+
+
+def test_zeros_that_are_there_are_used(run: Run, net: Path, tmp_path: Path) -> None:
+    masked = tmp_path / "masked.onnx"
+    assert run("sparsify", net, "-o", masked, "--sparsity", "0.9", "--lower", "never").code == 0
+    assert all(node.op != "BlockSparseMatMul" for node in Model.load(masked).nodes())
+    ran = run(
+        "sparsify", masked, "-o", tmp_path / "out.onnx", "--sparsity", "0", "--lower", "always", "--json"
+    )
+    assert set(ran.document["layers"]) == {"lower_block_sparse"}
+
+
+def test_two_of_four(run: Run, net: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    assert run("sparsify", net, "-o", out, "--pattern", "n_of_m:2:4", "--ends", "--lower", "never").code == 0
+    zeros = [float(np.mean(weight == 0)) for weight in Model.load(out).weights.values()]
+    assert zeros == [0.5] * 4
+
+
+def test_a_table_for_people(run: Run, net: Path, tmp_path: Path) -> None:
+    text = run("sparsify", net, "-o", tmp_path / "out.onnx", "--lower", "always").out
+    assert "BlockSparseMatMul, blocks of 8" in text and "|w| kept" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (("--pattern", "one_by_m:4"), "one_by_n"),
+        (("--pattern", "one_by_n:none"), "whole number"),
+        (("--sparsity", "0", "--lower", "never"), "nothing to do"),
+        (("--skip", "nobody"), "names no layer"),
+    ],
+)
+def test_bad_requests(run: Run, net: Path, tmp_path: Path, options: tuple[str, ...], match: str) -> None:
+    ran = run("sparsify", net, "-o", tmp_path / "out.onnx", *options)
+    assert ran.code == 2 and match in ran.err
+    assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.skipif(not custom_ops.available(), reason="built without a compiler: nothing to measure")
+def test_calibrate_writes_what_sparsify_reads(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "speeds.json"
+    monkeypatch.setattr(dense, "MATRICES", ((256, 1), (256, 8)))
+    told = run("calibrate", "--isa", "scalar", "--forms", "MatMul", "-o", path, "--json").document
+    assert told["isa"] == "scalar" and told["forms"] == ["MatMul"] and path.is_file()
+    monkeypatch.setenv("GRAPHREWRITE_SPEEDS", str(path))
+    from graphrewrite.cost.speeds import Work, load_speeds
+
+    speeds = load_speeds("scalar")
+    assert speeds is not None
+    found = speeds.seconds("MatMul", Work(128, 128, 1))
+    assert found is not None and 1e-6 < found < 1
+
+
+def test_calibrate_wants_an_instruction_set_there_is(run: Run) -> None:
+    ran = run("calibrate", "--isa", "mmx")
+    assert ran.code == 2 and "mmx" in ran.err

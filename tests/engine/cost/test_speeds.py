@@ -1,0 +1,69 @@
+"""Foretelling a layer's time from measured ones: exact at the points, between them in between, honest without any."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from graphrewrite.cost.speeds import Point, Speeds, Work, load_speeds, speeds_path
+from graphrewrite.errors import InvalidConfig
+
+
+def known() -> Speeds:
+    """One gigaproduct a second at 64 channels, four at 256."""
+    slow, fast = Work(64, 64, 196), Work(256, 256, 196)
+    return Speeds(
+        "none",
+        "m",
+        "r",
+        (Point("Conv", slow, slow.operations / 1e9), Point("Conv", fast, fast.operations / 4e9)),
+    )
+
+
+def test_a_measured_layer_comes_back() -> None:
+    assert known().seconds("Conv", Work(64, 64, 196)) == pytest.approx(64 * 64 * 196 / 1e9)
+
+
+def test_halfway_on_the_logarithmic_scale_the_speed_is_the_geometric_mean() -> None:
+    found = known().seconds("Conv", Work(128, 128, 196))
+    assert found == pytest.approx(128 * 128 * 196 / 2e9)
+
+
+def test_half_the_products_take_less_time_at_the_same_speed() -> None:
+    whole, half = (known().seconds("Conv", Work(64, 64, 196, 1, share)) for share in (1.0, 0.5))
+    assert whole is not None and half is not None and half < whole
+
+
+def test_what_was_not_measured_is_not_known() -> None:
+    assert known().seconds("MatMul", Work(64, 64, 1)) is None
+
+
+def test_a_file_comes_back_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHREWRITE_SPEEDS", str(tmp_path / "folder" / "speeds.json"))
+    known().save(speeds_path("none"))
+    assert load_speeds("none") == known()
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["speeds.json"]
+
+
+def test_no_machine_is_made_up() -> None:
+    assert load_speeds("an instruction set nobody has") is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"format": 99}', '{"format": 1, "isa": "x", "points": [{}]}'])
+def test_a_damaged_file_is_named(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "speeds.json"
+    path.write_text(text, encoding="utf-8")
+    monkeypatch.setenv("GRAPHREWRITE_SPEEDS", str(path))
+    with pytest.raises(InvalidConfig, match="speeds.json"):
+        load_speeds("avx2")
+
+
+def test_a_time_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "speeds.json"
+    known().save(path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["points"][0]["seconds"] = 0
+    path.write_text(json.dumps(content), encoding="utf-8")
+    monkeypatch.setenv("GRAPHREWRITE_SPEEDS", str(path))
+    with pytest.raises(InvalidConfig, match="not positive"):
+        load_speeds("avx2")
