@@ -91,7 +91,7 @@ def test_calibrate_writes_what_sparsify_reads(
     speeds = load_speeds("scalar")
     assert speeds is not None
     found = speeds.seconds("MatMul", Work(128, 128, 1))
-    assert found is not None and 1e-6 < found < 1
+    assert found is not None and 0 < found < 1
 
 
 def test_calibrate_wants_an_instruction_set_there_is(run: Run) -> None:
