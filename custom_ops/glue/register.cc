@@ -57,16 +57,21 @@ ort::Status* guarded(const ort::Api& api, const std::string& node, const Work& w
   } catch (const Error& error) {
     return api.create_status(ort::Code::invalid_argument, (node + ": " + error.what()).c_str());
   } catch (const std::bad_alloc&) {
-    return api.create_status(ort::Code::fail, (node + ": out of memory").c_str());
+    const char* what = ": there is not enough memory for its weights or its working space";
+    return api.create_status(ort::Code::fail, (node + what).c_str());
   } catch (const std::exception& error) {
     return api.create_status(ort::Code::fail, (node + ": " + error.what()).c_str());
   }
 }
 
 std::string described(const Op& op, const ort::KernelInfo* info) {
-  std::string name(256, '\0');
-  size_t size = name.size();
-  ort::Status* failed = op.api.node_name(info, name.data(), &size);
+  std::string name;
+  size_t size = 0;
+  ort::Status* failed = op.api.node_name(info, nullptr, &size);  // only tells the size
+  if (failed == nullptr) {
+    name.resize(size);
+    failed = op.api.node_name(info, name.data(), &size);
+  }
   if (failed != nullptr) {
     op.api.release_status(failed);
     size = 0;

@@ -29,10 +29,10 @@ class QBlockSparseMatMul : public Kernel {
       : table_(pick(creation.isa())),
         inputs_(checked_size(creation.integer("in_features"), "in_features")),
         outputs_(checked_size(creation.integer("out_features"), "out_features")),
-        blocks_(creation.needed(1, "blocks"), creation.needed(2, "positions"), outputs_, inputs_, 1, nullptr,
-                creation.isa()),
         w_scale_(padded(creation, 3, "w_scale")),
         bias_(padded(creation, 4, "bias")),
+        blocks_(creation.needed(1, "blocks"), creation.needed(2, "positions"), outputs_, inputs_, 1, nullptr,
+                creation.isa()),
         finish_(finish_of(creation)) {
     for (size_t group = 0; group < blocks_.groups(); ++group) {
       const size_t at = group * quads::kOutputs;
@@ -96,7 +96,7 @@ class QBlockSparseMatMul : public Kernel {
     require(tensor.rank() == 1 && tensor.count() == outputs_, [&] {
       return std::string(name) + " has shape " + text(tensor.dims) + "; expected [" + std::to_string(outputs_) + "]";
     });
-    std::vector<float> values(blocks_.groups() * quads::kOutputs, 0.0f);
+    std::vector<float> values((outputs_ + quads::kOutputs - 1) / quads::kOutputs * quads::kOutputs, 0.0f);
     std::copy_n(tensor.as<float>(), outputs_, values.data());
     for (size_t i = 0; i < outputs_; ++i) {
       require(std::isfinite(values[i]), [&] {
@@ -108,8 +108,8 @@ class QBlockSparseMatMul : public Kernel {
 
   const Table& table_;
   const size_t inputs_, outputs_;
+  const std::vector<float> w_scale_, bias_;  // before the blocks: their lengths prove out_features
   const quads::Blocks blocks_;
-  const std::vector<float> w_scale_, bias_;
   const blocks::Finish finish_;
   std::vector<Group> groups_;
 };

@@ -17,7 +17,7 @@ import onnx
 from graphrewrite.custom_ops.spec import OpSpec, Value
 
 Array = npt.NDArray[np.generic]
-NODE = "node_under_test"
+NODE = "the node under test, " + "with a name as long as exporters make them, " * 10
 
 
 @dataclass(frozen=True)

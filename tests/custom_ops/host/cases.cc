@@ -146,6 +146,26 @@ std::vector<Case> read_cases(const std::string& path) {
   return all;
 }
 
+std::string described(const Case& one) {
+  std::string text;
+  for (const auto& [name, value] : one.attributes) {
+    text += "  " + name + " = ";
+    switch (value.kind) {
+      case Attribute::Int: text += std::to_string(value.i); break;
+      case Attribute::Float: text += std::to_string(value.f); break;
+      case Attribute::Text: text += '"' + value.text.substr(0, 100) + '"'; break;
+      case Attribute::Ints: text += shape_text(value.ints); break;
+      case Attribute::Floats: text += std::to_string(value.floats.size()) + " numbers"; break;
+    }
+    text += '\n';
+  }
+  for (size_t k = 0; k < one.inputs.size(); ++k) {
+    const Tensor& input = one.inputs[k];
+    text += "  input " + std::to_string(k) + (input.constant ? ", constant: " : ": ") + shape_text(input.dims) + '\n';
+  }
+  return text;
+}
+
 Refused differs(const Case& one, const Context& context, double* worst) {
   if (context.outputs.size() != one.expected.size()) return "the op has another number of outputs";
   for (size_t k = 0; k < one.expected.size(); ++k) {

@@ -20,6 +20,9 @@ struct Case {
 // Reads what tests/custom_ops/casefile.py wrote. Ends the process where the file is not one.
 std::vector<Case> read_cases(const std::string& path);
 
+// Attributes, and the shapes and roles of the inputs, one a line.
+std::string described(const Case& one);
+
 // Loads the library and lets it register its ops for a runtime of this API version. Ends the process where it cannot.
 class Library {
  public:

@@ -152,6 +152,7 @@ int fuzz(const Options& options) {
     Random random(seed * 0x100000001B3U + k);
     Case one = *valid[random.below(valid.size())];
     mutate(one, valid, random, kFuzzElements);
+    if (options.named.count("only") != 0) std::printf("%s", described(one).c_str()), std::fflush(stdout);
     alarm(static_cast<unsigned>(options.number("seconds", 20)));
     std::vector<std::unique_ptr<TypeShape>> shapes;
     std::vector<Tensor> partly = one.inputs;
