@@ -88,10 +88,11 @@ class Axis:
     Attributes:
         factors: outermost first.
         is_rigid: whether no factor carries labels.
+        is_split: whether a factor is a digit that was not yet refined.
         key: what axes with the same labels have in common; it holds as long as one of them lives.
     """
 
-    __slots__ = ("_sizes", "factors", "is_rigid", "key")
+    __slots__ = ("_sizes", "factors", "is_rigid", "is_split", "key")
 
     def __init__(self, factors: tuple[Factor, ...]) -> None:
         self.factors = factors
@@ -99,14 +100,17 @@ class Axis:
         self._sizes: Pair | None = None
         if len(factors) != 1:
             self.is_rigid = all(isinstance(factor, Rigid) for factor in factors)
+            self.is_split = any(isinstance(factor, Digit) for factor in factors)
             return
         (factor,) = factors
+        self.is_split = False
         self.is_rigid = isinstance(factor, Rigid)
         self._sizes = factor.sizes
         if isinstance(factor, Rows):
             self.key = id(factor.labels)
         elif isinstance(factor, Digit):
             self.key = id(factor.joint), factor.low, factor.high
+            self.is_split = True
 
     @property
     def sizes(self) -> Pair:
@@ -330,7 +334,7 @@ def pin_axis(labels: Labels, axis: Axis, why: str) -> None:
 
 def tie_axes(labels: Labels, a: Axis, b: Axis, why: str) -> None:
     """Make two axes of equal length one axis."""
-    if same(a, b) or (a.is_rigid and b.is_rigid):
+    if a is b or (a.is_rigid and b.is_rigid) or same(a, b):
         return
     if a.is_rigid or b.is_rigid:
         stiff, loose = (a, b) if a.is_rigid else (b, a)

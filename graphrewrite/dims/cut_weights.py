@@ -80,7 +80,7 @@ def _cut_tensor(cut: "Cut", name: str, uses: Sequence[tuple[WeightUse, Kept]], r
             array = taken(array, grouped, kept[grouped.axis][place])
         for axis, positions in kept.items():
             if positions.ndim == 1:
-                array = np.take(array, positions, axis=axis)
+                array = array.take(positions, axis=axis)
         if key == in_place:
             for asker in askers:
                 answer_from(asker, values)

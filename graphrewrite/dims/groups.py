@@ -18,7 +18,7 @@ from graphrewrite.ir.garbage import paused
 from graphrewrite.ir.shapes import ShapeInfo
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Member:
     """One weight axis of a group: unit u owns the positions `index[u]` of axis `axis` of tensor `tensor`.
 
@@ -32,7 +32,7 @@ class Member:
     use: WeightUse
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Tap:
     """An activation that carries a group's channels where they are summed over: unit u is `index[u]` of axis `axis`."""
 

@@ -36,7 +36,7 @@ from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.places import is_read
 from graphrewrite.dims.record import Analysis, is_constant
 from graphrewrite.dims.structure import Structure
-from graphrewrite.ir.edit import all_graphs, captured
+from graphrewrite.ir.edit import captured
 
 KINDS: Final = ("heads", "head_dim", "mlp", "width", "channels", "hidden", "experts", "other")
 # What an analysis finds only when it is asked to.
@@ -154,21 +154,23 @@ class _Kinds:
 
     def _sweep(self) -> None:
         """Follow, for each tensor, the layers that wrote it and the products since; file joins and lookups."""
-        given = [t for graph in all_graphs(self.analysis.model.graph) for t in graph.inputs]
+        graphs = self.analysis.graphs
+        given = [t for graph in graphs for t in graph.inputs]
         wrote: dict[str, Layers] = {t.name: frozenset({-1 - i}) for i, t in enumerate(given)}
         since: dict[str, frozenset[int]] = {}
         for index, node in enumerate(self.analysis.nodes):
-            inputs = [t for t in (*node.inputs, *captured(node)) if t.name in wrote and not is_constant(t)]
             if node.op in _SIZES:
                 continue
+            sources = node.inputs if len(graphs) == 1 else (*node.inputs, *captured(node))
+            inputs = [t for t in sources if t.name in wrote and not is_constant(t)]
             if is_read(self.analysis, node) and node.inputs[0].name not in wrote:
                 continue  # an expert's weight is a weight, whoever chose it
             if not inputs:
                 if index in self.costly:
                     self._make(index, node, wrote)
                 continue
-            layers = _NONE.union(*(wrote[t.name] for t in inputs))
-            products = _NONE.union(*(since.get(t.name, _NONE) for t in inputs))
+            layers = _union([wrote[t.name] for t in inputs])
+            products = _union([since.get(t.name, _NONE) for t in inputs])
             product = self.products.get(index)
             of_activations = product is not None and all(
                 node.inputs[slot].name in wrote for slot in product.operands
@@ -223,10 +225,10 @@ class _Kinds:
                 use = self.analysis.uses.get((index, slot))
                 axes = use.axes if use is not None else self.analysis.env.get(tensor.name) or ()
                 if len(axes) > 1:
-                    own = own.union(*(self.on(axis) for axis in axes))
+                    own = own.union(*[self.on(axis) for axis in axes if not axis.is_rigid])
         for out in node.outputs:
             for axis in self.analysis.env.get(out.name) or ():
-                for family in self.on(axis) & own:
+                for family in self.on(axis) & own if own and not axis.is_rigid else ():
                     self.made_by.setdefault(family, set()).add(node.op)
         for family in self.sums.get(index, _NONE):
             self.read_by.setdefault(family, set()).add(node.op)
@@ -321,6 +323,9 @@ class _Kinds:
 
     def on(self, axis: Axis) -> Families:
         """Return the families that have units on an axis."""
+        found = self._on.get(axis.key) if len(axis.factors) == 1 else None
+        if found is not None:
+            return found
         found = _NONE
         for part in axis.parts:
             if part.is_rigid:
@@ -334,6 +339,10 @@ class _Kinds:
     def _families(self, table: Ints) -> Families:
         numbers = np.unique(self.family_of[table])
         return frozenset(int(number) for number in numbers if number >= 0)
+
+
+def _union(sets: Sequence[frozenset[int]]) -> frozenset[int]:
+    return sets[0] if len(sets) == 1 else _NONE.union(*sets)
 
 
 def _is_depthwise(node: gs.Node) -> bool:

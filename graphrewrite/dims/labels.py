@@ -24,7 +24,8 @@ class Labels:
     """All labels of one analysis: a union-find whose classes may be expanded into products and may be pinned."""
 
     def __init__(self) -> None:
-        self._parent: Ints = np.zeros(1024, dtype=np.int64)
+        self._names = _counted(1024)
+        self._parent: Ints = np.arange(1024, dtype=np.int64)
         self._left: Ints = np.full(1024, -1, dtype=np.int64)
         self._right: Ints = np.full(1024, -1, dtype=np.int64)
         self._pin: npt.NDArray[np.int32] = np.zeros(1024, dtype=np.int32)
@@ -41,7 +42,7 @@ class Labels:
         return self._count
 
     def fresh(self, n: int) -> Ints:
-        """Return rows [n, 1] of new labels."""
+        """Return rows [n, 1] of new labels, not to be written to."""
         if self.is_closed:
             raise ShapeError(
                 "a label was asked for after the analysis was closed; this is a defect of a dimension rule"
@@ -49,15 +50,15 @@ class Labels:
         start, stop = self._count, self._count + n
         if stop > len(self._parent):
             size = max(2 * len(self._parent), stop)
-            for name, fill in (("_parent", 0), ("_left", -1), ("_right", -1), ("_pin", 0)):
+            self._names = _counted(size)
+            for name, fill in (("_parent", self._names[:, 0]), ("_left", -1), ("_right", -1), ("_pin", 0)):
                 old = getattr(self, name)
-                new = np.full(size, fill, dtype=old.dtype)
+                new = np.empty(size, dtype=old.dtype)
+                new[:] = fill
                 new[: len(old)] = old
                 setattr(self, name, new)
-        new_labels = np.arange(start, stop, dtype=np.int64)
-        self._parent[start:stop] = new_labels
         self._count = stop
-        return new_labels[:, None]
+        return self._names[start:stop]
 
     def find(self, labels: Ints) -> Ints:
         """Return the representatives, shortening the paths that were walked."""
@@ -370,6 +371,13 @@ class Labels:
     def digits(self, rows: Ints, dims: Sequence[int], why: str) -> list[Ints]:
         """See an axis of length prod(dims) as several axes; return rows for each (see `graphrewrite.dims.digits`)."""
         return split(self, rows, dims, why)
+
+
+def _counted(size: int) -> Ints:
+    """Return the rows [size, 1] of all labels: what is handed out are windows of it, which cost next to nothing."""
+    rows = np.arange(size, dtype=np.int64)[:, None]
+    rows.flags.writeable = False
+    return rows
 
 
 def _widen(rows: Ints, width: int) -> Ints:

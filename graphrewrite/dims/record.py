@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 from graphrewrite.dims.axes import UNKNOWN, Axis, Joint, Key, Pair, Rows, rows_of
 from graphrewrite.dims.labels import Ints, Labels
 from graphrewrite.ir import Model
-from graphrewrite.ir.edit import all_graphs, all_nodes
+from graphrewrite.ir.edit import all_graphs
 from graphrewrite.ir.shapes import ShapeInfo
 from graphrewrite.ir.symbols import Dim
 
@@ -249,19 +249,24 @@ class Analysis:
     branch: int = -1
 
     @cached_property
+    def graphs(self) -> list[gs.Graph]:
+        """The main graph, then those of bodies."""
+        return list(all_graphs(self.model.graph))
+
+    @cached_property
     def nodes(self) -> list[gs.Node]:
         """The nodes that indices stand for: those of the main graph in order, then those of bodies."""
-        return all_nodes(self.model.graph)
+        return [node for graph in self.graphs for node in graph.nodes]
 
     @cached_property
     def returned(self) -> frozenset[int]:
         """Ids of the tensors that the main graph or a body returns."""
-        return frozenset(id(tensor) for graph in all_graphs(self.model.graph) for tensor in graph.outputs)
+        return frozenset(id(tensor) for graph in self.graphs for tensor in graph.outputs)
 
     @cached_property
     def constants(self) -> dict[str, gs.Constant]:
         """Initializers by name, of bodies too."""
-        return {name: c for graph in all_graphs(self.model.graph) for name, c in graph.initializers.items()}
+        return {name: c for graph in self.graphs for name, c in graph.initializers.items()}
 
     def is_inside(self, node: int) -> bool:
         """Whether a node belongs to a body."""
@@ -328,6 +333,20 @@ def pairs_of(shape: Sequence[Dim]) -> list[Pair]:
             a, b = dim.sample
             result.append(UNKNOWN if a is None or b is None else (a, b))
     return result
+
+
+def have_sizes(axes: Sequence[Axis], shape: Sequence[Dim]) -> bool:
+    """Whether axes have the lengths that inference says, in both worlds and known alike."""
+    if len(axes) != len(shape):
+        return False
+    for axis, dim in zip(axes, shape, strict=True):
+        a, b = axis.sizes
+        if isinstance(dim, int):
+            if a != dim or b != dim:
+                return False
+        elif (a, b) != dim.sample and not (None in dim.sample and (a, b) == UNKNOWN):
+            return False
+    return True
 
 
 def is_constant(tensor: gs.Tensor) -> bool:

@@ -344,7 +344,7 @@ class Cut(Survivors):
                 ordered.extend(self._after.get(id(node), ()))
             graph.nodes = ordered
             remove_nodes(graph, [node for node in ordered if id(node) in gone])
-        for graph, before in zip(self.graphs, all_graphs(self.analysis.model.graph), strict=True):
+        for graph, before in zip(self.graphs, self.analysis.graphs, strict=True):
             self._drop_constants(graph, before)
 
     def _drop_constants(self, graph: gs.Graph, before: gs.Graph) -> None:

@@ -35,8 +35,10 @@ from graphrewrite.dims.record import (
     Reading,
     Restate,
     WeightUse,
+    have_sizes,
     is_constant,
     pairs,
+    pairs_of,
 )
 from graphrewrite.dims.reshape import reshape
 from graphrewrite.dims.shared import is_table
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 
 class Step:
     """What a rule sees of its node."""
+
+    __slots__ = ("_branch", "_read", "_times", "analysis", "index", "labels", "node", "opset", "why")
 
     def __init__(self, analysis: Analysis, index: int, node: gs.Node) -> None:
         self.analysis = analysis
@@ -184,7 +188,7 @@ class Step:
 
     def forced(self, axes: Sequence[Axis]) -> list[Axis]:
         """Return axes whose unrefined digits were refined into products."""
-        return [refined(self.labels, axis, self.why) if axis.digits else axis for axis in axes]
+        return [refined(self.labels, axis, self.why) if axis.is_split else axis for axis in axes]
 
     def tie(self, a: Axis, b: Axis, why: str | None = None) -> None:
         """Make two axes one axis."""
@@ -346,9 +350,9 @@ class Step:
             axes = self.analysis.env.get(tensor.name)
             if axes is None:
                 continue
-            known = pairs(self.analysis.info, tensor.name)
-            if known is not None and [axis.sizes for axis in axes] != known:
-                sizes = [axis.sizes for axis in axes]
+            shape = self.analysis.info.shape(tensor.name)
+            if shape is not None and not have_sizes(axes, shape):
+                sizes, known = [axis.sizes for axis in axes], pairs_of(shape)
                 if any(UNKNOWN not in (a, b) and a != b for a, b in zip(sizes, known, strict=False)) or len(
                     sizes
                 ) != len(known):
@@ -356,7 +360,7 @@ class Step:
                         f"{self.why}: the dimension rule gives output {output} the sizes {sizes}, inference {known}; "
                         "this is a defect of the rule; please report the model"
                     )
-            if any(axis.digits for axis in axes):
+            if any(axis.is_split for axis in axes):
                 self.analysis.loose.append((self.index, tensor.name))
 
     def refuse(self, why: str, tell: bool = False) -> None:

@@ -42,11 +42,12 @@ class Survivors:
         if not tables:
             return
         gone = self.dead[np.concatenate([rows for _, rows in tables])[:, 0]]
+        alive = ~gone
         stops = np.cumsum([len(rows) for _, rows in tables])
         lost = np.append(0, np.cumsum(gone))[stops]
         start, before = 0, 0
         for (axis, _), stop, up_to in zip(tables, stops.tolist(), lost.tolist(), strict=True):
-            self._kept[axis.key] = axis, np.flatnonzero(~gone[start:stop]) if up_to > before else None
+            self._kept[axis.key] = axis, alive[start:stop].nonzero()[0] if up_to > before else None
             start, before = stop, up_to
 
     def is_cut(self, axis: Axis) -> bool:

@@ -141,7 +141,7 @@ def _settle(analysis: Analysis) -> None:
 
 
 def _refine(analysis: Analysis, name: str, axes: list[Axis]) -> None:
-    analysis.env[name] = [refined(analysis.labels, axis, "split") if axis.digits else axis for axis in axes]
+    analysis.env[name] = [refined(analysis.labels, axis, "split") if axis.is_split else axis for axis in axes]
 
 
 def _unless_bypassed(analysis: Analysis, restate: Restate) -> Restate:
@@ -223,15 +223,15 @@ _GROWING = frozenset({"Expand", "ConstantOfShape"})
 
 def _is_shape_arithmetic(analysis: Analysis, node: gs.Node) -> bool:
     """Integer or boolean results of rigid or constant inputs carry no positions anyone could remove."""
-    if node.op in _LAYERS or node.op in _WITH_BODIES or places.is_read(analysis, node):
-        return False
-    if node.op in _GROWING and len(analysis.info.shape(node.outputs[0].name) or ()) > 1:
-        return False
     for tensor in node.outputs:
         dtype = analysis.info.dtype(tensor.name)
         # Numbers of two bytes or less are quantized values, not sizes or places.
         if tensor.name and (dtype is None or np.dtype(dtype).kind not in "iub" or _is_quantized(dtype)):
             return False
+    if node.op in _LAYERS or node.op in _WITH_BODIES or places.is_read(analysis, node):
+        return False
+    if node.op in _GROWING and len(analysis.info.shape(node.outputs[0].name) or ()) > 1:
+        return False
     for tensor in node.inputs:
         if not tensor.name or is_constant(tensor):
             continue

@@ -5,6 +5,8 @@ also keep the biases of all gates of a recurrent layer in one vector and slice i
 weight in turns, and it is cut once.
 """
 
+from math import prod
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
@@ -28,7 +30,7 @@ def use_key(
 
 def _is_read_in_turns(analysis: Analysis, tensor: gs.Tensor, sizes: list[Pair]) -> bool:
     """Tell whether several slices read a constant, no position of it twice, and nobody else."""
-    count = int(np.prod([pair[0] for pair in sizes]))
+    count = prod(pair[0] for pair in sizes)
     readers: list[gs.Node] = []
     for node in tensor.outputs:
         if node.op in _ASKERS:

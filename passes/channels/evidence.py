@@ -70,7 +70,8 @@ class Evidence:
         if key in self._moved:
             return self._moved[key]
         array = weight_array(self.model, member.tensor)
-        table = np.moveaxis(array, member.axis, 0).reshape(array.shape[member.axis], -1)
+        others = (number for number in range(array.ndim) if number != member.axis)
+        table = array.transpose(member.axis, *others).reshape(array.shape[member.axis], -1)
         # Several groups share a weight where branches were joined; of a large one no second copy is kept for that.
         if table.nbytes <= _CACHED_BELOW:
             self._moved[key] = table
