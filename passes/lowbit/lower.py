@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
 from graphrewrite.cost.speeds import Work
 from graphrewrite.custom_ops.ops.low_bit_mat_mul.pack import pack, pack_scales
 from graphrewrite.custom_ops.spec import OLDEST_OPSET
 from graphrewrite.errors import InvalidConfig
-from graphrewrite.ir import Array, Model
-from graphrewrite.ir.edit import drop_unused
+from graphrewrite.ir import Array, Model, constant_value
+from graphrewrite.ir.edit import drop_unused, remove_nodes
 from graphrewrite.ir.garbage import paused
 from graphrewrite.ir.shapes import infer
 from graphrewrite.passes.factor.layers import Layer, Left, layers
@@ -163,12 +164,14 @@ def _write(model: Model, made: list[tuple[Layer, Quantised]]) -> None:
     names = Names(model)
     for layer, weight in made:
         writer = Writer(model, layer.graph, layer.name, names)
+        behind = _sum_behind(layer)
+        bias = _bias(layer) if behind is None else behind[1]
         operands = (
             layer.node.inputs[0],
             writer.constant(pack(weight.codes, weight.bits), "codes"),
             writer.constant(pack_scales(weight.scales), "scales"),
             writer.floats(weight.gain, "gain"),
-            writer.floats(_bias(layer), "bias"),
+            writer.floats(bias, "bias"),
         )
         attributes = {
             "bits": weight.bits,
@@ -176,8 +179,31 @@ def _write(model: Model, made: list[tuple[Layer, Quantised]]) -> None:
             "offset": weight.offset,
             "depth": layer.weight.shape[0],
         }
-        writer.take_place(layer.node, writer.custom("LowBitMatMul", operands, attributes))
+        result = writer.custom("LowBitMatMul", operands, attributes)
+        node, name = result.inputs[0], layer.node.name
+        if behind is None:
+            writer.take_place(layer.node, result)
+        else:
+            writer.take_place(behind[0], result)
+            remove_nodes(layer.graph, [layer.node])
+        node.name = name or node.name
     drop_unused(model.graph)
+
+
+def _sum_behind(layer: Layer) -> tuple[gs.Node, Array] | None:
+    """Return the Add that alone reads a product, and the constant vector it adds, where that can be the bias."""
+    out = layer.node.outputs[0]
+    if layer.bias is not None or len(out.outputs) != 1 or any(out is each for each in layer.graph.outputs):
+        return None
+    (reader,) = out.outputs
+    # A reader inside a body of this graph adds each time round: there the product must stay outside.
+    if reader.op != "Add" or reader.domain or not any(reader is each for each in layer.graph.nodes):
+        return None
+    values = constant_value(reader.inputs[1 if reader.inputs[0] is out else 0])
+    outputs = layer.weight.shape[1]
+    if values is None or values.ndim > 1 or values.size not in (1, outputs) or not np.isfinite(values).all():
+        return None
+    return reader, _single(np.broadcast_to(values, (outputs,)))
 
 
 __all__ = ["LowerLowBit"]

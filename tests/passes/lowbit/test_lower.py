@@ -144,6 +144,27 @@ def test_products_in_the_body_of_a_loop_are_lowered() -> None:
     assert [node.name or node.outputs[0].name for node in result.model.nodes("MatMul")] == ["gates"]
 
 
+def test_a_constant_sum_behind_a_product_becomes_its_bias() -> None:
+    b = Builder(seed=4)
+    x = b.input(["N", 3, 160], "x")
+    first = b.add(
+        b.constant(np.arange(160, dtype=np.float32)), b.op("MatMul", x, b.weight(160, 160), name="vector")
+    )
+    second = b.add(b.op("MatMul", first, b.weight(160, 160), name="matrix"), b.weight(3, 160))
+    third = b.op("MatMul", second, b.weight(160, 160), name="twice")
+    model = b.model(b.add(third, b.constant(np.ones(1, np.float32))), third)
+
+    result = Pipeline([LowerLowBit(bits=4)]).run(model)
+
+    assert [(node.op, node.name) for node in result.model.nodes()] == [
+        ("LowBitMatMul", "vector"),
+        ("LowBitMatMul", "matrix"),
+        ("Add", "add_6"),
+        ("LowBitMatMul", "twice"),
+        ("Add", "add_9"),
+    ]
+
+
 def test_measured_speeds_decide() -> None:
     work = Work(256, 256, 32)
     slow = Speeds("isa", "", "", (Point("MatMul", work, 1e-6), Point("LowBitMatMul/2", work, 2e-6)))
