@@ -4,12 +4,13 @@ Works on the graph objects, not on a proto: weights stay where they are, however
 schemas define are not touched.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import onnx
 import onnx_graphsurgeon as gs
 from onnx import AttributeProto, FunctionProto, NodeProto, ValueInfoProto
 
+from graphrewrite.custom_ops import DOMAIN
 from graphrewrite.ir import garbage
 from graphrewrite.ir.check import check_functions, nodes_of
 from graphrewrite.ir.clone import clone_attribute
@@ -21,8 +22,10 @@ _Key = tuple[str, str, str]
 
 
 @garbage.paused()
-def inlined(model: Model) -> Model:
+def inlined(model: Model, keep: Collection[str] = (DOMAIN,)) -> Model:
     """Return a copy in which every call of a model-local function is replaced by the function's nodes.
+
+    Functions of the domains `keep` stay calls: a node of ours that was written out would never be fast again.
 
     New nodes and tensors are named after the call: `block1/relu`. Functions call each other to any depth; calls in
     the bodies of If, Loop and Scan count. A function that needs another version of an operator set, where that makes
@@ -37,7 +40,7 @@ def inlined(model: Model) -> Model:
     check_functions(model.functions)
     opsets = dict(model.opsets)
     local = {_key(function) for function in model.functions}
-    fitting = {_key(f): f for f in model.functions if _fits(f, opsets, local)}
+    fitting = {_key(f): f for f in model.functions if f.domain not in keep and _fits(f, opsets, local)}
     if not any(key in called for key in fitting):
         return model
     copy = model.clone()

@@ -40,7 +40,7 @@ def widened(model: Model, to: DType = _SINGLE) -> Model:
 
     Functions are written out first: what stands in their bodies must become wide too, and kernels know one type only.
     """
-    plain = inlined(model)
+    plain = inlined(model, keep=())
     copy = model.clone() if plain is model else plain
     for graph in all_graphs(copy.graph):
         for constant in graph.initializers.values():

@@ -10,7 +10,6 @@ import numpy as np
 
 from graphrewrite.errors import GraphRewriteError, UnsupportedOp
 from graphrewrite.ir import Array, Model
-from graphrewrite.ir.inline import inlined
 from graphrewrite.ir.widen import widen_feeds, widened
 from graphrewrite.runtime.session import Feeds, flat, reason, run_session, session
 
@@ -23,7 +22,7 @@ def run_exact(model: Model, feeds: Sequence[Feeds], threads: int = 0) -> list[di
     Raises:
         UnsupportedOp: some operator has no kernel in float64 here, or a result still comes out in a narrower type.
     """
-    wide, data = widened(inlined(model), _DOUBLE), [widen_feeds(each, _DOUBLE) for each in feeds]
+    wide, data = widened(model, _DOUBLE), [widen_feeds(each, _DOUBLE) for each in feeds]
     try:
         started = session(wide, threads=threads, optimize=False, spinning=False)
         found = [run_session(started, each) for each in data]

@@ -23,6 +23,10 @@ class Layer:
     weight: str
     outputs_first: bool
 
+    def makes(self, axis: int) -> bool:
+        """Tell whether an axis of the stored weight holds the outputs."""
+        return axis == (0 if self.outputs_first else 1)
+
     def matrix(self, stored: Array) -> Array:
         """Return the stored weight as [outputs, inputs, taps]."""
         whole = stored if self.outputs_first else stored.T

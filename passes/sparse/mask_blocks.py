@@ -113,7 +113,7 @@ class MaskBlocks:
         orders = {}
         why = movable(found)
         for number, group in enumerate(found):
-            makers = [m for m in group.members if m.tensor in masked and _makes(masked[m.tensor], m.axis)]
+            makers = [m for m in group.members if m.tensor in masked and masked[m.tensor].makes(m.axis)]
             if not makers:
                 continue
             if why[number]:
@@ -128,10 +128,6 @@ class MaskBlocks:
                 strength += mine / (mine.mean() or 1.0)
             orders[number] = np.argsort(-strength, kind="stable")
         return Orders(found, orders)
-
-
-def _makes(layer: Layer, axis: int) -> bool:
-    return axis == (0 if layer.outputs_first else 1)
 
 
 def _told(matrix: Array, kept: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> dict[str, Json]:

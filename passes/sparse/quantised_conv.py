@@ -132,6 +132,8 @@ def _checked(
     if not (x_scale.step > 0 and y_scale.step > 0 and np.isfinite(scales).all()):
         return "a scale is zero, negative or not finite"
     obstacle = too_large(values, bias)
+    if not obstacle and (largest_sums(values, bias) * np.abs(scales.astype(np.float64))).max() >= 1 << 30:
+        obstacle = "its sums could be so many steps of its output that they leave 32 bits"
     if obstacle:
         return obstacle
     return QuantisedConv(
@@ -156,10 +158,13 @@ def too_large(weight: Int8s, bias: Array) -> str:
         return "its weight is empty"
     if weight.shape[1] > 1 << 18 or int(np.prod(weight.shape[2:])) > 1 << 16:
         return "it has more inputs or kernel positions than a kernel counts"
-    sums = np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1)
-    if (np.abs(bias.astype(np.int64)) + 510 * sums).max(initial=0) >= 1 << 31:
-        return "its sums could need more than 32 bits"
-    return ""
+    return "its sums could need more than 32 bits" if largest_sums(weight, bias).max() >= 1 << 31 else ""
+
+
+def largest_sums(weight: Int8s, bias: Array) -> npt.NDArray[np.int64]:
+    """Return what the sum of each output cannot exceed, on the way to its end included."""
+    sizes = np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1)
+    return np.asarray(np.abs(bias.astype(np.int64)) + 510 * sizes)
 
 
 def scale_of(draft: Draft, step: gs.Tensor, zero: gs.Tensor | None) -> Scale | None:

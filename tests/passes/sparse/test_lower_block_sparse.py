@@ -6,13 +6,16 @@ import pytest
 from graphrewrite import cost
 from graphrewrite.cost.speeds import Point, Speeds, Work
 from graphrewrite.custom_ops.blocks.pack import pack
+from graphrewrite.dims import groups
 from graphrewrite.errors import InvalidConfig, VerificationError
 from graphrewrite.ir import Builder, Model
+from graphrewrite.ir.inline import inlined
 from graphrewrite.passes.sparse import LowerBlockSparse, MaskBlocks, lower_block_sparse
 from graphrewrite.passes.sparse.masks.magnitude import Magnitude
 from graphrewrite.passes.sparse.masks.one_by_n import OneByN
 from graphrewrite.pipeline import Context, Pipeline
 from graphrewrite.pipeline.manager import PipelineResult
+from graphrewrite.pipeline.verify import relative_error
 from graphrewrite.runtime import run
 
 RNG = np.random.default_rng(0)
@@ -85,7 +88,7 @@ def test_it_runs_anywhere() -> None:
     (name,) = (tensor.name for tensor in model.outputs)
     wanted = run(model, feeds)[name]
     plain = run_session(session(model, kernels=False), feeds)[name]
-    np.testing.assert_allclose(plain, wanted, rtol=0, atol=1e-5 * float(np.abs(wanted).max()))
+    assert relative_error(wanted, plain) <= 1e-5
 
 
 def test_only_what_is_left_counts() -> None:
@@ -120,6 +123,41 @@ def test_zeros_without_blocks_stay_dense() -> None:
     result = Pipeline(steps).run(net(), Context())
     assert not result.report.steps[1].changed
     assert any("too few blocks" in note.text for note in result.report.steps[1].notes)
+
+
+def test_filters_in_another_order_are_brought_together() -> None:
+    """Blocks of four whose filters were dealt out like cards: none left to see, until they are sorted again."""
+    rng = np.random.default_rng(1)
+    b = Builder(seed=4, opset=17)
+    x = b.input(["N", 3, 6, 6], "x")
+    y = b.relu(b.conv(x, out=16, into=3, name="first"))
+    weight = rng.standard_normal((32, 16, 3, 3)) * np.repeat(rng.random((4, 16, 3, 3)) < 0.2, 8, axis=0)
+    dealt = weight[np.arange(32).reshape(4, 8).T.reshape(-1)].astype(np.float32)
+    y = b.relu(
+        b.op(
+            "Conv",
+            y,
+            b.constant(dealt),
+            b.constant(RNG.random(32, np.float32)),
+            pads=[1, 1, 1, 1],
+            name="dealt",
+        )
+    )
+    model = b.model(b.conv(y, out=4, into=32, name="last"))
+
+    result = Pipeline((LowerBlockSparse(when="always"),)).run(model, Context())
+    (layer,) = result.report.steps[0].details["layers"].values()  # type: ignore[union-attr]
+    assert layer["width"] == 8 and layer["density"] == pytest.approx(0.2, abs=0.03)  # type: ignore[call-overload, index]
+    assert any("filters moved" in note.text for note in result.report.steps[0].notes)
+    as_it_was = Pipeline((LowerBlockSparse(when="always", rearrange=False),)).run(model, Context())
+    assert any("too few blocks" in note.text for note in as_it_was.report.steps[0].notes)
+
+
+def test_channels_do_not_see_through_our_nodes() -> None:
+    """What was lowered stays lowered: channel removal is told there is no rule, and nothing is written out."""
+    found = groups(inlined(lowered(net()).model))
+    assert any("BlockSparseConv" in reason for reason in found.pinned.values())
+    assert len(found.analysis.model.nodes("BlockSparseConv")) == 5
 
 
 def test_what_has_no_kernel_stays_and_says_why() -> None:
