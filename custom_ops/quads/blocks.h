@@ -50,6 +50,11 @@ class Blocks {
   // The sum of the weights of each output, [groups * 16].
   const std::vector<int32_t>& sums() const { return sums_; }
 
+  // What the sum of an output cannot exceed, neither in the end nor on the way. `bias` may be null.
+  int64_t largest_sum(size_t output, const int32_t* bias) const {
+    return (bias == nullptr ? 0 : std::abs(int64_t{bias[output]})) + 2 * 255 * sizes_[output];
+  }
+
   Strand strand(size_t group) const {
     const size_t from = starts_[group];
     return {weights_ + from * kBlock, quad_.data() + from, tap_.data() + from, starts_[group + 1] - from};
@@ -120,8 +125,7 @@ class Blocks {
   // Sums start at the bias less the zero point's share and take 4-byte products one by one: no step may overflow.
   void check_sums(const int32_t* bias, size_t outputs) const {
     for (size_t output = 0; output < outputs; ++output) {
-      const int64_t start = bias == nullptr ? 0 : std::abs(int64_t{bias[output]});
-      const int64_t most = start + 2 * 255 * sizes_[output];
+      const int64_t most = largest_sum(output, bias);
       require(most <= INT32_MAX, [&] {
         return "output " + std::to_string(output) + " could sum up to " + std::to_string(most) +
                "; expected bias + 510 * sum |weight| below 2^31";

@@ -74,9 +74,11 @@ GR_INLINE I32 dot_small(I32 acc, I8 u, I8 s) { return dot(acc, u, s); }
 GR_INLINE void narrow(uint8_t* p, I32 a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(_mm512_max_epi32(a.v, _mm512_setzero_si512())));
 }
-GR_INLINE void narrow4(uint8_t* p, I32 a, I32 b, I32 c, I32 d) {
+GR_INLINE void narrow4(uint8_t* p, I32 a, I32 b, I32 c, I32 d, int16_t zero) {
   const __m512i order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-  const __m512i bytes = _mm512_packus_epi16(_mm512_packs_epi32(a.v, b.v), _mm512_packs_epi32(c.v, d.v));
+  const __m512i zeros = _mm512_set1_epi16(zero);
+  const __m512i bytes = _mm512_packus_epi16(_mm512_adds_epi16(_mm512_packs_epi32(a.v, b.v), zeros),
+                                            _mm512_adds_epi16(_mm512_packs_epi32(c.v, d.v), zeros));
   _mm512_storeu_si512(p, _mm512_shuffle_epi8(bytes, order));
 }
 GR_INLINE void zip4(uint8_t* p, const uint8_t* a, const uint8_t* b, const uint8_t* c, const uint8_t* d) {
@@ -89,9 +91,11 @@ GR_INLINE void zip4(uint8_t* p, const uint8_t* a, const uint8_t* b, const uint8_
   put(2, _mm_unpacklo_epi16(ab_high, cd_high));
   put(3, _mm_unpackhi_epi16(ab_high, cd_high));
 }
-GR_INLINE void turn4(uint32_t* p, size_t to, const uint32_t* q, size_t from) {
+GR_INLINE void turn4(void* p, size_t to, const uint32_t* q, size_t from) {
   const auto row = [=](size_t i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(q + i * from)); };
-  const auto put = [=](size_t i, __m128i v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p + i * to), v); };
+  const auto put = [=](size_t i, __m128i v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(static_cast<uint8_t*>(p) + i * to), v);
+  };
   const __m128i ab_low = _mm_unpacklo_epi32(row(0), row(1)), ab_high = _mm_unpackhi_epi32(row(0), row(1));
   const __m128i cd_low = _mm_unpacklo_epi32(row(2), row(3)), cd_high = _mm_unpackhi_epi32(row(2), row(3));
   put(0, _mm_unpacklo_epi64(ab_low, cd_low));

@@ -93,22 +93,25 @@ GR_INLINE void narrow(uint8_t* p, I32 a) {
   const uint32_t bytes = vget_lane_u32(vreinterpret_u32_u8(vqmovun_s16(vcombine_s16(words, words))), 0);
   std::memcpy(p, &bytes, 4);
 }
-GR_INLINE void narrow4(uint8_t* p, I32 a, I32 b, I32 c, I32 d) {
+GR_INLINE void narrow4(uint8_t* p, I32 a, I32 b, I32 c, I32 d, int16_t zero) {
   const uint8x16_t order = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
-  const int16x8_t low = vcombine_s16(vqmovn_s32(a.v), vqmovn_s32(b.v));
-  const int16x8_t high = vcombine_s16(vqmovn_s32(c.v), vqmovn_s32(d.v));
+  const int16x8_t low = vqaddq_s16(vcombine_s16(vqmovn_s32(a.v), vqmovn_s32(b.v)), vdupq_n_s16(zero));
+  const int16x8_t high = vqaddq_s16(vcombine_s16(vqmovn_s32(c.v), vqmovn_s32(d.v)), vdupq_n_s16(zero));
   vst1q_u8(p, vqtbl1q_u8(vcombine_u8(vqmovun_s16(low), vqmovun_s16(high)), order));
 }
 GR_INLINE void zip4(uint8_t* p, const uint8_t* a, const uint8_t* b, const uint8_t* c, const uint8_t* d) {
   vst4q_u8(p, uint8x16x4_t{{vld1q_u8(a), vld1q_u8(b), vld1q_u8(c), vld1q_u8(d)}});
 }
-GR_INLINE void turn4(uint32_t* p, size_t to, const uint32_t* q, size_t from) {
+GR_INLINE void turn4(void* p, size_t to, const uint32_t* q, size_t from) {
   const uint32x4_t a = vld1q_u32(q), b = vld1q_u32(q + from), c = vld1q_u32(q + 2 * from), d = vld1q_u32(q + 3 * from);
   const uint32x4x2_t ab = vtrnq_u32(a, b), cd = vtrnq_u32(c, d);
-  vst1q_u32(p, vcombine_u32(vget_low_u32(ab.val[0]), vget_low_u32(cd.val[0])));
-  vst1q_u32(p + to, vcombine_u32(vget_low_u32(ab.val[1]), vget_low_u32(cd.val[1])));
-  vst1q_u32(p + 2 * to, vcombine_u32(vget_high_u32(ab.val[0]), vget_high_u32(cd.val[0])));
-  vst1q_u32(p + 3 * to, vcombine_u32(vget_high_u32(ab.val[1]), vget_high_u32(cd.val[1])));
+  const auto put = [=](size_t i, uint32x2_t low, uint32x2_t high) {
+    vst1q_u8(static_cast<uint8_t*>(p) + i * to, vreinterpretq_u8_u32(vcombine_u32(low, high)));
+  };
+  put(0, vget_low_u32(ab.val[0]), vget_low_u32(cd.val[0]));
+  put(1, vget_low_u32(ab.val[1]), vget_low_u32(cd.val[1]));
+  put(2, vget_high_u32(ab.val[0]), vget_high_u32(cd.val[0]));
+  put(3, vget_high_u32(ab.val[1]), vget_high_u32(cd.val[1]));
 }
 
 GR_INLINE U32 or_at_least(U32 word, F32 a, F32 b, U32 bits) {

@@ -100,10 +100,13 @@ GR_INLINE I32 dot(I32 acc, I8 u, I8 s) {
 GR_INLINE I32 dot_small(I32 acc, I8 u, I8 s) { return dot(acc, u, s); }
 // Every lane cut to 0..255, a byte each.
 GR_INLINE void narrow(uint8_t* p, I32 a) { *p = static_cast<uint8_t>(a.v < 0 ? 0 : a.v > 255 ? 255 : a.v); }
-// Bytes p[4 lane + i] of lane `lane` of the i-th register, cut to 0..255.
-GR_INLINE void narrow4(uint8_t* p, I32 a, I32 b, I32 c, I32 d) {
+// p[4 lane + i] is lane `lane` of the i-th register, cut to 16 bits, plus `zero`, cut to 0..255.
+GR_INLINE void narrow4(uint8_t* p, I32 a, I32 b, I32 c, I32 d, int16_t zero) {
   const int32_t four[4] = {a.v, b.v, c.v, d.v};
-  for (int i = 0; i < 4; ++i) p[i] = static_cast<uint8_t>(four[i] < 0 ? 0 : four[i] > 255 ? 255 : four[i]);
+  for (int i = 0; i < 4; ++i) {
+    const int32_t cut = four[i] < -32768 ? -32768 : four[i] > 32767 ? 32767 : four[i];
+    p[i] = static_cast<uint8_t>(cut + zero < 0 ? 0 : cut + zero > 255 ? 255 : cut + zero);
+  }
 }
 
 // Bytes in memory, the same size for every instruction set.
@@ -116,10 +119,11 @@ GR_INLINE void zip4(uint8_t* p, const uint8_t* a, const uint8_t* b, const uint8_
     p[4 * i + 3] = d[i];
   }
 }
-// A 4 x 4 matrix of words transposed; `from` and `to` are words between rows.
-GR_INLINE void turn4(uint32_t* p, size_t to, const uint32_t* q, size_t from) {
+// A 4 x 4 matrix of words transposed. `from` are words between rows of q; `to` are bytes between rows of p, which need
+// no alignment.
+GR_INLINE void turn4(void* p, size_t to, const uint32_t* q, size_t from) {
   for (size_t i = 0; i < 4; ++i) {
-    for (size_t j = 0; j < 4; ++j) p[j * to + i] = q[i * from + j];
+    for (size_t j = 0; j < 4; ++j) std::memcpy(static_cast<uint8_t*>(p) + j * to + i * 4, q + i * from + j, 4);
   }
 }
 

@@ -157,6 +157,7 @@ def refused(case: Case, attributes: Mapping[str, object] | None = None) -> str:
         ({"x_scale": np.array(0, np.float32)}, "x_scale is 0"),
         ({"x_scale": np.array([1, 2], np.float32)}, "x_scale has shape [2]; expected []"),
         ({"y_scale": np.array(np.inf, np.float32)}, "y_scale is inf"),
+        ({"y_scale": np.array(1e-12, np.float32)}, "steps of y, which has 256; expected less than 2^30"),
         ({"bias": np.full(16, 2**31 - 1, np.int32)}, "could sum up to"),
         ({"bias": np.zeros(15, np.int32)}, "bias has shape [15]; expected [16]"),
         ({"x": np.zeros((1, 7, 9, 9), np.uint8)}, "expected [N, 8, H, W]"),

@@ -95,27 +95,18 @@ struct Results {
   alignas(64) uint32_t turned[kOutputs][kWords];
 };
 
-GR_INLINE I32 step(I32 sum, F32 scale, I32 zero_point) {
-  // Beyond a thousand steps the result is at an end of the range anyway, and the conversion could overflow.
-  const F32 steps = min(max(mul(to_f32(sum), scale), set_f32(-1024.0f)), set_f32(1024.0f));
-  return add(round_i32(steps), zero_point);
-}
-
 template <size_t P, size_t Four, size_t Part>
-GR_INLINE void narrow(const Sums<P>& sums, F32 scale, I32 zero_point, Results& to) {
+GR_INLINE void narrow(const Sums<P>& sums, F32 scale, int16_t zero_point, Results& to) {
   // Pixels past the last are the last one once more: nobody reads them.
-  constexpr size_t kLast = P - 1, kFirst = 4 * Four;
-  constexpr size_t kA = kFirst, kB = kFirst + 1 < P ? kFirst + 1 : kLast, kC = kFirst + 2 < P ? kFirst + 2 : kLast,
-                   kD = kFirst + 3 < P ? kFirst + 3 : kLast;
-  narrow4(reinterpret_cast<uint8_t*>(to.words[Four] + Part * kLanes), step(sums.at[kA * kParts + Part], scale, zero_point),
-          step(sums.at[kB * kParts + Part], scale, zero_point), step(sums.at[kC * kParts + Part], scale, zero_point),
-          step(sums.at[kD * kParts + Part], scale, zero_point));
+  constexpr auto at = [](size_t pixel) { return (pixel < P ? pixel : P - 1) * kParts + Part; };
+  const auto step = [&](I32 sum) { return round_i32(mul(to_f32(sum), scale)); };
+  narrow4(reinterpret_cast<uint8_t*>(to.words[Four] + Part * kLanes), step(sums.at[at(4 * Four)]),
+          step(sums.at[at(4 * Four + 1)]), step(sums.at[at(4 * Four + 2)]), step(sums.at[at(4 * Four + 3)]), zero_point);
 }
 
 template <size_t P, size_t... I>
 GR_INLINE void narrow_all(const Sums<P>& sums, const Group& group, Results& to, Numbers<I...>) {
-  const I32 zero_point = set_i32(group.zero_point);
-  (narrow<P, I / kParts, I % kParts>(sums, load(group.scale + I % kParts * kLanes), zero_point, to), ...);
+  (narrow<P, I / kParts, I % kParts>(sums, load(group.scale + I % kParts * kLanes), group.zero_point, to), ...);
 }
 
 template <size_t P>
@@ -132,60 +123,70 @@ GR_INLINE Tile tile_of(size_t pixels, Numbers<I...>) {
   return tiles[pixels - 1];
 }
 
-void turn(Results& results, size_t pixels) {
-  for (size_t output = 0; output < kOutputs; output += 4) {
-    for (size_t word = 0; word * 4 < pixels; word += 4) {
-      turn4(results.turned[output] + word, Results::kWords, results.words[word] + output, kOutputs);
-    }
+// Copies 1 to 32 bytes: two overlapping pieces of a fixed size are quicker than a call.
+GR_INLINE void copy(uint8_t* to, const uint8_t* from, size_t n) {
+  const auto twice = [&](auto size) {
+    std::memcpy(to, from, size());
+    std::memcpy(to + n - size(), from + n - size(), size());
+  };
+  if (n >= 16) {
+    twice([] { return size_t{16}; });
+  } else if (n >= 8) {
+    twice([] { return size_t{8}; });
+  } else if (n >= 4) {
+    twice([] { return size_t{4}; });
+  } else {
+    for (size_t i = 0; i < n; ++i) to[i] = from[i];
   }
 }
 
-// Copies 1 to 32 bytes: two overlapping pieces of a fixed size are quicker than a call.
-GR_INLINE void copy(uint8_t* to, const uint8_t* from, size_t n) {
-#define GR_TWICE(size)                                   \
-  if (n >= size) {                                       \
-    std::memcpy(to, from, size);                    \
-    std::memcpy(to + n - size, from + n - size, size); \
-    return;                                              \
+// Sixteen pixels of all 16 outputs, from word `word` of the results on.
+GR_INLINE void put16(const Results& results, size_t word, uint8_t* y, size_t plane) {
+  for (size_t output = 0; output < kOutputs; output += 4) {
+    turn4(y + output * plane, plane, results.words[word] + output, kOutputs);
   }
-  GR_TWICE(16)
-  GR_TWICE(8)
-  GR_TWICE(4)
-#undef GR_TWICE
-  for (size_t i = 0; i < n; ++i) to[i] = from[i];
 }
 
 // Puts a tile whose first pixel is `pixel` of the band where it belongs; what lies between rows is dropped.
-void put(const Band& band, const Results& results, size_t pixel, size_t pixels, size_t first, size_t outputs) {
-  for (size_t done = 0; done < pixels;) {
-    const size_t row = (pixel + done) / band.pitch, column = (pixel + done) % band.pitch;
+void put(const Band& band, Results& results, size_t pixel, size_t pixels, size_t first, size_t outputs) {
+  size_t row = pixel / band.pitch, column = pixel % band.pitch;
+  uint8_t* plane = band.y + first * band.out_plane;
+  if (outputs == kOutputs && pixels >= 16 && pixels % 4 == 0 && pixels <= 32 && column + pixels <= band.out_width) {
+    uint8_t* y = plane + row * band.out_width + column;
+    put16(results, 0, y, band.out_plane);
+    if (pixels > 16) put16(results, pixels / 4 - 4, y + pixels - 16, band.out_plane);
+    return;
+  }
+  for (size_t word = 0; word * 4 < pixels; word += 4) {
+    put16(results, word, reinterpret_cast<uint8_t*>(results.turned[0] + word), sizeof results.turned[0]);
+  }
+  for (size_t done = 0; done < pixels; ++row, column = 0) {
     const size_t rest = pixels - done;
-    if (column >= band.out_width) {
-      done += band.pitch - column < rest ? band.pitch - column : rest;
-      continue;
+    if (column < band.out_width) {
+      const size_t run = band.out_width - column < rest ? band.out_width - column : rest;
+      uint8_t* y = plane + row * band.out_width + column;
+      for (size_t output = 0; output < outputs; ++output) {
+        copy(y + output * band.out_plane, reinterpret_cast<const uint8_t*>(results.turned[output]) + done, run);
+      }
     }
-    const size_t run = band.out_width - column < rest ? band.out_width - column : rest;
-    uint8_t* y = band.y + first * band.out_plane + row * band.out_width + column;
-    for (size_t output = 0; output < outputs; ++output) {
-      copy(y + output * band.out_plane, reinterpret_cast<const uint8_t*>(results.turned[output]) + done, run);
-    }
-    done += run;
+    done += band.pitch - column < rest ? band.pitch - column : rest;
   }
 }
 
-// A run of pixels of the band, cut into tiles of nearly equal length.
+// A run of pixels of the band, cut into tiles.
 void convolve_run(const Band& band, const Group* groups, size_t first, size_t count, size_t from, size_t pixels) {
   Results results;
-  const size_t tiles = (pixels + kPixels - 1) / kPixels;
-  for (size_t i = 0; i < tiles; ++i) {
-    const size_t begin = pixels * i / tiles, length = pixels * (i + 1) / tiles - begin;
+  for (size_t begin = 0; begin < pixels;) {
+    const size_t rest = pixels - begin;
+    // Whole words of four pixels are written fastest; what would be left over is better two pixels more.
+    const size_t length = rest <= kPixels ? rest : kPixels / 4 * 4;
     const Tile tile_function = tile_of(length, typename Upto<kPixels>::type{});
     for (size_t group = first; group < first + count; ++group) {
       tile_function(band, groups[group], band.halo + (from + begin) * kInputs, results);
-      turn(results, length);
       const size_t left = band.out_channels - group * kOutputs;
       put(band, results, from + begin, length, group * kOutputs, left < kOutputs ? left : kOutputs);
     }
+    begin += length;
   }
 }
 

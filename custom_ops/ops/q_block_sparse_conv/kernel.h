@@ -39,8 +39,8 @@ struct Band {
 struct Group {
   quads::Strand strand;
   const int32_t* start;   // [16]: bias, less the zero point's share
-  const float* scale;     // [16]: x_scale * w_scale / y_scale
-  int32_t zero_point;     // of y
+  const float* scale;     // [16]: x_scale * w_scale / y_scale; no sum times its scale leaves 31 bits
+  int16_t zero_point;     // of y
 };
 
 struct Table {

@@ -11,6 +11,8 @@ namespace {
 // What fewer multiply-adds than this cost is not worth a trip to another thread: about 20 microseconds.
 constexpr size_t kProductsPerPart = size_t{4} << 20;
 constexpr size_t kParts = 8;
+// Results before they are cut to a byte must fit into 32 bits.
+constexpr double kMostSteps = 1 << 30;
 
 template <class T>
 T scalar(const Creation& creation, size_t index, const char* name) {
@@ -47,7 +49,7 @@ class QBlockSparseConv : public Kernel {
         blocks_(creation.needed(3, "blocks"), creation.needed(4, "positions"), outputs_, inputs_, window_.taps(),
                 bias_.as<int32_t>(), creation.isa()) {
     const float x_scale = positive(creation, 1, "x_scale"), y_scale = positive(creation, 6, "y_scale");
-    const int32_t y_zero_point = scalar<uint8_t>(creation, 7, "y_zero_point");
+    const int16_t y_zero_point = scalar<uint8_t>(creation, 7, "y_zero_point");
     const Tensor w_scale = per_output(creation, 5, "w_scale", outputs_);
     const size_t padded = blocks_.groups() * quads::kOutputs;
     starts_.assign(padded, 0);
@@ -60,6 +62,11 @@ class QBlockSparseConv : public Kernel {
       require(std::isfinite(scales_[i]), [&] {
         return "x_scale * w_scale / y_scale is " + std::to_string(scales_[i]) + " at output " + std::to_string(i) +
                "; expected a finite number";
+      });
+      const double most = static_cast<double>(blocks_.largest_sum(i, bias_.as<int32_t>())) * std::abs(double{scales_[i]});
+      require(most < kMostSteps, [&] {
+        return "output " + std::to_string(i) + " could reach " + std::to_string(most) + " steps of y, which has 256; " +
+               "expected less than 2^30";
       });
     }
     for (size_t group = 0; group < blocks_.groups(); ++group) {

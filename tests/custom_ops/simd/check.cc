@@ -148,7 +148,8 @@ void bytes(const Numbers& n) {
   for (size_t k = 0; k < kCount; k += kLanes) narrow(narrowed + k, load(n.i + k));
   print("narrow", narrowed, kCount);
   for (size_t k = 0; k < kCount; k += kLanes) {
-    narrow4(four + 4 * k, load(n.i + k), load(n.j + k), sub(load(n.i + k), load(n.j + k)), add(load(n.i + k), set_i32(255)));
+    narrow4(four + 4 * k, load(n.i + k), load(n.j + k), sub(load(n.i + k), load(n.j + k)), add(load(n.i + k), set_i32(255)),
+            int16_t{97});
   }
   print("narrow4", four, 4 * kCount);
   const auto* raw = reinterpret_cast<const uint8_t*>(n.u);
@@ -156,7 +157,7 @@ void bytes(const Numbers& n) {
   zip4(zipped, raw + 1, raw + 100, raw + 203, raw + 307);
   print("zip4", zipped, 64);
   uint32_t turned[4 * 7] = {};
-  turn4(turned, 7, n.w, 5);
+  turn4(turned, 28, n.w, 5);
   print("turn4", turned, 28);
 }
 
