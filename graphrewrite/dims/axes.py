@@ -52,15 +52,27 @@ class Joint:
 
     `groups` says into how many groups it may be split without a tie: each keeps equally many members, not the same.
     `refined` keeps the rows that a split into digits of these sizes gave: whatever is learnt later, they hold.
+    `chain` are the strides of members, groups, parts and the whole of a block with parts (`graphrewrite.dims.parts`).
     """
 
     labels: Ints
     groups: set[int] = field(default_factory=set)
     refined: dict[tuple[int, ...], list[Ints]] = field(default_factory=dict)
+    chain: tuple[int, ...] = ()
+    _parts: "dict[int, Joint]" = field(default_factory=dict)
+
+    def part(self, number: int) -> "Joint":
+        """Return one part as a block of its own, the same whenever it is asked for."""
+        size = self.chain[2]
+        if number not in self._parts:
+            self._parts[number] = Joint(self.labels[number * size : (number + 1) * size])
+        return self._parts[number]
 
     def groups_of(self, digit: "Digit") -> int:
         """Return into how many groups a digit splits the block: it counts them or their members (0: neither)."""
         n = len(self.labels)
+        if self.chain:
+            return n // self.chain[1] if {digit.low, digit.high} <= {*self.chain} else 0
         return n // digit.low if digit.high == n else n // digit.high if digit.low == 1 else 0
 
 

@@ -39,9 +39,9 @@ def balance_units(
         BudgetError: no choice obeys all constraints (keeping everything always does, so this is a time limit).
     """
     found = tables(structure)
-    if not found:
-        return dead
     rows = _distinct(found)
+    if not rows:
+        return dead
     family_of = np.full(len(structure.units), -1, dtype=np.int64)
     for number, ids in enumerate(families):
         family_of[ids] = number
@@ -78,11 +78,9 @@ def balance_units(
 
 
 def _distinct(found: Sequence[Table]) -> list[Ints]:
-    """Return the units of balances, each constraint once."""
-    result = {
-        table.units.shape[0].to_bytes(4, "little") + table.units.tobytes(): table.units for table in found
-    }
-    return list(result.values())
+    """Return the units of balances that have any, each constraint once."""
+    free = [table.units for table in found if (table.units >= 0).any()]
+    return list({units.shape[0].to_bytes(4, "little") + units.tobytes(): units for units in free}.values())
 
 
 def _colours(tables: Sequence[Ints], family_of: Ints) -> tuple[Ints, int]:

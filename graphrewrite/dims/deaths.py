@@ -21,9 +21,17 @@ class Table:
     units: Ints
     node: int
 
+    @property
+    def together(self) -> tuple[int, int]:
+        """What those have in common whose groups die together."""
+        return self.node, len(self.units)
+
 
 def tables(structure: Structure) -> list[Table]:
-    """Return the balances of an analysis that have anything free, each pair of units and node once."""
+    """Return the balances of an analysis, each pair of units and node once.
+
+    Those that are pinned altogether count too: with them nothing dies that has to die on all sides.
+    """
     result: list[Table] = []
     known: set[tuple[int, int, bytes]] = set()
     for balance in structure.analysis.balances:
@@ -35,7 +43,7 @@ def tables(structure: Structure) -> list[Table]:
         units = np.where(structure.units[ids] == labels, ids, -1)
         table = Table(units.reshape(balance.groups, -1), balance.node)
         key = balance.node, balance.groups, units.tobytes()
-        if key not in known and (units >= 0).any():
+        if key not in known:
             known.add(key)
             result.append(table)
     return result
@@ -48,10 +56,10 @@ def dying(balances: Sequence[Table], dead: Mask) -> Mask | None:
     may. Each operator keeps a group.
     """
     gone = np.zeros(len(dead) + 1, dtype=bool)  # the last entry stands for what is pinned
-    mates: dict[int, list[Ints]] = {}
+    mates: dict[tuple[int, int], list[Ints]] = {}
     for table in balances:
         if table.node >= 0:
-            mates.setdefault(table.node, []).append(table.units)
+            mates.setdefault(table.together, []).append(table.units)
     wished = np.append(dead, False)
     for sides in mates.values():
         for row in _unwanted(sides, wished):
@@ -84,14 +92,16 @@ def _unwanted(sides: Sequence[Ints], wished: Mask) -> Ints:
     return np.asarray(last[~pinned[last]])
 
 
-def _emptied(balances: Sequence[Table], mates: dict[int, list[Ints]], gone: Mask) -> list[Ints] | None:
+def _emptied(
+    balances: Sequence[Table], mates: dict[tuple[int, int], list[Ints]], gone: Mask
+) -> list[Ints] | None:
     """Return the units of groups that have lost all in one balance; None where one of them has to live."""
     result: list[Ints] = []
     for table in balances:
         for row in np.flatnonzero(gone[table.units].all(axis=1)):
             if table.node < 0:
                 return None
-            result.extend(side[row] for side in mates[table.node])
+            result.extend(side[row] for side in mates[table.together])
     return result
 
 

@@ -30,6 +30,7 @@ def seen_in_groups(axes: Sequence[Axis]) -> tuple[Joint, Members] | None:
     joint = group.joint
     if (
         member.joint is not joint
+        or joint.chain
         or group.high != len(joint.labels)
         or member.low != 1
         or group.low != member.high

@@ -82,7 +82,8 @@ class Slots:
 class Balance:
     """A constraint: an axis seen as [groups, members] keeps equally many members in every group that lives.
 
-    Groups of the same number in all balances of one `node` die together; without a node (-1) every group lives.
+    Groups of the same number in all balances of one `node` with so many groups die together; without a node (-1) every
+    group lives.
     """
 
     axis: Axis

@@ -131,6 +131,11 @@ class Survivors:
 
     def _balanced(self, digit: Digit) -> int:
         """Return the kept length of a digit of a balanced block: it counts groups that live, or the members of each."""
-        block = of_rows(digit.joint.labels)
+        block, chain = of_rows(digit.joint.labels), digit.joint.chain
         living = int(self.living(block, digit.joint.groups_of(digit)).sum())
-        return living if digit.low > 1 else self._plain(block) // living
+        members = self._plain(block) // living
+        if not chain:
+            return living if digit.low > 1 else members
+        parts = len(digit.joint.labels) // chain[2]
+        steps = zip(chain, (members, living // parts, parts), strict=False)
+        return prod(length for stride, length in steps if digit.low <= stride < digit.high)

@@ -91,13 +91,13 @@ def random_dead(found: Groups, rng: np.random.Generator, untouched: float = 0.3,
 def random_deaths(found: Groups, rng: np.random.Generator) -> Mask:
     """Draw whole groups of operators that keep equal counts, on all their sides, at least one of each left."""
     dead = np.append(found.none_dead(), False)  # the last entry stands for what is pinned
-    dying: dict[int, npt.NDArray[np.bool_]] = {}
+    dying: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
     for table in tables(found.structure):
         if table.node >= 0:
-            if table.node not in dying:
+            if table.together not in dying:
                 draws = rng.random(len(table.units))
-                dying[table.node] = draws < min(rng.random(), float(draws.max()))
-            dead[table.units[dying[table.node]]] = True
+                dying[table.together] = draws < min(rng.random(), float(draws.max()))
+            dead[table.units[dying[table.together]]] = True
     for group in found:  # nothing may be left without any unit
         if dead[group.unit_ids].all():
             dead[group.unit_ids] = False

@@ -9,6 +9,7 @@ import numpy as np
 
 from graphrewrite.dims.axes import Axis, of_rows, rigid
 from graphrewrite.dims.counting import counts_up, whole_axes
+from graphrewrite.dims.parts import pick_part
 from graphrewrite.dims.places import looked_up, pin_named
 from graphrewrite.dims.sweep import Step, is_constant, rule
 
@@ -19,7 +20,17 @@ if TYPE_CHECKING:
 @rule("Slice")
 def slice_(s: Step) -> None:
     """A window, any step; where an axis is cut the bounds follow."""
-    x = s.forced(s.axes(0))
+    x = s.axes(0)
+    if s.analysis.own_dims and (part := _only_position(s, x)) is not None:
+        found = pick_part(s, x, part[0], [part[1]], lambda: _slice(s, s.forced(x)))
+        if found is not None:
+            s.ignore(*range(1, len(s.node.inputs)))
+            s.out(found[0])
+            return
+    _slice(s, s.forced(x))
+
+
+def _slice(s: Step, x: list[Axis]) -> None:
     old = s.opset < 10
     starts = s.integers("starts") if old else s.numbers(1)
     ends = s.integers("ends") if old else s.numbers(2)
@@ -61,6 +72,15 @@ def slice_(s: Step) -> None:
     s.out(out)
 
 
+def _only_position(s: Step, x: list[Axis]) -> tuple[int, int] | None:
+    """Return the axis of which a slice takes one position, and which; None for any other slice."""
+    short = [i for i, (axis, pair) in enumerate(zip(x, s.out_sizes(), strict=True)) if axis.sizes != pair]
+    starts = s.integers("starts") if s.opset < 10 else s.numbers(1)
+    if len(short) != 1 or s.out_sizes()[short[0]] != (1, 1) or starts is None or len(starts) != 1:
+        return None
+    return (short[0], starts[0]) if 0 <= starts[0] < x[short[0]].sizes[0] else None
+
+
 def _bounds(start: int, end: int, step: int, length: int) -> tuple[int, int | None, int]:
     start = (
         max(start + length, 0 if step > 0 else -1)
@@ -82,11 +102,20 @@ def gather(s: Step) -> None:
         s.restate(out, lambda cut: cut.as_reshape(s.index, out))
         s.out(out)
         return
-    x = s.forced(s.axes(0))
-    axis = s.integer("axis", 0) % len(x)
-    index = s.numbers(1)
-    shape = s.sizes(1)
-    table = x[axis]
+    x = s.axes(0)
+    axis, index, shape = s.integer("axis", 0) % len(x), s.numbers(1), s.sizes(1)
+    if index is not None and not shape and x[axis].is_static:
+        part = index[0] % x[axis].sizes[0]
+        found = pick_part(s, x, axis, [part], lambda: _gather(s, s.forced(x), axis))
+        if found is not None:
+            s.ignore(1)
+            s.out([each for number, each in enumerate(found[0]) if number != axis])
+            return
+    _gather(s, s.forced(x), axis)
+
+
+def _gather(s: Step, x: list[Axis], axis: int) -> None:
+    index, shape, table = s.numbers(1), s.sizes(1), x[axis]
     if looked_up(s, 1, table) or table.is_rigid:
         middle = _indices(s)
     elif index is None or not table.is_static or any(a != b for a, b in shape):

@@ -6,6 +6,7 @@ import numpy as np
 
 from graphrewrite.dims.axes import ONE, Axis, Factor, Pair, Rows, of_rows, rigid, same
 from graphrewrite.dims.labels import Ints
+from graphrewrite.dims.parts import pick_part
 from graphrewrite.dims.sweep import Step, rule
 
 if TYPE_CHECKING:
@@ -170,9 +171,20 @@ def stack(blocks: list[Ints]) -> Ints:
 @rule("Split")
 def split(s: Step) -> None:
     """Windows of one axis; none of them may become empty."""
-    x = s.forced(s.axes(0))
+    x = s.axes(0)
     axis = s.integer("axis", 0) % len(x)
     sizes = [s.out_sizes(output)[axis] for output in range(len(s.node.outputs))]
+    if all(pair == (1, 1) for pair in sizes):
+        found = pick_part(s, x, axis, range(len(sizes)), lambda: _split(s, s.forced(x), axis, sizes))
+        if found is not None:
+            s.ignore(*range(1, len(s.node.inputs)))
+            for output, axes in enumerate(found):
+                s.out(axes, output)
+            return
+    _split(s, s.forced(x), axis, sizes)
+
+
+def _split(s: Step, x: list[Axis], axis: int, sizes: list[Pair]) -> None:
     if x[axis].is_rigid:
         windows = [rigid(pair, x[axis].cause) for pair in sizes]
     else:

@@ -16,7 +16,7 @@ from graphrewrite.dims.structure import Floats, Structure
 from graphrewrite.errors import GraphRewriteError, ShapeError
 from graphrewrite.ir import Array, Model
 from tests.engine.dims.cases import Case, Cases, demand
-from tests.support.drawing import Drawing, Drawn
+from tests.support.drawing import Drawing, Drawn, Style
 from tests.support.oracles import is_rounding, random_dead, random_deaths, removal, worlds
 from tests.support.tolerances import FLOAT32
 from tests.support.verdict import count_faults
@@ -360,3 +360,23 @@ def test_vectors_that_keep_the_numbers_of_dead_groups_show() -> None:
 
     with pytest.raises((AssertionError, GraphRewriteError, RuntimeError)):
         demand_deaths(cases.named("normed-by-instances").model(), range(8), forget)
+
+
+def test_nothing_dies_whose_other_side_is_pinned() -> None:
+    """The results of a grouped convolution may go, what it reads is an output of the model."""
+
+    def pinned(d: Drawing) -> list[Drawn]:
+        x = wide(d, 16)
+        y = d.conv(x, 32, group=4, bias=False, weight=d.floats(32, 4, 3, 3, name="w"))
+        return [head(d, y), x]
+
+    d = Drawing(Style(17, False, constant_nodes=0.0, computed_shapes=0.0, seed=5))
+    found = groups(d.model(*pinned(d)))
+    (group,) = found
+    wanted = found.none_dead()
+    wanted[group.unit_ids[8:]] = True
+
+    dead = found.balanced(wanted)
+
+    assert dead[group.unit_ids].reshape(4, 8).sum(axis=1).tolist() == [7, 7, 7, 7]
+    shrink(found.analysis, found.dead_labels(dead))
