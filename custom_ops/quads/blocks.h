@@ -2,6 +2,7 @@
 // listed per group of 16 outputs. See quads/pack.py for the format. For node.cc only.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -46,7 +47,7 @@ class Blocks {
   size_t groups() const { return groups_; }
   size_t quads() const { return quads_; }
   // Blocks kept; a block whose products some instruction sets cannot add counts twice.
-  size_t count() const { return quad_.size(); }
+  size_t count() const { return count_; }
   // The sum of the weights of each output, [groups * 16].
   const std::vector<int32_t>& sums() const { return sums_; }
 
@@ -57,7 +58,7 @@ class Blocks {
 
   Strand strand(size_t group) const {
     const size_t from = starts_[group];
-    return {weights_ + from * kBlock, quad_.data() + from, tap_.data() + from, starts_[group + 1] - from};
+    return {weights_ + from * kBlock, quad_ + from, tap_ + from, starts_[group + 1] - from};
   }
 
  private:
@@ -65,10 +66,12 @@ class Blocks {
     const size_t most = checked_mul(checked_mul(groups_, quads_, "the weight"), taps, "the weight");
     size_t kept = 0;
     for (size_t i = 0; i < count; ++i) kept += is_small(blocks + i * kBlock) ? 1 : 2;
-    pages_ = Pages(checked_mul(kept, kBlock, "the weight"));
+    const size_t bytes = checked_mul(kept, kBlock + 2 * sizeof(uint16_t), "the weight");
+    // Half a huge page is worth a whole one.
+    pages_ = Pages(bytes >= kHuge / 2 ? std::max(bytes, kHuge) : bytes);
     weights_ = reinterpret_cast<int8_t*>(pages_.data());
-    quad_.reserve(kept);
-    tap_.reserve(kept);
+    quad_ = reinterpret_cast<uint16_t*>(pages_.data() + kept * kBlock);
+    tap_ = quad_ + kept;
     starts_.assign(groups_ + 1, 0);
     sums_.assign(groups_ * kOutputs, 0);
     sizes_.assign(groups_ * kOutputs, 0);
@@ -94,7 +97,7 @@ class Blocks {
         sizes_[group * kOutputs + output] += weight < 0 ? -weight : weight;
       }
     }
-    int8_t* to = weights_ + quad_.size() * kBlock;
+    int8_t* to = weights_ + count_ * kBlock;
     if (is_small(block)) {
       std::memcpy(to, block, kBlock);
     } else {
@@ -108,8 +111,9 @@ class Blocks {
   }
 
   void push(size_t group, size_t quad, size_t tap) {
-    quad_.push_back(static_cast<uint16_t>(quad));
-    tap_.push_back(static_cast<uint16_t>(tap));
+    quad_[count_] = static_cast<uint16_t>(quad);
+    tap_[count_] = static_cast<uint16_t>(tap);
+    ++count_;
     ++starts_[group + 1];
   }
 
@@ -133,11 +137,15 @@ class Blocks {
     }
   }
 
+  static constexpr size_t kHuge = size_t{2} << 20;
+
   bool has_limit_;
   size_t groups_, quads_;
   Pages pages_;
   int8_t* weights_ = nullptr;
-  std::vector<uint16_t> quad_, tap_;
+  uint16_t* quad_ = nullptr;
+  uint16_t* tap_ = nullptr;
+  size_t count_ = 0;
   std::vector<size_t> starts_;
   std::vector<int32_t> sums_;
   std::vector<int64_t> sizes_;
