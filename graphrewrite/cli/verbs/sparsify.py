@@ -26,6 +26,7 @@ class Sparsify:
         graphrewrite sparsify model.onnx -o sparse.onnx --pattern one_by_n:8 --sparsity 0.75
         graphrewrite sparsify model.onnx -o masked.onnx --pattern magnitude --sparsity 0.9 --lower never
         graphrewrite sparsify trained.onnx -o fast.onnx --sparsity 0      lower only: the zeros are there already
+        graphrewrite sparsify model.onnx -o masked.onnx --pattern blocks:16x4 --lower never      before quantisation
     """
 
     def configure(self, parser: ArgumentParser) -> None:
@@ -91,7 +92,7 @@ class Sparsify:
 
 
 def _pipeline(options: Namespace) -> Pipeline:
-    from graphrewrite.passes.sparse import LowerBlockSparse, MaskBlocks
+    from graphrewrite.passes.sparse import LowerBlockSparse, LowerQBlockSparse, MaskBlocks
     from graphrewrite.passes.sparse.masks import named
 
     steps: list[Pass] = []
@@ -106,6 +107,7 @@ def _pipeline(options: Namespace) -> Pipeline:
         steps.append(MaskBlocks(mask, sparsity, options.rearrange, options.ends, tuple(options.skip)))
     if options.lower != "never":
         steps.append(LowerBlockSparse(options.least, options.lower))
+        steps.append(LowerQBlockSparse(options.least, options.lower))
     if not steps:
         raise InvalidConfig(
             "a sparsity of 0 and --lower never leave nothing to do; expected zeros to make or to use; change one"
@@ -124,7 +126,8 @@ def _layers(details: Mapping[str, Json]) -> Mapping[str, Mapping[str, Json]]:
 
 def _show(job: Job, found: Mapping[str, Mapping[str, Mapping[str, Json]]], screen: Screen) -> None:
     show_sizes(job, screen)
-    masked, lowered = found.get("mask_blocks", {}), found.get("lower_block_sparse", {})
+    masked = found.get("mask_blocks", {})
+    lowered = {**found.get("lower_block_sparse", {}), **found.get("lower_q_block_sparse", {})}
     if masked or lowered:
         screen.line()
         rows = [
@@ -154,7 +157,7 @@ def _percent(value: Json) -> str:
 
 
 def _runs_as(entry: Mapping[str, Json] | None) -> str:
-    return f"{entry['operator']}, blocks of {entry['width']}" if entry else "dense"
+    return f"{entry['operator']}, blocks of {entry.get('width', '16x4')}" if entry else "dense"
 
 
 def _gain(entry: Mapping[str, Json] | None) -> str:
