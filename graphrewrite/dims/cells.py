@@ -49,6 +49,22 @@ def seen(axes: Sequence[Axis]) -> Seen | None:
     return Seen(joint, group.sizes[0], outer, inner)
 
 
+def may_differ(s: Step) -> bool:
+    """Whether heads may lose dims of their own, as far as is known of this node."""
+    return s.analysis.tied is not None and s.index not in s.analysis.tied
+
+
+def undone(s: Step, as_product: Callable[[], None]) -> Callable[[], None]:
+    """Return what to do where heads are tied after all: a product, and a note not to try again."""
+
+    def undo() -> None:
+        as_product()
+        if s.analysis.tied is not None:
+            s.analysis.tied.add(s.index)
+
+    return undo
+
+
 def product_in_groups(
     s: Step, a: Sequence[Axis], b: Sequence[Axis], as_product: Callable[[], None]
 ) -> list[Axis] | None:
@@ -128,7 +144,7 @@ def _pair(
         s.restate([balance.axis for balance in balances], lambda cut: _check(cut, s.index, balances))
         as_balance()
 
-    s.balance(balances, settle, as_product, [(joint, groups) for joint in joints])
+    s.balance(balances, settle, undone(s, as_product), [(joint, groups) for joint in joints])
 
 
 def _check(cut: Cut, node: int, balances: Sequence[Balance]) -> None:
@@ -147,4 +163,4 @@ def _counted(axis: Axis) -> tuple[Ints, Joint | None] | None:
     return None if found is None else (found.joint.labels, found.joint)
 
 
-__all__ = ["product_in_groups", "seen", "share_groups"]
+__all__ = ["may_differ", "product_in_groups", "seen", "share_groups", "undone"]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from graphrewrite.dims.axes import ONE, Axis, Digit, Joint, of_rows
+from graphrewrite.dims.cells import may_differ, undone
 from graphrewrite.dims.ragged import LEAST_MEMBERS
 from graphrewrite.dims.record import Balance
 
@@ -27,7 +28,7 @@ def pick_part(
 
     None where the tensor sees no block in this way; `as_product` does what is to be done if others need positions.
     """
-    if not s.analysis.own_dims or len(x[number].factors) > 1:
+    if not may_differ(s) or len(x[number].factors) > 1:
         return None
     (whole,) = x[number].factors
     others = [(i, factor) for i, axis in enumerate(x) for factor in axis.digits if i != number]
@@ -41,22 +42,23 @@ def pick_part(
         zip(chain, chain[1:], strict=False)
     ):
         return None
-    taken = any(each is joint for choice in s.analysis.open for each, _ in choice.joints)
-    if dim.high < LEAST_MEMBERS or (taken and joint.chain != chain):
+    readers = [choice.node for choice in s.analysis.open for each, _ in choice.joints if each is joint]
+    if dim.high < LEAST_MEMBERS or (readers and joint.chain != chain):
         return None
     joint.chain = chain
+    node = min(readers, default=s.index)  # all picks ask for the same
     count, heads = whole.sizes[0], head.sizes[0]
     blocks = [joint.part(part) for part in range(count)]
     balances = [
-        Balance(of_rows(joint.labels), count * heads, s.index),
-        *(Balance(of_rows(block.labels), heads, s.index) for block in blocks),
+        Balance(of_rows(joint.labels), count * heads, node),
+        *(Balance(of_rows(block.labels), heads, node) for block in blocks),
     ]
 
     def as_balance() -> None:
         joint.groups.add(count * heads)
         s.restate([balances[0].axis], lambda cut: _check(cut, s.index, balances[1:]))
 
-    s.balance(balances, as_balance, as_product, [(joint, count * heads)])
+    s.balance(balances, as_balance, undone(s, as_product), [(joint, count * heads)])
     return [[ONE if i == number else _of(axis, blocks[part]) for i, axis in enumerate(x)] for part in parts]
 
 

@@ -213,15 +213,16 @@ class Analysis:
 
     `times` is how often the nodes that are being swept run (more than once inside a loop), `branch` the branch of an
     If they belong to (-1 for none). `bare` names tensors that no layer has a part in, `shared` tells
-    who reads them. With `own_dims` heads may lose dims of their own (see `graphrewrite.dims.cells`): `cells` are the
-    axes of such blocks. `ragged` are the axes of tensors whose groups keep different members: there are no positions.
+    who reads them. `tied` are the nodes at which dims of different heads turned out to be tied, None where heads lose
+    the same dims anyway (see `graphrewrite.dims.cells`); `cells` are the axes of blocks whose heads do not.
+    `ragged` are the axes of tensors whose groups keep different members: there are no positions.
     """
 
     model: Model
     info: ShapeInfo
     labels: Labels
     may_change: frozenset[str] = frozenset()
-    own_dims: bool = False
+    tied: set[int] | None = None
     env: dict[str, list[Axis] | None] = field(default_factory=dict)
     weights: dict[tuple[str, int, int], WeightUse] = field(default_factory=dict)
     mixes: list[Mix] = field(default_factory=list)

@@ -54,18 +54,27 @@ def analyse(
 
     `labels` may be some that keep a record of what is done; `may_change` names graph inputs and outputs whose fixed
     lengths may shrink: the caller will then feed, and get, the kept positions only. With `own_dims` the heads of
-    attention may lose dims of their own, equally many, where nothing ties them (see `graphrewrite.dims.cells`).
+    attention may lose dims of their own, equally many, where nothing ties them (see `graphrewrite.dims.cells`);
+    there `labels` are always new ones.
     """
     from graphrewrite.dims import rules as _  # noqa: F401  (fills the rule table)
 
     model, info = _ready(model, info)
-    result = Analysis(
-        model,
-        info,
-        Labels() if labels is None else labels,
-        may_change=frozenset(may_change),
-        own_dims=own_dims,
-    )
+    open_ports = frozenset(may_change)
+    if not own_dims:
+        return _swept(Analysis(model, info, Labels() if labels is None else labels, open_ports))
+    tied: set[int] = set()
+    while True:
+        # Undoing what was hoped for leaves more ties behind than there are: where it failed it is not tried again.
+        known = len(tied)
+        result = _swept(Analysis(model, info, Labels(), open_ports, tied))
+        if len(tied) == known:
+            return result
+
+
+def _swept(result: Analysis) -> Analysis:
+    """Fill a blank analysis."""
+    model, info = result.model, result.info
     result.positions.update((id(node), index) for index, node in enumerate(result.nodes))
     for tensor in model.graph.inputs:
         sizes = pairs(info, tensor.name)

@@ -96,7 +96,10 @@ def random_deaths(found: Groups, rng: np.random.Generator) -> Mask:
         if table.node >= 0:
             if table.together not in dying:
                 draws = rng.random(len(table.units))
-                dying[table.together] = draws < min(rng.random(), float(draws.max()))
+                share = (
+                    rng.random() if rng.random() < 0.6 else 0.0
+                )  # what operators kill adds up along a chain
+                dying[table.together] = draws < min(share, float(draws.max()))
             dead[table.units[dying[table.together]]] = True
     for group in found:  # nothing may be left without any unit
         if dead[group.unit_ids].all():

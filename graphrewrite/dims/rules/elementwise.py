@@ -1,7 +1,7 @@
 """Operators that treat every position alike: unary functions, and functions of broadcast operands."""
 
 from graphrewrite.dims.axes import ONE, Axis
-from graphrewrite.dims.cells import share_groups
+from graphrewrite.dims.cells import may_differ, share_groups
 from graphrewrite.dims.sweep import Step, rule
 
 UNARY = [
@@ -130,10 +130,10 @@ def broadcast_axes(s: Step, operands: list[list[Axis]]) -> list[Axis]:
             continue
         # A labelled operand leads, so that the result keeps its digits and rows.
         lead = next((axis for axis in present if not axis.is_rigid), present[0])
-        if s.analysis.own_dims:
+        if may_differ(s):
             lead = next((axis for axis in present if axis.digits), lead)
         for axis in present:
-            if not (s.analysis.own_dims and share_groups(s, lead, axis)):
+            if not (may_differ(s) and share_groups(s, lead, axis)):
                 s.tie(lead, axis)
         result.append(lead)
     return result

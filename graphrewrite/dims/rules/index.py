@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def slice_(s: Step) -> None:
     """A window, any step; where an axis is cut the bounds follow."""
     x = s.axes(0)
-    if s.analysis.own_dims and (part := _only_position(s, x)) is not None:
+    if s.analysis.tied is not None and (part := _only_position(s, x)) is not None:
         found = pick_part(s, x, part[0], [part[1]], lambda: _slice(s, s.forced(x)))
         if found is not None:
             s.ignore(*range(1, len(s.node.inputs)))

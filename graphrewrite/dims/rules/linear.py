@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import prod
 
 from graphrewrite.dims.axes import ONE, Axis
-from graphrewrite.dims.cells import product_in_groups
+from graphrewrite.dims.cells import may_differ, product_in_groups
 from graphrewrite.dims.rules.elementwise import broadcast_axes
 from graphrewrite.dims.sweep import Step, rule
 
@@ -30,7 +30,7 @@ def gemm(s: Step) -> None:
 def matmul(s: Step) -> None:
     """Batched product over the last axis of A and the last but one of B."""
     a, b = s.own(0), s.axes(1)
-    if s.analysis.own_dims:
+    if may_differ(s):
         out = product_in_groups(s, a, b, lambda: product_of(s, s.forced(a), s.forced(b)))
         if out is not None:
             s.out(out)

@@ -124,7 +124,7 @@ def softmax(s: Step) -> None:
     x = s.axes(0)
     first = s.integer("axis", -1 if s.opset >= 13 else 1) % len(x)
     mixed = range(first, len(x)) if s.opset < 13 else [first]
-    if not s.analysis.own_dims or any(x[i].digits for i in mixed):
+    if s.analysis.tied is None or any(x[i].digits for i in mixed):
         x = s.forced(x)
     s.mix("softmax", 0, {i: x[i] for i in mixed})
     s.out(x)

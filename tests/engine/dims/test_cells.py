@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from graphrewrite.dims import Groups, cells, groups, shrink
+from graphrewrite.dims import Groups, cells, groups, parts, shrink
 from graphrewrite.dims.axes import Axis
 from graphrewrite.dims.deaths import tables
 from graphrewrite.dims.labels import Ints, Labels
@@ -113,7 +113,44 @@ def with_keys_turned_while_batch_and_heads_are_one(d: Drawing) -> Drawn:
     return joined(d, d.matmul(softmax(d, scored(d, q, k)), v))
 
 
+def packed(d: Drawing) -> Drawn:
+    """Queries, keys and values of one layer, as [parts, batch, heads, time, dims]."""
+    y = d.add(d.matmul(embedded(d), d.floats(WIDTH, 3 * HEADS * DIM, name="qkv")), d.floats(3 * HEADS * DIM))
+    return d.transpose(d.reshape(y, 0, TIME, 3, HEADS, DIM), 2, 0, 3, 1, 4)
+
+
+def attended(d: Drawing, q: Drawn, k: Drawn, v: Drawn) -> Drawn:
+    return joined(d, d.matmul(softmax(d, scored(d, q, d.transpose(k, 0, 1, 3, 2))), v))
+
+
+@net(own)
+def packed_and_picked(d: Drawing) -> Drawn:
+    y = packed(d)
+    parts = (
+        d.op("Gather", y, d.const(np.int64(i - 3 * (i > 1))), shape=y.shape[1:], axis=0) for i in range(3)
+    )
+    return attended(d, *parts)
+
+
+@net(own)
+def packed_and_sliced(d: Drawing) -> Drawn:
+    y = packed(d)
+    return attended(d, *(d.squeeze(d.slice(y, 0, i, i + 1), 0) for i in range(3)))
+
+
+@net(own)
+def packed_and_split(d: Drawing) -> Drawn:
+    y = packed(d)
+    sizes = (None if d.opset < 13 else d.ints(1, 1, 1),)
+    attrs = {"split": [1, 1, 1]} if d.opset < 13 else {}
+    parts = d.ops("Split", y, *sizes, shapes=3 * [(1, *y.shape[1:])], axis=0, **attrs)
+    return attended(d, *(d.squeeze(part, 0) for part in parts))
+
+
 EXPECTED = {
+    **dict.fromkeys(
+        ["packed-and-picked", "packed-and-sliced", "packed-and-split"], ["12: out[0] qkv[1]", "12: qkv[1]"]
+    ),
     "plain": ["12: k[1] q[1]", "12: out[0] v[1]"],
     "values-of-another-size": ["12: k[1] q[1]", "18: out[0] v[1]"],
     "across": ["12: k[1] q[1]", "12: out[0] v[1]"],
@@ -227,6 +264,21 @@ def normed_dims(d: Drawing) -> Drawn:
 
 
 @net(tied)
+def packed_with_rotary_tables(d: Drawing) -> Drawn:
+    y, table = packed(d), d.floats(TIME, DIM, name="table")
+    q, k, v = (d.squeeze(d.slice(y, 0, i, i + 1), 0) for i in range(3))
+    return attended(d, d.mul(q, table), d.mul(k, table), v)
+
+
+@net(tied)
+def packed_and_picked_inside(d: Drawing) -> Drawn:
+    """Each head has its queries, keys and values side by side."""
+    y = d.matmul(embedded(d), d.floats(WIDTH, HEADS * 3 * DIM, name="qkv"))
+    y = d.transpose(d.reshape(y, 0, TIME, HEADS, 3, DIM), 3, 0, 2, 1, 4)
+    return attended(d, *(d.squeeze(d.slice(y, 0, i, i + 1), 0) for i in range(3)))
+
+
+@net(tied)
 def batch_and_heads_are_one(d: Drawing) -> Drawn:
     x = embedded(d)
     many = f"{HEADS}N" if d.style.symbolic else 2 * HEADS
@@ -271,7 +323,7 @@ def test_where_something_ties_heads_the_groups_are_those_of_a_product(name: str)
     found = found_in(model)
 
     assert described(found) == described(groups(model))
-    assert not found.analysis.cells
+    assert not found.analysis.cells and not found.analysis.balances
     for seed in range(4):
         dead = random_dead(found, np.random.default_rng(seed))
         assert not list(cut_faults(model, found, dead))
@@ -312,6 +364,19 @@ def count_heads_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         original(self, coefficient * (1 + (len(axes) == 4)), axes, shared)
 
     monkeypatch.setattr(Step, "macs", macs)
+
+
+def forget_that_parts_are_a_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let queries and values keep different numbers of dims."""
+    monkeypatch.setattr(
+        parts, "Balance", lambda axis, count, node: Balance(axis, 1 if count > HEADS else count, node)
+    )
+
+
+def test_parts_of_different_sizes_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not faults_of(model_of(packed_and_sliced), range(8))
+    forget_that_parts_are_a_box(monkeypatch)
+    assert faults_of(model_of(packed_and_sliced), range(8))
 
 
 FAULTS = [forget_that_cells_meet, forget_the_mix, forget_who_dies_together, count_heads_twice]
