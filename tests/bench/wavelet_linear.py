@@ -21,6 +21,7 @@ import onnxruntime as ort
 from onnx import helper
 
 from graphrewrite import custom_ops
+from graphrewrite.custom_ops.presence import forced
 from graphrewrite.ir import Array, Builder, Model
 from graphrewrite.passes.factor import Factorize, LowerWavelet, WriteOutGates
 from graphrewrite.passes.factor.factorizations import factorizations
@@ -28,7 +29,6 @@ from graphrewrite.passes.factor.wavelets import coefficients, filters
 from graphrewrite.pipeline import Pass, Pipeline
 from tests.bench.kernels_common import LAYERS, abreast, call, chained, in_a_chain, session
 from tests.bench.q_block_sparse import Layer, Maker, float_product, int8_product
-from tests.support.kernels import forced
 
 SIZES = (1024, 4096)
 BATCHES = (1, 32)
@@ -58,7 +58,7 @@ def wavelet_layer(size: int, taps: int, levels: int, number: int, x: str, y: str
     learned = {
         name: (pair + 0.05 * rng.standard_normal(pair.shape)).astype(np.float32) for name, pair in pairs
     }
-    constants = {**values, **learned, "permutation": rng.permutation(count)}
+    constants: dict[str, Array] = {**values, **learned, "permutation": rng.permutation(count)}
     return _ours("WaveletLinear", constants, {"size": size, "levels": levels}, number, x, y)
 
 
@@ -67,7 +67,11 @@ def _ours(
 ) -> Layer:
     names = [port.name for port in custom_ops.find(op).inputs[1:]]
     node = helper.make_node(
-        op, [x, *(f"{name}{number}" for name in names)], [y], domain=custom_ops.DOMAIN, **attributes
+        op,
+        [x, *(f"{name}{number}" for name in names)],
+        [y],
+        domain=custom_ops.DOMAIN,
+        **attributes,  # type: ignore[arg-type]
     )
     return node, {f"{name}{number}": value for name, value in constants.items()}
 
@@ -89,7 +93,7 @@ def layers(rounds: int) -> list[str]:
                 *(partial(wavelet_layer, size, *each) for each in WAVELETS),
             ]
             theirs = {"fp32": partial(float_product, size, size), "int8": partial(int8_product, size, size)}
-            makers = [(name, maker, None) for name, maker in theirs.items()]
+            makers: list[Named] = [(name, maker, None) for name, maker in theirs.items()]
             makers += [(f"{name}/best", maker, None) for name, maker in zip(names, ours, strict=True)]
             makers += [(f"{name}/avx2", maker, "avx2") for name, maker in zip(names, ours, strict=True)]
             for caches in ("warm", "cold"):
@@ -166,22 +170,22 @@ def transformer(width: int, tokens: int) -> tuple[Model, dict[str, Array]]:
     flat = b.constant(np.array([0, 0, width]))
 
     def norm(value: object) -> object:
-        return b.op("LayerNormalization", value, b.constant(np.ones(width, np.float32)), axis=-1)  # type: ignore[arg-type]
+        return b.op("LayerNormalization", value, b.constant(np.ones(width, np.float32)), axis=-1)
 
     def linear(value: object, wide: int, out: int, name: str) -> object:
         weight = b.constant((b.rng.standard_normal((wide, out)) / wide**0.5).astype(np.float32))
-        return b.op("MatMul", value, weight, name=name)  # type: ignore[arg-type]
+        return b.op("MatMul", value, weight, name=name)
 
     normed = norm(x)
     split = {
-        name: b.op("Transpose", b.op("Reshape", linear(normed, width, width, name), heads), perm=perm)  # type: ignore[arg-type]
+        name: b.op("Transpose", b.op("Reshape", linear(normed, width, width, name), heads), perm=perm)
         for name, perm in (("q", [0, 2, 1, 3]), ("k", [0, 2, 3, 1]), ("v", [0, 2, 1, 3]))
     }
     scores = b.op("Softmax", b.op("MatMul", split["q"], split["k"]), axis=-1)
     mixed = b.op("Reshape", b.op("Transpose", b.op("MatMul", scores, split["v"]), perm=[0, 2, 1, 3]), flat)
-    after = b.op("Add", x, linear(mixed, width, width, "o"))  # type: ignore[arg-type]
-    hidden = b.op("Relu", linear(norm(after), width, 4 * width, "up"))  # type: ignore[arg-type]
-    y = b.op("Add", after, linear(hidden, 4 * width, width, "down"))  # type: ignore[arg-type]
+    after = b.op("Add", x, linear(mixed, width, width, "o"))
+    hidden = b.op("Relu", linear(norm(after), width, 4 * width, "up"))
+    y = b.op("Add", after, linear(hidden, 4 * width, width, "down"))
     return b.model(y), {"x": b.rng.standard_normal((1, tokens, width)).astype(np.float32)}
 
 
