@@ -57,15 +57,19 @@ def _cut_tensor(cut: "Cut", name: str, uses: Sequence[tuple[WeightUse, Kept]], r
         else:
             slots = [slot for slot, t in enumerate(n.inputs) if t is tensor]
             readers += len(slots) - (n.op == "CastLike" and 1 in slots)
-    sites = sum(len(u.sites) for u, _ in uses)
+    sites = sum([len(u.sites) for u, _ in uses])
     held = id(tensor) in cut.returned
     variants: dict[bytes, list[tuple[WeightUse, Kept]]] = {}
     for u, kept in uses:
-        key = b"|".join(i.to_bytes(2, "little") + k.tobytes() for i, k in sorted(kept.items()))
+        key = b"|".join([i.to_bytes(2, "little") + k.tobytes() for i, k in sorted(kept.items())])
         variants.setdefault(key, []).append((u, kept))
     whole_needed = readers > sites or held or b"" in variants
     in_place = (
-        None if whole_needed else max(variants, key=lambda key: sum(len(u.sites) for u, _ in variants[key]))
+        None
+        if whole_needed
+        else key
+        if len(variants) == 1
+        else max(variants, key=lambda key: sum(len(u.sites) for u, _ in variants[key]))
     )
     source = cut.analysis.constants.get(name)
     for key, group in variants.items():

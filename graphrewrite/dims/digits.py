@@ -69,7 +69,7 @@ def _expand_column(labels: Labels, cube: Ints, along: list[int], why: str) -> No
     grid = np.stack([g.ravel() for g in np.meshgrid(*factors, indexing="ij")], axis=1)  # [cells, digits]
     cells = plane.ravel()
     fixed = (cells == 0) | (labels.pin_number(cells) > 0)
-    if fixed.any():
+    if np.count_nonzero(fixed):
         marks = labels.pin_number(cells[fixed])
         number = (
             int(marks[marks > 0][0])
@@ -80,7 +80,7 @@ def _expand_column(labels: Labels, cube: Ints, along: list[int], why: str) -> No
     keys, first, inverse = np.unique(cells, return_index=True, return_inverse=True)
     leaders = grid[first][inverse]
     moved = (leaders != grid) & ~fixed[:, None]
-    if moved.any():  # the same label in several cells: those rows and columns are the same
+    if np.count_nonzero(moved):  # the same label in several cells: those rows and columns are the same
         labels.union(labels.find(leaders[moved]), labels.find(grid[moved]))
     free = ~fixed[first]
     labels.bind_many(keys[free], grid[first[free]])

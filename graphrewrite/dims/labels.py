@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from numpy import count_nonzero  # on the short arrays here five times as fast as `any` and `all`
 
 from graphrewrite.dims.digits import interval, split
 from graphrewrite.errors import ShapeError
@@ -66,11 +67,11 @@ class Labels:
             self._settle()
         roots = self._parent[labels]
         above = self._parent[roots]
-        if (above == roots).all():
+        if not count_nonzero(above != roots):
             return roots
         while True:
             roots, above = above, self._parent[above]
-            if (above == roots).all():
+            if not count_nonzero(above != roots):
                 break
         self._parent[labels] = roots
         return roots
@@ -83,14 +84,14 @@ class Labels:
         parents = self._parent[labels]
         while True:
             above = self._parent[parents]
-            if (above == parents).all():
+            if not count_nonzero(above != parents):
                 return
             self._parent[labels] = parents = above
 
     def union(self, a: Ints, b: Ints) -> None:
         """Make the classes of `a[i]` and `b[i]` one class each; all must be unexpanded representatives."""
         differ = a != b
-        if not differ.any():
+        if not count_nonzero(differ):
             return
         a, b = a[differ], b[differ]
         touched = np.concatenate([a, b])
@@ -100,13 +101,13 @@ class Labels:
             # A label paired with several lower ones took only one of them: its other pairs go round again.
             missed = self._parent[high] != low
             self._flatten(touched)
-            if not missed.any():
+            if not count_nonzero(missed):
                 break
             a, b = self.find(low[missed]), self.find(high[missed])
             left = a != b
             a, b = a[left], b[left]
         pins = self._pin[touched]
-        if pins.any():
+        if count_nonzero(pins):
             pinned = np.flatnonzero(pins)[::-1]
             roots = self.find(touched[pinned])
             free = self._pin[roots] == 0
@@ -165,7 +166,7 @@ class Labels:
         if flat.shape[1] == 1:
             return flat
         pinned = self._pin[flat] > 0
-        if pinned.any():
+        if count_nonzero(pinned):
             has_free = ((flat > 0) & ~pinned).any(axis=1)
             stuck = pinned.any(axis=1) & ~has_free
             first = np.where(pinned, flat, np.iinfo(np.int64).max).min(axis=1)
@@ -174,7 +175,7 @@ class Labels:
         flat = np.sort(flat, axis=1)
         repeated = np.zeros(flat.shape, dtype=bool)
         repeated[:, 1:] = flat[:, 1:] == flat[:, :-1]
-        if repeated.any():
+        if count_nonzero(repeated):
             flat = np.sort(np.where(repeated, 0, flat), axis=1)
         used = flat.any(axis=0)
         if not used.all():
@@ -203,10 +204,10 @@ class Labels:
         flat = self.find(rows)
         while True:
             expanded = self._left[flat] >= 0
-            if not expanded.any():
+            if not count_nonzero(expanded):
                 return flat
             columns = []
-            hits: list[bool] = np.any(expanded, axis=0).tolist()
+            hits: list[bool] = expanded.any(axis=0).tolist()
             for column, is_hit in enumerate(hits):
                 values = flat[:, column]
                 if is_hit:
@@ -242,7 +243,11 @@ class Labels:
             both = np.concatenate([x for x, _, _ in waiting] + [y for _, y, _ in waiting])[:, 0]
             roots = self.find(both)
             # What is pinned, expanded or always alive depends on the order.
-            if roots.all() and not self._pin[roots].any() and (self._left[roots] < 0).all():
+            if (
+                count_nonzero(roots) == len(roots)
+                and not count_nonzero(self._pin[roots])
+                and not count_nonzero(self._left[roots] >= 0)
+            ):
                 self.union(roots[: len(roots) // 2], roots[len(roots) // 2 :])
                 return
         for x, y, why in waiting:
@@ -251,7 +256,7 @@ class Labels:
     def _unify(self, x: Ints, y: Ints, why: str) -> None:
         for _ in range(8):
             a, b = self.resolve(x), self.resolve(y)
-            if not self._unequal(a, b).any():
+            if not count_nonzero(self._unequal(a, b)):
                 return
             if a.shape[1] == 1 and b.shape[1] == 1:
                 self._unify_single(a[:, 0], b[:, 0], why)
@@ -270,7 +275,7 @@ class Labels:
         """Tell which resolved rows differ in when they are alive."""
         width = max(a.shape[1], b.shape[1])
         differ = np.asarray((_widen(a, width) != _widen(b, width)).any(axis=1))
-        return differ & ~(self._is_always(a) & self._is_always(b)) if differ.any() else differ
+        return differ & ~(self._is_always(a) & self._is_always(b)) if count_nonzero(differ) else differ
 
     def _unify_single(self, a: Ints, b: Ints, why: str) -> None:
         empty_a, empty_b = a == 0, b == 0

@@ -3,10 +3,13 @@
 Copies go past the constructors of `gs`, which spend most of their time on bookkeeping a copy does not need.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.util.misc import SynchronizedList
+
+# A list that begins with one of these holds nothing else.
+_NUMBERS = frozenset({int, float})
 
 
 def clone_graph(graph: gs.Graph, outer: Mapping[int, gs.Tensor] | None = None) -> gs.Graph:
@@ -67,17 +70,30 @@ def _clone_node(node: gs.Node, twins: _Twins, outputs: list[gs.Tensor]) -> gs.No
     fields = copy.__dict__
     fields.update(node.__dict__)
     fields["attrs"] = {name: clone_attribute(value, twins) for name, value in node.attrs.items()}
-    fields["inputs"] = SynchronizedList(copy, "outputs", [twins.read(tensor) for tensor in node.inputs])
-    fields["outputs"] = SynchronizedList(copy, "inputs", outputs)
+    inputs = [twins.read(tensor) for tensor in node.inputs]
+    fields["inputs"] = _wired(copy, "outputs", inputs)
+    fields["outputs"] = _wired(copy, "inputs", outputs)
+    for tensor in inputs:
+        list.append(tensor.outputs, copy)
+    for tensor in outputs:
+        list.append(tensor.inputs, copy)
     return copy
+
+
+def _wired(owner: gs.Node | gs.Tensor, field: str, items: Iterable[gs.Tensor]) -> SynchronizedList:
+    """Return a list that goes on telling its items; those it begins with have to be told by the caller."""
+    made: SynchronizedList = SynchronizedList.__new__(SynchronizedList)
+    made.parent_obj, made.field_name = owner, field
+    list.extend(made, items)
+    return made
 
 
 def _clone_tensor(tensor: gs.Tensor) -> gs.Tensor:
     copy: gs.Tensor = object.__new__(type(tensor))
     fields = copy.__dict__
     fields.update(tensor.__dict__)
-    fields["inputs"] = SynchronizedList(copy, "outputs", ())
-    fields["outputs"] = SynchronizedList(copy, "inputs", ())
+    fields["inputs"] = _wired(copy, "outputs", ())
+    fields["outputs"] = _wired(copy, "inputs", ())
     if fields.get("shape") is not None:
         fields["shape"] = list(fields["shape"])
     return copy
@@ -85,10 +101,12 @@ def _clone_tensor(tensor: gs.Tensor) -> gs.Tensor:
 
 def clone_attribute(value: object, outer: Mapping[int, gs.Tensor]) -> object:
     """Copy an attribute's value, graphs inside included; `outer` as in `clone_graph`."""
+    if isinstance(value, list):
+        if value and type(value[0]) in _NUMBERS:
+            return value.copy()
+        return [clone_attribute(item, outer) for item in value]
     if isinstance(value, gs.Graph):
         return clone_graph(value, outer)
     if isinstance(value, gs.Constant):
         return _clone_tensor(value)
-    if isinstance(value, list):
-        return [clone_attribute(item, outer) for item in value]
     return value
