@@ -1,6 +1,7 @@
 """What the verbs that apply one method to one model share: run it, measure it when asked, write the page."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +45,8 @@ def add_told(parser: ArgumentParser, data_for: str = "samples to run the report'
     add_threads(parser)
 
 
-def apply(options: Namespace, screen: Screen, pipeline: Pipeline, asked: str) -> Applied:
-    """Rewrite the model, measure what --test and --report ask for, write the page; `asked` is the request in words.
+def apply(options: Namespace, screen: Screen, pipeline: Pipeline, asked: Callable[[Job], str]) -> Applied:
+    """Rewrite the model, measure what --test and --report ask for, write the page; `asked` puts the request into words.
 
     Raises:
         GraphRewriteError: bad input, an impossible request, or a step that broke its claim.
@@ -67,5 +68,5 @@ def apply(options: Namespace, screen: Screen, pipeline: Pipeline, asked: str) ->
         from graphrewrite.report import page
 
         rows = layers(job.before, job.result.model, {})
-        write_beside(Path(options.report), page(record(job, rows, measured, asked, {})).encode("utf-8"))
+        write_beside(Path(options.report), page(record(job, rows, measured, asked(job), {})).encode("utf-8"))
     return Applied(job, measured)

@@ -14,7 +14,7 @@ from graphrewrite.ir.inline import inlined
 class Layer:
     """One node that multiplies by a weight, in graph order.
 
-    `before` and `after` are the shapes of its weight, `after` None when the layer is gone. `channels_*` is the number
+    `op` names the operator, or both where a rewrite put another in its place. `before` and `after` are the shapes of its weight, `after` None when the layer is gone. `channels_*` is the number
     of channels it makes, None where the operator has no single such axis. MACs are for one sample. `why` says why no
     channel of its output was removed; it is empty when some were.
     """
@@ -44,16 +44,18 @@ def layers(before: Model, after: Model, pinned: Mapping[str, str]) -> tuple[Laye
     result = []
     for name, row in old.items():
         twin = new.get(name) or by_weight.get(row.weight)
-        cut = twin is not None and twin.channels != row.channels
+        # An operator of ours packs its weight: how many channels it makes shows only in what stood there before.
+        channels = row.channels if twin is None or twin.channels is None else twin.channels
+        cut = twin is not None and channels != row.channels
         result.append(
             Layer(
                 name=name,
-                op=row.op,
+                op=row.op if twin is None or twin.op == row.op else f"{row.op} -> {twin.op}",
                 weight=row.weight,
                 before=row.shape,
                 after=twin.shape if twin else None,
                 channels_before=row.channels,
-                channels_after=twin.channels if twin else 0 if row.channels is not None else None,
+                channels_after=channels if twin else 0 if row.channels is not None else None,
                 macs_before=row.macs,
                 macs_after=twin.macs if twin else 0,
                 params_before=row.params,

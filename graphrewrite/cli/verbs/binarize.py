@@ -2,18 +2,16 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar, cast
 
 from graphrewrite.cli.left import show_left
-from graphrewrite.cli.parser import add_data, add_rewriting, add_seed, add_threads, whole
-from graphrewrite.cli.record import Measured, measure, record
-from graphrewrite.cli.rewriting import Job, document, rewrite, show_check, show_sizes
+from graphrewrite.cli.method import add_told, apply
+from graphrewrite.cli.parser import add_rewriting, whole
+from graphrewrite.cli.rewriting import Job, show_check, show_sizes
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
 from graphrewrite.pipeline import Pass, Pipeline
 from graphrewrite.pipeline.base import Json
-from graphrewrite.report import Layer, layers
 
 
 @verbs.register("binarize")
@@ -68,41 +66,14 @@ class Binarize:
             metavar="PATTERN",
             help="leave convolutions and weights of these names as they are; * stands for anything",
         )
-        told = parser.add_argument_group("report")
-        add_data(told, "samples to run the report's comparison on")
-        told.add_argument(
-            "--test",
-            metavar="PATH",
-            help="held-out samples, like --data: measure accuracy (with labels) or agreement on them",
-        )
-        told.add_argument(
-            "--report", metavar="FILE.html", help="write a page with layers, plots, latency and accuracy"
-        )
-        add_seed(parser)
-        add_threads(parser)
+        add_told(parser)
 
     def run(self, options: Namespace, screen: Screen) -> int:
         """Binarize, save, measure when asked, and print what was done."""
-        if options.report:
-            from graphrewrite.report.page import require
-
-            require()  # before the work, not after it
-        job = rewrite(
-            options,
-            screen,
-            _pipeline(options),
-            reads=[path for path in (options.test,) if path],
-            writes=[path for path in (options.report,) if path],
-        )
-        rows = layers(job.before, job.result.model, {})
-        measured = measure(job, options, screen) if job.facts.output else Measured()
-        found = {step.name: _layers(step.details) for step in job.result.report.steps}
-        _show(job, found, screen)
-        if options.report and job.facts.output:
-            _write_page(job, rows, measured, options)
-            screen.line(f"report written to {options.report}")
-        screen.document({**document(job), "binary": cast(Json, found), **measured.to_json()})
-        return job.code
+        applied = apply(options, screen, _pipeline(options), lambda job: _asked(options, job))
+        found = {step.name: _layers(step.details) for step in applied.job.result.report.steps}
+        _show(applied.job, found, screen)
+        return applied.finish(options, screen, {"binary": cast(Json, found)})
 
 
 def _pipeline(options: Namespace) -> Pipeline:
@@ -144,14 +115,9 @@ def _show(job: Job, found: Mapping[str, list[Mapping[str, Json]]], screen: Scree
     show_left(job.facts.left, screen)
 
 
-def _write_page(job: Job, rows: tuple[Layer, ...], measured: Measured, options: Namespace) -> None:
-    from graphrewrite.ir.external import write_beside
-    from graphrewrite.report import page
-
+def _asked(options: Namespace, job: Job) -> str:
     asked = "binary layers lowered" if options.lower_only else "convolutions made binary"
     if options.lower:
         asked += " and lowered"
     done = [note.text for note in job.result.notes if note.kind == "done" and note.subject == "binary layers"]
-    asked += f": {done[-1]}" if done else ""
-    shown = record(job, rows, measured, asked, {})
-    write_beside(Path(options.report), page(shown).encode("utf-8"))
+    return f"{asked}: {done[-1]}" if done else asked

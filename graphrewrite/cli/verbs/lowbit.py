@@ -2,18 +2,17 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar, cast
 
 from graphrewrite.cli.left import show_left
-from graphrewrite.cli.parser import add_data, add_rewriting, add_seed, add_threads, whole
-from graphrewrite.cli.record import Measured, measure, record
-from graphrewrite.cli.rewriting import Job, document, rewrite, show_check, show_sizes
+from graphrewrite.cli.method import add_told, apply
+from graphrewrite.cli.parser import add_rewriting, whole
+from graphrewrite.cli.rewriting import Job, show_check, show_sizes
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
 from graphrewrite.pipeline import Pass, Pipeline
 from graphrewrite.pipeline.base import Json
-from graphrewrite.report import Layer, layers, text
+from graphrewrite.report import text
 
 
 @verbs.register("lowbit")
@@ -69,37 +68,14 @@ class LowBit:
                 metavar="PATTERN",
                 help=f"{meaning} layers of these names; * stands for anything",
             )
-        told = parser.add_argument_group("report")
-        add_data(told, "samples to run the report's comparison on")
-        told.add_argument(
-            "--test",
-            metavar="PATH",
-            help="held-out samples, like --data: measure accuracy (with labels) or agreement on them",
-        )
-        told.add_argument(
-            "--report", metavar="FILE.html", help="write a page with layers, plots, latency and accuracy"
-        )
-        add_seed(parser)
-        add_threads(parser)
+        add_told(parser)
 
     def run(self, options: Namespace, screen: Screen) -> int:
         """Lower, save, measure when asked, and print what was done."""
-        if options.report:
-            from graphrewrite.report.page import require
-
-            require()  # before the work, not after it
-        pipeline = _pipeline(options)
-        files = ([path for path in (options.test,) if path], [path for path in (options.report,) if path])
-        job = rewrite(options, screen, pipeline, reads=files[0], writes=files[1])
-        rows = layers(job.before, job.result.model, {})
-        measured = measure(job, options, screen) if job.facts.output else Measured()
-        found = _layers(job)
-        _show(job, found, screen)
-        if options.report and job.facts.output:
-            _write_page(job, rows, measured, options)
-            screen.line(f"report written to {options.report}")
-        screen.document({**document(job), "layers": cast(Json, found), **measured.to_json()})
-        return job.code
+        applied = apply(options, screen, _pipeline(options), lambda _: _asked(options))
+        found = _layers(applied.job)
+        _show(applied.job, found, screen)
+        return applied.finish(options, screen, {"layers": cast(Json, found)})
 
 
 def _pipeline(options: Namespace) -> Pipeline:
@@ -144,10 +120,6 @@ def _show(job: Job, found: list[Mapping[str, Json]], screen: Screen) -> None:
     show_left(job.facts.left, screen)
 
 
-def _write_page(job: Job, rows: tuple[Layer, ...], measured: Measured, options: Namespace) -> None:
-    from graphrewrite.ir.external import write_beside
-    from graphrewrite.report import page
-
+def _asked(options: Namespace) -> str:
     shared = f"one scale for {options.group} inputs" if options.group else "one scale per output"
-    asked = f"weights of {options.bits} bits, {shared}"
-    write_beside(Path(options.report), page(record(job, rows, measured, asked, {})).encode("utf-8"))
+    return f"weights of {options.bits} bits, {shared}"

@@ -85,7 +85,7 @@ class Sparsify:
 
     def run(self, options: Namespace, screen: Screen) -> int:
         """Mask, lower, save, measure when asked, and print what was done."""
-        applied = apply(options, screen, _pipeline(options), _asked(options))
+        applied = apply(options, screen, _pipeline(options), lambda _: _asked(options))
         found = {step.name: _layers(step.details) for step in applied.job.result.report.steps}
         _show(applied.job, found, screen)
         return applied.finish(options, screen, {"layers": cast(Json, found)})
