@@ -16,13 +16,12 @@ using namespace simd::GR_ISA;
 
 // Registers that the 16 outputs of a block take.
 constexpr size_t kParts = kOutputs / kLanes;
-// Pixels whose sums fit into the registers beside a block and a broadcast.
+// Pixels whose sums fit into the registers beside a block and a broadcast, and the step between the sizes of tiles there
+// are: a tile of a size between computes a few pixels that nobody asked for, which costs less than more code.
 #if defined(GR_ISA_AVX512)
-constexpr size_t kPixels = 30;
-#elif defined(GR_ISA_NEON)
-constexpr size_t kPixels = 5;
+constexpr size_t kPixels = 28, kStep = 4;
 #else
-constexpr size_t kPixels = 5;
+constexpr size_t kPixels = 5, kStep = 1;
 #endif
 
 template <size_t... I>

@@ -119,8 +119,8 @@ using Tile = void (*)(const Band&, const Group&, const uint8_t*, Results&);
 
 template <size_t... I>
 GR_INLINE Tile tile_of(size_t pixels, Numbers<I...>) {
-  static constexpr Tile tiles[] = {tile<I + 1>...};
-  return tiles[pixels - 1];
+  static constexpr Tile tiles[] = {tile<(I + 1) * kStep>...};
+  return tiles[(pixels - 1) / kStep];
 }
 
 // Copies 1 to 32 bytes: two overlapping pieces of a fixed size are quicker than a call.
@@ -178,9 +178,8 @@ void convolve_run(const Band& band, const Group* groups, size_t first, size_t co
   Results results;
   for (size_t begin = 0; begin < pixels;) {
     const size_t rest = pixels - begin;
-    // Whole words of four pixels are written fastest; what would be left over is better two pixels more.
-    const size_t length = rest <= kPixels ? rest : kPixels / 4 * 4;
-    const Tile tile_function = tile_of(length, typename Upto<kPixels>::type{});
+    const size_t length = rest < kPixels ? rest : kPixels;
+    const Tile tile_function = tile_of(length, typename Upto<kPixels / kStep>::type{});
     for (size_t group = first; group < first + count; ++group) {
       tile_function(band, groups[group], band.halo + (from + begin) * kInputs, results);
       const size_t left = band.out_channels - group * kOutputs;

@@ -23,7 +23,7 @@ struct Band {
   size_t stride_y, stride_x, phases_y, phases_x, top, left;
   size_t first_row;
   // The copy.
-  uint8_t* halo;
+  uint8_t* halo;         // a cache line behind it may be read
   uint8_t* line;         // scratch: [width + 16][4], where stride_x > 1
   uint8_t* empty;        // scratch: [width + 16], for channels that fill up the last quad
   size_t halo_rows, pitch, phase;  // rows and pixels per row of a phase; pixels of a phase

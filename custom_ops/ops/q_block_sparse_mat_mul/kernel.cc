@@ -127,7 +127,7 @@ GR_INLINE void put(const Rows& rows, size_t row, const Group& group, size_t outp
 template <size_t P, size_t... I>
 GR_INLINE void put_all(const Rows& rows, const Group& group, size_t output, const Sums<P>& sums,
                        const blocks::Finish& finish, Numbers<I...>) {
-  (put<P, I % kParts>(rows, I / kParts, group, output, sums.at[I], finish), ...);
+  ((I / kParts < rows.count ? put<P, I % kParts>(rows, I / kParts, group, output, sums.at[I], finish) : void()), ...);
 }
 
 template <size_t P>
@@ -147,16 +147,16 @@ using Multiply = void (*)(const Rows&, const Group*, size_t, size_t, const block
 
 template <size_t... I>
 GR_INLINE Multiply multiply_of(size_t rows, Numbers<I...>) {
-  static constexpr Multiply functions[] = {multiply_groups<I + 1>...};
-  return functions[rows - 1];
+  static constexpr Multiply functions[] = {multiply_groups<(I + 1) * kStep>...};
+  return rows == 1 ? multiply_groups<1> : functions[(rows - 1) / kStep];
 }
 
 void multiply(const Rows& rows, const Group* groups, size_t first, size_t count, const blocks::Finish& finish) {
-  multiply_of(rows.count, typename Upto<kPixels>::type{})(rows, groups, first, count, finish);
+  multiply_of(rows.pitch, typename Upto<kPixels / kStep>::type{})(rows, groups, first, count, finish);
 }
 
 }  // namespace
 
-const Table GR_ISA::table = {kPixels, quantise, multiply};
+const Table GR_ISA::table = {kPixels, kStep, quantise, multiply};
 
 }  // namespace gr::q_block_sparse_mat_mul

@@ -12,8 +12,8 @@ namespace gr::q_block_sparse_mat_mul {
 
 // Rows that are multiplied together, quantised: value = (byte - zero_point) * scale.
 struct Rows {
-  const uint8_t* bytes;       // [quads][count][4]
-  size_t count;
+  const uint8_t* bytes;       // [quads][pitch][4]
+  size_t count, pitch;        // rows, and those that there is room for
   const float* scale;         // [count]
   const int32_t* zero_point;  // [count]
   float* y;                   // [count][outputs]
@@ -29,8 +29,8 @@ struct Group {
 };
 
 struct Table {
-  // The most rows that are multiplied together.
-  size_t rows;
+  // The most rows that are multiplied together, and the numbers of rows there must be room for: 1 or a multiple of step.
+  size_t rows, step;
   // Quantises a row; `step` bytes lie between the quads of `bytes`. A row that holds a number that is not finite gets
   // the scale NaN. Inputs that fill up the last quad are 0, as the zero point says it.
   void (*quantise)(const float* x, size_t inputs, uint8_t* bytes, size_t step, float* scale, int32_t* zero_point);

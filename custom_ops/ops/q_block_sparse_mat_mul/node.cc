@@ -52,18 +52,22 @@ class QBlockSparseMatMul : public Kernel {
     if (rows == 0) return;
 
     const size_t row_bytes = blocks_.quads() * quads::kInputs;
-    uint8_t* bytes = call.scratch<uint8_t>(checked_mul(rows, row_bytes, "the quantised rows"));
-    float* scales = call.scratch<float>(rows);
-    int32_t* zero_points = call.scratch<int32_t>(rows);
     const size_t tiles = (rows + table_.rows - 1) / table_.rows;
     const auto first_of = [&](size_t tile) { return rows * tile / tiles; };
+    const auto pitch_of = [&](size_t count) {
+      return count == 1 ? 1 : (count + table_.step - 1) / table_.step * table_.step;
+    };
+    const size_t tile_bytes = checked_mul(pitch_of((rows + tiles - 1) / tiles), row_bytes, "the quantised rows");
+    uint8_t* bytes = call.scratch<uint8_t>(checked_mul(tiles, tile_bytes, "the quantised rows"));
+    float* scales = call.scratch<float>(rows);
+    int32_t* zero_points = call.scratch<int32_t>(rows);
     const size_t row_parts = parts(rows * inputs_ * 16, kProductsPerPart, tiles);
     call.parallel(row_parts, [&](size_t part) {
       for (size_t tile = tiles * part / row_parts; tile < tiles * (part + 1) / row_parts; ++tile) {
         const size_t first = first_of(tile), count = first_of(tile + 1) - first;
         for (size_t i = 0; i < count; ++i) {
-          table_.quantise(x.as<float>() + (first + i) * inputs_, inputs_, bytes + first * row_bytes + i * quads::kInputs,
-                          count * quads::kInputs, scales + first + i, zero_points + first + i);
+          table_.quantise(x.as<float>() + (first + i) * inputs_, inputs_, bytes + tile * tile_bytes + i * quads::kInputs,
+                          pitch_of(count) * quads::kInputs, scales + first + i, zero_points + first + i);
         }
       }
     });
@@ -77,8 +81,8 @@ class QBlockSparseMatMul : public Kernel {
         const size_t first = groups_.size() * piece / (group_parts * cached);
         const size_t last = groups_.size() * (piece + 1) / (group_parts * cached);
         for (size_t tile = 0; tile < tiles; ++tile) {
-          const size_t row = first_of(tile);
-          table_.multiply({bytes + row * row_bytes, first_of(tile + 1) - row, scales + row, zero_points + row,
+          const size_t row = first_of(tile), count = first_of(tile + 1) - row;
+          table_.multiply({bytes + tile * tile_bytes, count, pitch_of(count), scales + row, zero_points + row,
                            y + row * outputs_, outputs_},
                           groups_.data(), first, last - first, finish_);
         }
