@@ -207,7 +207,7 @@ class Labels:
             if not count_nonzero(expanded):
                 return flat
             columns = []
-            hits: list[bool] = expanded.any(axis=0).tolist()
+            hits: list[bool] = np.asarray(expanded.any(axis=0)).tolist()
             for column, is_hit in enumerate(hits):
                 values = flat[:, column]
                 if is_hit:
