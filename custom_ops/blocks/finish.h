@@ -9,9 +9,9 @@ namespace {
 
 using namespace simd::GR_ISA;
 
-// e^x to 2 units in the last place, for x in [-87, 88]; outside it the nearer end's value.
+// e^x to 2 units in the last place, for x in [-87, 88]; outside it the nearer end's value, for NaN any.
 GR_INLINE F32 exponential(F32 x) {
-  const F32 inside = min(set_f32(88.0f), max(set_f32(-87.0f), x));
+  const F32 inside = min(max(x, set_f32(-87.0f)), set_f32(88.0f));
   const I32 power = round_i32(mul(inside, set_f32(1.44269504f)));
   const F32 n = to_f32(power);
   // ln 2 in two parts, the first of which has few enough bits that n times it is exact.

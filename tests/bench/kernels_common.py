@@ -36,7 +36,9 @@ def in_turns(rivals: Mapping[str, Callable[[], object]], rounds: int, cold: bool
         run()
     for _ in range(rounds):
         for name, run in rivals.items():
-            if other is not None:
+            if other is None:
+                run()  # so that it finds its own data in the cache, not those of the rival before
+            else:
                 other.sum()
                 small()
             start = time.thread_time_ns()

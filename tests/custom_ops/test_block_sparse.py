@@ -147,7 +147,7 @@ def test_nan_and_infinity_come_out_where_the_reference_has_them(spec: OpSpec) ->
         # A zero weight that is not stored is no product with NaN: fewer, never more, than the dense layer has.
         assert not (np.isnan(found) & ~np.isnan(wanted)).any()
         fine = np.isfinite(wanted)
-        np.testing.assert_allclose(found[fine], wanted[fine], rtol=1e-4, atol=1e-5)
+        assert_agree([found[fine]], [wanted[fine]], 1e-5, isa)
 
 
 BAD: list[tuple[OpSpec, dict[str, Array], dict[str, Value], str]] = [

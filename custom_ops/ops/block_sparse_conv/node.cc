@@ -179,13 +179,17 @@ void infer(const Inference& node) {
   if (x.size() != 4 || kernel.size() != 2 || strides.size() != 2 || pads.size() != 4 || dilations.size() != 2) return;
   Inference::Sizes y{x[0], {node.integer("out_channels"), ""}};
   for (size_t axis = 0; axis < 2; ++axis) {
+    // What the kernel would refuse has no shape either.
+    const auto sane = [](int64_t value, int64_t least) { return value >= least && value <= blocks::Window::kMost; };
     const int64_t size = x[2 + axis].value;
-    if (size < 0 || strides[axis] < 1) {
-      y.push_back({-1, ""});
-    } else {
-      const int64_t reach = dilations[axis] * (kernel[axis] - 1) + 1;
-      y.push_back({(size + pads[axis] + pads[axis + 2] - reach) / strides[axis] + 1, ""});
+    if (!sane(kernel[axis], 1) || !sane(strides[axis], 1) || !sane(pads[axis], 0) || !sane(pads[axis + 2], 0) ||
+        !sane(dilations[axis], 1)) {
+      return;
     }
+    const int64_t reach = dilations[axis] * (kernel[axis] - 1) + 1;
+    const int64_t padding = pads[axis] + pads[axis + 2];
+    const bool known = size >= 0 && size <= INT64_MAX - padding && size + padding >= reach;
+    y.push_back({known ? (size + padding - reach) / strides[axis] + 1 : -1, ""});
   }
   node.output(0, y);
 }
