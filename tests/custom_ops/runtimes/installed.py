@@ -31,21 +31,29 @@ class Runtime:
 
     def walk(self, steps: Sequence[Step]) -> tuple[str, list[Result], str]:
         """Run the steps in a process of their own; return the release, one result a step, and what went to stderr."""
+        done = self._run(WALK, json.dumps(steps))
+        answer = json.loads(done.stdout)
+        return answer["version"], answer["results"], done.stderr
+
+    def python(self, script: Path, *arguments: str) -> str:
+        """Run a script that needs numpy and onnxruntime alone, and return what it printed."""
+        return self._run(script, *arguments).stdout
+
+    def _run(self, script: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
         command, environment = [sys.executable], dict(os.environ)
         if self.folder is not None:
             command.append("-S")  # nothing of the environment the tests run in
             environment["PYTHONPATH"] = str(self.folder)
         done = subprocess.run(
-            [*command, str(WALK), json.dumps(steps)],
+            [*command, str(script), *arguments],
             check=False,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=280,
             env=environment,
         )
         assert done.returncode == 0, done.stderr[-4000:]
-        answer = json.loads(done.stdout)
-        return answer["version"], answer["results"], done.stderr
+        return done
 
 
 def runtime(release: str) -> Runtime:
