@@ -214,9 +214,9 @@ def kept(title: str, wanted: bool) -> Iterator[None]:
         write_section(title, f"{command()}; {facts()}\n\n{text.getvalue()}")
 
 
-def write_section(title: str, text: str) -> None:
-    """Replace or add one section of RESULTS.md ("## title"), leaving the others as they are."""
-    path = Path(__file__).with_name("RESULTS.md")
+def write_section(title: str, text: str, path: Path | None = None) -> None:
+    """Replace or add one section ("## title") of a page, RESULTS.md by default, leaving the others as they are."""
+    path = path or Path(__file__).with_name("RESULTS.md")
     old = path.read_text(encoding="utf-8") if path.is_file() else "# Measured\n"
     parts = re.split(r"^(?=## )", old, flags=re.MULTILINE)
     head, sections = parts[0].rstrip(), {p.split("\n", 1)[0][3:].strip(): p.rstrip() for p in parts[1:]}
