@@ -5,11 +5,12 @@ PRUNE: dict[str, tuple[str, ...]] = {
     "infer shapes": (
         "graphrewrite.dims.sweep:infer",
         "graphrewrite.pipeline.proof:infer",
+        "graphrewrite.cost.count:infer",
         "graphrewrite.cost.sums:infer",
     ),
     "analysis": ("graphrewrite.dims.groups:analyse", "graphrewrite.passes.channels.remove:inlined"),
     "groups": ("graphrewrite.dims.groups:group_units",),
-    "cost": ("graphrewrite.cost:totals",),
+    "cost": ("graphrewrite.cost:of", "graphrewrite.cost:totals"),
     "scores": (
         "graphrewrite.passes.channels.criteria.l1:L1.score",
         "graphrewrite.passes.channels.criteria.l2:L2.score",
@@ -32,10 +33,14 @@ PRUNE: dict[str, tuple[str, ...]] = {
 
 # What `RemoveChannels.run` does, the reference it only builds when asked left out.
 ENGINE: dict[str, tuple[str, ...]] = {
-    "infer shapes": ("graphrewrite.dims.sweep:infer", "graphrewrite.cost.sums:infer"),
+    "infer shapes": (
+        "graphrewrite.dims.sweep:infer",
+        "graphrewrite.cost.count:infer",
+        "graphrewrite.cost.sums:infer",
+    ),
     "analyse": ("graphrewrite.dims.groups:analyse", "graphrewrite.passes.channels.remove:inlined"),
     "groups": ("graphrewrite.dims.groups:group_units",),
-    "cost": ("graphrewrite.cost:totals",),
+    "cost": ("graphrewrite.cost:of", "graphrewrite.cost:totals"),
     "scores": ("graphrewrite.passes.channels.criteria.l2:L2.score",),
     "budget": ("graphrewrite.passes.channels.budgets:MacsBelow.choose",),
     "compensate": ("graphrewrite.passes.channels.remove:RemoveChannels._compensate",),
