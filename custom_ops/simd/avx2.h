@@ -193,6 +193,15 @@ GR_INLINE void interleave(F32 even, F32 odd, F32& a, F32& b) {
   a = {_mm256_permute2f128_ps(low, high, 0x20)};
   b = {_mm256_permute2f128_ps(low, high, 0x31)};
 }
+template <size_t By>
+GR_INLINE F32 slid(F32 a, F32 b) {
+  static_assert(By <= kLanes);
+  if constexpr (By == 0) return a;
+  if constexpr (By == kLanes) return b;
+  const __m256i middle = _mm256_castps_si256(_mm256_permute2f128_ps(a.v, b.v, 0x21));
+  if constexpr (By < 4) return {_mm256_castsi256_ps(_mm256_alignr_epi8(middle, _mm256_castps_si256(a.v), 4 * By % 16))};
+  return {_mm256_castsi256_ps(_mm256_alignr_epi8(_mm256_castps_si256(b.v), middle, 4 * By % 16))};
+}
 template <class Index>
 GR_INLINE __m128 gather_four(const float* table, const Index* index) {
   __m128 v = _mm_load_ss(table + index[0]);

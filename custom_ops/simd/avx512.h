@@ -156,6 +156,13 @@ GR_INLINE void interleave(F32 even, F32 odd, F32& a, F32& b) {
   a = {_mm512_permutex2var_ps(even.v, places, odd.v)};
   b = {_mm512_permutex2var_ps(even.v, _mm512_add_epi32(places, _mm512_set1_epi32(8)), odd.v)};
 }
+template <size_t By>
+GR_INLINE F32 slid(F32 a, F32 b) {
+  static_assert(By <= kLanes);
+  if constexpr (By == kLanes) return b;
+  const __m512i words = _mm512_maskz_alignr_epi32(0xffff, _mm512_castps_si512(b.v), _mm512_castps_si512(a.v), By % kLanes);
+  return {_mm512_castsi512_ps(words)};
+}
 GR_INLINE __m128 gather_four(const float* table, size_t a, size_t b, size_t c, size_t d) {
   __m128 v = _mm_load_ss(table + a);
   v = _mm_insert_ps(v, _mm_load_ss(table + b), 0x10);

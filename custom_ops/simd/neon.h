@@ -156,6 +156,12 @@ GR_INLINE void interleave(F32 even, F32 odd, F32& a, F32& b) {
   a = {vzip1q_f32(even.v, odd.v)};
   b = {vzip2q_f32(even.v, odd.v)};
 }
+template <size_t By>
+GR_INLINE F32 slid(F32 a, F32 b) {
+  static_assert(By <= kLanes);
+  if constexpr (By == kLanes) return b;
+  return {vextq_f32(a.v, b.v, By % kLanes)};
+}
 template <class Index>
 GR_INLINE F32 gather_all(const float* table, const Index* index) {
   float32x4_t v = vld1q_dup_f32(table + index[0]);

@@ -160,6 +160,12 @@ GR_INLINE void interleave(F32 even, F32 odd, F32& a, F32& b) {
   a = even;
   b = odd;
 }
+// Of the 2 * kLanes numbers a, b: those that start `By` lanes after the first, By <= kLanes.
+template <size_t By>
+GR_INLINE F32 slid(F32 a, F32 b) {
+  static_assert(By <= kLanes);
+  return By == 0 ? a : b;
+}
 // Lane i is table[index[i]].
 GR_INLINE F32 gather(const float* table, const uint16_t* index) { return {table[*index]}; }
 GR_INLINE F32 gather(const float* table, const uint32_t* index) { return {table[*index]}; }

@@ -201,6 +201,15 @@ void across(const Numbers& n) {
       order = order && a[lane] == n.c[k + lane] && b[lane] == n.c[k + kLanes + lane];
     }
 
+    float none[kLanes], one_on[kLanes], one_short[kLanes], all[kLanes];
+    const F32 here = load(n.c + k), next = load(n.c + k + kLanes);
+    store(none, slid<0>(here, next)), store(one_on, slid<1>(here, next));
+    store(one_short, slid<kLanes - 1>(here, next)), store(all, slid<kLanes>(here, next));
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      order = order && none[lane] == n.c[k + lane] && one_on[lane] == n.c[k + 1 + lane];
+      order = order && one_short[lane] == n.c[k + kLanes - 1 + lane] && all[lane] == n.c[k + kLanes + lane];
+    }
+
     uint16_t narrow_index[kLanes];
     uint32_t wide_index[kLanes];
     for (size_t lane = 0; lane < kLanes; ++lane) wide_index[lane] = narrow_index[lane] = uint16_t(n.u[k + lane] % kCount);
@@ -245,7 +254,7 @@ void across(const Numbers& n) {
   agree("sum", sums);
   agree("highest", highs);
   agree("bits_at_least bits_at_most", masks);
-  agree("deinterleave interleave", order);
+  agree("deinterleave interleave slid", order);
   agree("gather", table);
   agree("hadamard", walsh);
   agree("transpose", squares);
