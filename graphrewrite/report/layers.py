@@ -14,10 +14,10 @@ from graphrewrite.ir.inline import inlined
 class Layer:
     """One node that multiplies by a weight, in graph order.
 
-    `op` names the operator, or both where a rewrite put another in its place. `before` and `after` are the shapes of its
-    weight, `after` None when the layer is gone. `channels_*` is the number of channels it makes, None where the operator
-    has no single such axis. MACs are for one sample. `why` says why no channel of its output was removed; it is empty
-    when some were.
+    `op` names the operator, or both where a rewrite put another in its place. `before` and `after` are the shapes of
+    its weight, `after` None when the layer is gone. `channels_*` is the number of channels it makes, None where the
+    operator has no single such axis. MACs are for one sample. `why` says why no channel of its output was removed; it
+    is empty when some were.
     """
 
     name: str
