@@ -9,6 +9,7 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 
+from graphrewrite import cost
 from graphrewrite.custom_ops.quads import Quads, pack
 from graphrewrite.custom_ops.quads.sample import sparse_weight
 from graphrewrite.ir import Array, Builder, Model
@@ -233,6 +234,18 @@ def test_several_rows_are_rounded_one_by_one() -> None:
     (alone,) = run(after, {"x": x[1:]}).values()
 
     np.testing.assert_array_equal(both[1:], alone)
+
+
+def test_only_what_is_left_counts_as_work() -> None:
+    after = lowered(dynamic(3))
+    blocks = after.weights[after.nodes()[0].inputs[1].name]
+    assert cost.of(after).total("macs") == len(blocks) * 64 * 3
+
+    after = lowered(between_quantisers(np.uint8(120)))
+    (node,) = after.nodes("QBlockSparseConv")
+    blocks = after.weights[node.inputs[3].name]
+    # A symbolic batch counts as 2; strides 2 and 1 over 9 x 10.
+    assert cost.of(after).total("macs") == len(blocks) * 64 * 2 * 5 * 10
 
 
 def floats(op: str = "Gemm") -> Model:
