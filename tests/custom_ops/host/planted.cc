@@ -9,6 +9,8 @@
 //   PlantedVague    refuses without saying what                                      the fuzzer's look at messages
 //   PlantedWrong    is off by 0.1 %                                                  the comparison, its case
 //   PlantedLoop     counts to the attribute `length`                                 the fuzzer's clock
+//
+// PlantedThrow is no fault: it throws on other threads, which the glue has to bring home as an error.
 #include "glue/op.h"
 #include "op_specs.h"
 
@@ -85,6 +87,13 @@ struct Loop {
     for (int64_t k = 0; k < length; ++k) seen = static_cast<float>(k);
   }
 };
+struct Throw {
+  static void strike(const Call& call, const Tensor&, float*, int64_t length) {
+    call.parallel(100, [&](size_t part) {
+      require(length > 0 || part != 7, [] { return std::string("length is not above zero; part 7 says so"); });
+    });
+  }
+};
 
 }  // namespace
 
@@ -101,5 +110,6 @@ GR_PLANTED(planted_race, Race)
 GR_PLANTED(planted_vague, Vague)
 GR_PLANTED(planted_wrong, Wrong)
 GR_PLANTED(planted_loop, Loop)
+GR_PLANTED(planted_throw, Throw)
 
 }  // namespace gr

@@ -57,6 +57,21 @@ def test_a_kernel_that_does_not_end_is_seen(tmp_path: Path) -> None:
     assert "took too long" in fuzzed("plain", "Loop", tmp_path, "--seconds", "2")
 
 
+def test_an_exception_on_another_thread_arrives_as_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "throw.cases"
+    for length, expected in ((8, "2 runs, 0 wrong"), (-1, "length is not above zero; part 7 says so")):
+        write(
+            path,
+            [
+                HostCase(
+                    "PlantedThrow", "eight", {"length": ("int", length)}, [Tensor(EIGHT)], [Tensor(EIGHT)]
+                )
+            ],
+        )
+        _, text = planted("plain").run("run", path, "--threads", "3")
+        assert expected in text
+
+
 @pytest.mark.slow
 def test_a_read_past_the_end_is_seen(tmp_path: Path) -> None:
     assert "heap-buffer-overflow" in fuzzed("address", "Read", tmp_path)
