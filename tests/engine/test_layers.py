@@ -50,6 +50,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
         "passes/losses/*",
         "passes/synth/*",
         "*/torch_impl.py",
+        "custom_ops/*/torch_form.py",
         "models/train_*.py",
     ),
     "onnxruntime": ("graphrewrite/runtime/*",),
