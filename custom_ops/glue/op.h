@@ -6,7 +6,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -88,24 +90,40 @@ class Call {
   T* scratch(size_t count) const {
     return static_cast<T*>(Scratch::of_this_thread().take(checked_mul(count, sizeof(T), "a working buffer")));
   }
-  // Runs part(0) ... part(count - 1) on the session's threads, in any order. A part must not throw; it may take
-  // memory with part_scratch. Parts should be 20 microseconds or more.
+  // Runs part(0) ... part(count - 1) on the session's threads, in any order. A part may take memory from
+  // Scratch::of_this_thread(). What the first of them throws is thrown here, once all have ended. Parts should be 20
+  // microseconds or more.
   template <class Part>
   void parallel(size_t count, const Part& part) const {
     if (count == 1) {
       part(size_t{0});
     } else if (count > 1) {
-      run_parts(
-          count,
-          [](void* user, size_t index) {
-            const Scratch::Scope scope(Scratch::of_this_thread());
-            (*static_cast<const Part*>(user))(index);
-          },
-          const_cast<void*>(static_cast<const void*>(&part)));
+      Shared<Part> shared{part, {}, nullptr};
+      run_parts(count, &Shared<Part>::run, &shared);
+      if (shared.thrown != nullptr) std::rethrow_exception(shared.thrown);
     }
   }
 
  private:
+  // What the parts of one loop have in common. No exception may cross onnxruntime's thread pool.
+  template <class Part>
+  struct Shared {
+    const Part& part;
+    std::mutex guard;
+    std::exception_ptr thrown;
+
+    static void GR_ORT_CALL run(void* user, size_t index) noexcept {
+      Shared& shared = *static_cast<Shared*>(user);
+      try {
+        const Scratch::Scope scope(Scratch::of_this_thread());
+        shared.part(index);
+      } catch (...) {
+        const std::lock_guard<std::mutex> lock(shared.guard);
+        if (shared.thrown == nullptr) shared.thrown = std::current_exception();
+      }
+    }
+  };
+
   void* output_data(size_t index, const Dims& dims) const;
   void run_parts(size_t count, void(GR_ORT_CALL* part)(void*, size_t), void* user) const;
 
