@@ -31,7 +31,7 @@ Sizes sizes_of(const Creation& creation, const Tensor& weight) {
     return "channels is " + std::to_string(channels) + " and group is " + std::to_string(groups) +
            "; expected a positive number of channels that the groups divide";
   });
-  const int64_t words = (channels / groups + 31) / 32;
+  const int64_t words = words_for(channels / groups);
   const Dims& dims = weight.dims;
   require(dims.size() == 4 && dims[0] >= 1 && dims[0] <= INT32_MAX && dims[0] % groups == 0 && dims[1] >= 1 &&
               dims[1] <= kMostTaps && dims[2] >= 1 && dims[2] <= kMostTaps && dims[3] == words,
@@ -121,13 +121,19 @@ void infer_conv(const Inference& node, Form form) {
   if (strides.size() != 2 || dilations.size() != 2 || pads.size() != 4) return;
   const auto size = [&](size_t axis) -> Inference::Size {
     const int64_t given = x[axis + (form.bits_in ? 1 : 2)].value, taps = weight[axis + 1].value;
-    if (given < 0 || taps < 1 || strides[axis] < 1) return {};
+    // What a kernel would refuse has no size; nothing was checked yet, and numbers may be as large as they like.
+    const auto within = [](int64_t value, int64_t least, int64_t most) { return value >= least && value <= most; };
+    if (!within(given, 0, INT32_MAX) || !within(taps, 1, kMostTaps) || !within(strides[axis], 1, kMostStep) ||
+        !within(dilations[axis], 1, kMostStep) || !within(pads[axis], 0, kMostStep) ||
+        !within(pads[axis + 2], 0, kMostStep)) {
+      return {};
+    }
     const int64_t room = given + pads[axis] + pads[axis + 2] - (taps - 1) * dilations[axis] - 1;
     return {room < 0 ? -1 : room / strides[axis] + 1, ""};
   };
   const Inference::Size outputs = weight[0];
   if (form.bits_out) {
-    node.output(0, {x[0], size(0), size(1), {outputs.value < 0 ? -1 : (outputs.value + 31) / 32, ""}});
+    node.output(0, {x[0], size(0), size(1), {outputs.value < 0 ? -1 : words_for(outputs.value), ""}});
   } else {
     node.output(0, {x[0], outputs, size(0), size(1)});
   }

@@ -16,6 +16,9 @@ struct Form {
   bool bits_out;
 };
 
+// Words for so many signs.
+constexpr int64_t words_for(int64_t signs) { return signs / 32 + (signs % 32 != 0 ? 1 : 0); }
+
 // Sizes of the weights: [outputs][height][width][words of a group].
 struct Sizes {
   size_t channels = 0;  // of the input, all groups together

@@ -10,7 +10,7 @@ Sizes sizes_of(const Creation& creation, const Tensor& weight) {
   require(channels >= 1 && channels <= INT32_MAX, [&] {
     return "channels is " + std::to_string(channels) + "; expected a positive number";
   });
-  const int64_t words = (channels + 31) / 32;
+  const int64_t words = words_for(channels);
   const Dims& dims = weight.dims;
   require(dims.size() == 2 && dims[0] >= 1 && dims[0] <= INT32_MAX && dims[1] == words, [&] {
     return "weight has shape " + text(dims) + "; expected [outputs, " + std::to_string(words) + "]";
@@ -66,7 +66,7 @@ void infer_mat_mul(const Inference& node, Form form) {
   const Inference::Sizes weight = node.input(Layer::weight_index(form));
   if (x.empty() || weight.size() != 2) return;
   const int64_t outputs = weight[0].value;
-  x.back() = {outputs < 0 ? -1 : form.bits_out ? (outputs + 31) / 32 : outputs, ""};
+  x.back() = {outputs < 0 ? -1 : form.bits_out ? words_for(outputs) : outputs, ""};
   node.output(0, x);
 }
 

@@ -15,11 +15,11 @@ from onnx import helper
 
 from graphrewrite import custom_ops
 from graphrewrite.custom_ops.binary.pack import pack, pack_kernel, words_for
+from graphrewrite.custom_ops.presence import forced
 from graphrewrite.ir import Array
 from tests.bench.kernels_common import LAYERS, call, chained, in_turns
 from tests.bench.q_block_sparse import SHAPES, Layer, float_conv, int8_conv
 from tests.bench.roofs import roofs
-from tests.support.kernels import forced
 
 # Bits to bits and floats to floats against float32 and int8 (kernel size, channels), where there is a must.
 MUSTS = {
@@ -63,7 +63,7 @@ def _conv(
 ) -> Layer:
     names = [f"{name}{number}" for name in constants]
     attributes = custom_ops.find(op).filled({"channels": channels, "pads": [kernel // 2] * 4})
-    node = helper.make_node(op, [*x, *names], [y], domain=custom_ops.DOMAIN, **attributes)
+    node = helper.make_node(op, [*x, *names], [y], domain=custom_ops.DOMAIN, **attributes)  # type: ignore[arg-type]
     return node, dict(zip(names, constants.values(), strict=True))
 
 
@@ -158,7 +158,11 @@ def _binary_product(inner: int, outputs: int, number: int, x: str, y: str) -> La
     }
     attributes = custom_ops.find("BinaryMatMul").filled({"channels": inner})
     node: onnx.NodeProto = helper.make_node(
-        "BinaryMatMul", [x, *constants], [y], domain=custom_ops.DOMAIN, **attributes
+        "BinaryMatMul",
+        [x, *constants],
+        [y],
+        domain=custom_ops.DOMAIN,
+        **attributes,  # type: ignore[arg-type]
     )
     return node, constants
 
