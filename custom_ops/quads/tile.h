@@ -20,6 +20,8 @@ constexpr size_t kParts = kOutputs / kLanes;
 // are: a tile of a size between computes a few pixels that nobody asked for, which costs less than more code.
 #if defined(GR_ISA_AVX512)
 constexpr size_t kPixels = 28, kStep = 4;
+#elif defined(GR_ISA_SCALAR)
+constexpr size_t kPixels = 1, kStep = 1;
 #else
 constexpr size_t kPixels = 5, kStep = 1;
 #endif
