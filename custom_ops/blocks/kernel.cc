@@ -67,17 +67,12 @@ static inline void tile(const Layer& layer, const Work& work, const Tile& at, si
   const size_t live = left < kOutputs ? left : kOutputs;
   float* y = work.y + (output - work.first_group * width) * work.y_plane;
   const float* planes = work.planes + at.from;
-  const uint32_t* taps = work.taps;
-  const size_t plane = work.plane;
-  const unsigned bits = layer.tap_bits;
-  const uint32_t mask = (uint32_t{1} << bits) - 1;
+  const uint32_t* places = work.places;
   const float* values = layer.values + first * width + pass;
   for (size_t j = first; j < last; ++j, values += width) {
-    const uint32_t next = layer.where[j + kAhead];
-    const float* coming = planes + (next >> bits) * plane + taps[next & mask];
+    const float* coming = planes + places[j + kAhead];
     GR_UNROLL for (size_t v = 0; v <= kVectors; ++v) prefetch(coming + v * kLanes);
-    const uint32_t here = layer.where[j];
-    const float* x = planes + (here >> bits) * plane + taps[here & mask];
+    const float* x = planes + places[j];
     F32 inputs[kVectors];
     GR_UNROLL for (size_t v = 0; v < kVectors; ++v) inputs[v] = load(x + v * kLanes);
     GR_UNROLL for (size_t n = 0; n < kOutputs; ++n) {
@@ -98,6 +93,15 @@ static inline void tile(const Layer& layer, const Work& work, const Tile& at, si
       copy(ready + n * kRow + run.from, run.length, y + n * work.y_plane + run.to);
     }
   }
+}
+
+static void place(const Layer& layer, const uint32_t* taps, size_t plane, size_t first, size_t last, uint32_t* places) {
+  const uint32_t step = static_cast<uint32_t>(plane), mask = (uint32_t{1} << layer.tap_bits) - 1;
+  const size_t from = layer.starts[first], to = layer.starts[last];
+  for (size_t j = from; j < to; ++j) {
+    places[j] = (layer.where[j] >> layer.tap_bits) * step + taps[layer.where[j] & mask];
+  }
+  for (size_t j = to; j < to + kAhead; ++j) places[j] = 0;
 }
 
 // Picks the tile of the right number of registers.
@@ -219,6 +223,6 @@ static void every(const float* from, size_t step, size_t count, float* to) {
 
 }  // namespace
 
-const Table GR_ISA::table = {kLanes, most_vectors, spread, row, turn, every};
+const Table GR_ISA::table = {kLanes, most_vectors, place, spread, row, turn, every};
 
 }  // namespace gr::blocks

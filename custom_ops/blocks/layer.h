@@ -18,14 +18,14 @@ struct Finish {
   float low, high;  // of clip
 };
 
-// Blocks that a kernel may look past the last one, to ask the cache for their inputs: `where` holds so many zeros more.
+// Blocks that a kernel may look past the last one, to ask the cache for their inputs: so many places are there more.
 constexpr size_t kAhead = 4;
 
 struct Layer {
   size_t width;            // outputs of a block
   size_t outputs;          // of the layer; the last group of `width` may be ragged
   const float* values;     // [blocks][width]
-  const uint32_t* where;   // [blocks + kAhead]: input << tap_bits | kernel position
+  const uint32_t* where;   // [blocks]: input << tap_bits | kernel position
   const uint32_t* starts;  // [groups + 1]: blocks of a group lie from starts[group] to starts[group + 1]
   unsigned tap_bits;
   const float* bias;  // [groups * width]
@@ -47,8 +47,7 @@ struct Run {
 
 struct Work {
   const float* planes;
-  size_t plane;           // floats from one input's planes to the next input's
-  const uint32_t* taps;   // floats from a position to what a kernel position reads for it
+  const uint32_t* places;  // [blocks + kAhead], of the layer: floats from a position to what the block multiplies there
   const Tile* tiles;
   size_t tile_count;
   const Run* runs;
@@ -62,6 +61,9 @@ struct Kernels {
   size_t lanes;
   // Registers of positions that one tile may have.
   size_t (*most_vectors)(size_t width);
+  // Places of the blocks of groups [first, last), and kAhead more of which only the line is asked for: input times
+  // `plane`, the floats from one input's planes to the next input's, and the shift of the kernel position.
+  void (*place)(const Layer& layer, const uint32_t* taps, size_t plane, size_t first, size_t last, uint32_t* places);
   // Computes `work` of a layer: all its tiles for its groups.
   void (*spread)(const Layer& layer, const Work& work);
   // One row times the weight: y[output] for groups [first, last). x is [inputs], and tap_bits are 0.

@@ -48,9 +48,8 @@ class Prepared {
     std::copy_n(blocks.as<float>(), count * width, values);
     bias_.assign(checked_add(groups * width, kSlack, "the biases"), 0.0f);
     std::copy_n(bias.as<float>(), outputs, bias_.data());
-    where_ = Pages(checked_mul(count + kAhead, sizeof(uint32_t), "the positions"));
+    where_ = Pages(checked_mul(count, sizeof(uint32_t), "the positions"));
     auto* where = reinterpret_cast<uint32_t*>(where_.data());
-    std::fill_n(where + count, kAhead, 0);
     starts_.assign(groups + 1, 0);
     int64_t before = -1;
     for (size_t j = 0; j < count; ++j) {

@@ -68,7 +68,7 @@ class BlockSparseConv : public Kernel {
                                       static_cast<int64_t>(columns)});
     if (pictures == 0) return;
     const size_t positions = checked_mul(rows, columns, "the output's positions");
-    if (window_.is_plain() && positions >= kernels_.lanes && positions < UINT32_MAX / 2) {
+    if (window_.is_plain() && positions >= kernels_.lanes && checked_mul(channels_, positions, "x") <= UINT32_MAX) {
       in_place(call, x.as<float>(), pictures, positions, y);
     } else {
       const blocks::Planes planes(window_, channels_, height, width);
@@ -83,10 +83,16 @@ class BlockSparseConv : public Kernel {
  private:
   size_t most() const { return kernels_.most_vectors(prepared_.layer().width); }
 
-  blocks::Work work(const Tiling& tiling, const std::vector<uint32_t>& taps, size_t plane, size_t positions) const {
+  // Where the blocks of the layer read, for planes so far from each other.
+  const uint32_t* places(const Call& call, const std::vector<uint32_t>& taps, size_t plane) const {
+    uint32_t* places = call.scratch<uint32_t>(prepared_.blocks() + blocks::kAhead);
+    kernels_.place(prepared_.layer(), taps.data(), plane, 0, prepared_.groups(), places);
+    return places;
+  }
+
+  blocks::Work work(const Tiling& tiling, const uint32_t* places, size_t positions) const {
     blocks::Work work{};
-    work.plane = plane;
-    work.taps = taps.data();
+    work.places = places;
     work.tiles = tiling.tiles.data();
     work.tile_count = tiling.tiles.size();
     work.runs = tiling.runs.data();
@@ -99,8 +105,7 @@ class BlockSparseConv : public Kernel {
   // Pictures whose planes are already what the kernel reads.
   void in_place(const Call& call, const float* x, size_t pictures, size_t positions, float* y) const {
     const Tiling tiling(positions, kernels_.lanes, most(), true);
-    const std::vector<uint32_t> taps{0};
-    const blocks::Work all = work(tiling, taps, positions, positions);
+    const blocks::Work all = work(tiling, places(call, {0}, positions), positions);
     const size_t operations = checked_mul(prepared_.work_per_position(), positions, "the work");
     const size_t parts = std::max<size_t>(1, std::min({operations / kLeastWork, all.tile_count, kMostParts}));
     call.parallel(checked_mul(pictures, parts, "the parts"), [&](size_t index) {
@@ -117,14 +122,14 @@ class BlockSparseConv : public Kernel {
   // Every band of every picture is a part.
   void by_bands(const Call& call, const blocks::Planes& planes, const float* x, size_t pictures, size_t picture,
                 float* y) const {
-    const std::vector<uint32_t> taps = planes.taps();
+    const uint32_t* const read = places(call, planes.taps(), planes.plane());
     const size_t bands = planes.bands(), positions = planes.out_height() * planes.out_width();
     const Tiling whole = tiled(planes, 0), last = tiled(planes, bands - 1);
     call.parallel(checked_mul(pictures, bands, "the bands"), [&](size_t index) {
       const size_t which = index / bands, band = index % bands;
       float* filled = static_cast<float*>(Scratch::of_this_thread().take(bytes(planes)));
       planes.fill(x + which * channels_ * picture, band, kernels_, filled);
-      blocks::Work mine = work(band + 1 == bands ? last : whole, taps, planes.plane(), positions);
+      blocks::Work mine = work(band + 1 == bands ? last : whole, read, positions);
       mine.planes = filled;
       mine.y = y + which * outputs_ * positions + planes.first_row(band) * planes.out_width();
       kernels_.spread(prepared_.layer(), mine);
@@ -134,14 +139,14 @@ class BlockSparseConv : public Kernel {
   // One band after the other; parts are ranges of outputs.
   void by_outputs(const Call& call, const blocks::Planes& planes, const float* x, size_t pictures, size_t picture,
                   float* y) const {
-    const std::vector<uint32_t> taps = planes.taps();
+    const uint32_t* const read = places(call, planes.taps(), planes.plane());
     const size_t positions = planes.out_height() * planes.out_width();
     float* filled = call.scratch<float>(bytes(planes) / sizeof(float));
     for (size_t which = 0; which < pictures; ++which) {
       for (size_t band = 0; band < planes.bands(); ++band) {
         planes.fill(x + which * channels_ * picture, band, kernels_, filled);
         const Tiling tiling = tiled(planes, band);
-        blocks::Work all = work(tiling, taps, planes.plane(), positions);
+        blocks::Work all = work(tiling, read, positions);
         all.planes = filled;
         const std::vector<size_t> borders =
             prepared_.ranges(planes.rows(band) * planes.out_width(), kMostParts, kLeastWork);

@@ -46,7 +46,13 @@ class BlockSparseMatMul : public Kernel {
   // Many rows: lanes are rows, so inputs and outputs are turned on their sides.
   void spread(const Call& call, const float* x, size_t rows, float* y) const {
     const size_t pitch = odd_lines(rows), width = prepared_.layer().width;
-    float* planes = call.scratch<float>(checked_mul(inputs_, pitch, "the turned input"));
+    const size_t turned_floats = checked_mul(inputs_, pitch, "the turned input");
+    require(turned_floats <= UINT32_MAX, [&] {
+      return "x has " + std::to_string(rows) + " rows of " + std::to_string(inputs_) + " numbers; expected at most " +
+             std::to_string(UINT32_MAX) + " in all";
+    });
+    float* planes = call.scratch<float>(turned_floats);
+    uint32_t* places = call.scratch<uint32_t>(prepared_.blocks() + blocks::kAhead * kMostParts);
     const size_t strip = rows < kLargeTurn / inputs_ ? inputs_ : kStrip;
     call.parallel((inputs_ + strip - 1) / strip, [&](size_t part) {
       const size_t from = part * strip, to = std::min(inputs_, from + strip);
@@ -66,8 +72,10 @@ class BlockSparseMatMul : public Kernel {
           Scratch::of_this_thread().take(checked_mul(floats, sizeof(float), "the turned output")));
       blocks::Work work{};
       work.planes = planes;
-      work.plane = pitch;
-      work.taps = &tap;
+      // Each part's places lie kAhead further than the last part's end, so that none looks past its own.
+      uint32_t* mine = places + part * blocks::kAhead;
+      kernels_.place(prepared_.layer(), &tap, pitch, first, last, mine);
+      work.places = mine;
       work.tiles = tiles.data();
       work.tile_count = tiles.size();
       work.runs = runs.data();
