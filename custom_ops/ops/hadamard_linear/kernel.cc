@@ -1,6 +1,6 @@
-// A transform is a few passes over the row. One works on blocks of consecutive numbers: `hadamard` mixes the lanes of each
-// vector, butterflies mix the registers of the block. Each other pass mixes numbers further apart. The diagonals and the
-// permutation are part of loads and stores.
+// A transform is a few passes over the row. `near` works on blocks of consecutive numbers: `hadamard` mixes the lanes of each
+// vector, butterflies mix the registers of the block. `far` mixes vectors that lie further apart. The outer diagonals are
+// part of the first loads and the last stores, which therefore are those of `near`: they read and write in order.
 //
 // 4096 numbers, us a row on Zen 4 at 3.5 GHz: scalar 25, AVX2 3.2, AVX-512 2.9, of which 0.9 is the permutation. Both
 // transforms alone need 1.3 at the rate of the vector units.
@@ -13,62 +13,19 @@ namespace {
 
 using namespace simd::GR_ISA;
 
-// Registers of a block: as many as leave some free for the operands of a butterfly.
-#if defined(GR_ISA_AVX2)
+// Registers of a block: as many as leave some free for the operands of a butterfly. Without vectors there is nothing to
+// gain from many.
+#if defined(GR_ISA_AVX512) || defined(GR_ISA_NEON)
+constexpr size_t kMost = 16;
+#elif defined(GR_ISA_AVX2)
 constexpr size_t kMost = 8;
 #else
-constexpr size_t kMost = 16;
+constexpr size_t kMost = 4;
 #endif
-
-// What a pass reads and writes: x -> coefficients -> signal -> y.
-enum class From { kInput, kCoefficients, kPermuted, kSignal };
-enum class To { kCoefficients, kSignal, kOutput };
-
-// One row on its way.
-template <class Index>
-struct Row {
-  const Layer<Index>& layer;
-  const float* x;
-  float* coefficients;
-  float* signal;
-  float* y;
-};
 
 GR_INLINE F32 load_some(const float* p, size_t length, size_t at) {
   if (at + kLanes <= length) return load(p + at);
   return load_part(p + at, at < length ? length - at : 0);
-}
-
-// The numbers from position `at` on. Past the end of the input there are zeros, which is also what makes a row shorter than
-// a vector come out right.
-template <From F, class Index>
-GR_INLINE F32 fetch(const Row<Index>& row, size_t at) {
-  const Layer<Index>& layer = row.layer;
-  if constexpr (F == From::kInput) {
-    if (at >= layer.in) return zero_f32();
-    return mul(load_some(row.x, layer.in, at), load_some(layer.before, layer.in, at));
-  } else if constexpr (F == From::kPermuted) {
-    return mul(gather(row.coefficients, layer.permutation + at), load(layer.middle + at));
-  } else {
-    return load((F == From::kCoefficients ? row.coefficients : row.signal) + at);
-  }
-}
-
-template <To T, class Index>
-GR_INLINE void keep(const Row<Index>& row, size_t at, F32 v) {
-  const Layer<Index>& layer = row.layer;
-  if constexpr (T == To::kCoefficients) {
-    store(row.coefficients + at, v);
-  } else if constexpr (T == To::kSignal) {
-    store(row.signal + at, v);
-  } else if (at < layer.out) {
-    const F32 done = fma(v, load_some(layer.after, layer.out, at), load_some(layer.bias, layer.out, at));
-    if (at + kLanes <= layer.out) {
-      store(row.y + at, done);
-    } else {
-      store_part(row.y + at, done, layer.out - at);
-    }
-  }
 }
 
 template <size_t N>
@@ -85,80 +42,95 @@ GR_INLINE void butterflies(F32 (&v)[N]) {
   }
 }
 
-// Blocks of N vectors in a row.
-template <size_t N, From F, To T, class Index>
-void near(const Row<Index>& row) {
-  for (size_t at = 0; at < row.layer.size; at += N * kLanes) {
+// The first pass of the first transform. Past the end of the input there are zeros, which is also what makes a row shorter
+// than a vector come out right.
+template <size_t N>
+void near_in(const float* x, const float* before, size_t in, size_t size, float* row) {
+  for (size_t at = 0; at < size; at += N * kLanes) {
     F32 v[N];
 #pragma GCC unroll 16
-    for (size_t i = 0; i < N; ++i) v[i] = hadamard(fetch<F>(row, at + i * kLanes));
+    for (size_t i = 0; i < N; ++i) {
+      const size_t from = at + i * kLanes;
+      v[i] = hadamard(mul(load_some(x, in, from), load_some(before, in, from)));
+    }
     butterflies(v);
 #pragma GCC unroll 16
-    for (size_t i = 0; i < N; ++i) keep<T>(row, at + i * kLanes, v[i]);
+    for (size_t i = 0; i < N; ++i) store(row + at + i * kLanes, v[i]);
   }
 }
 
-// N vectors `stride` apart.
-template <size_t N, From F, To T, class Index>
-void far(const Row<Index>& row, size_t stride) {
-  for (size_t block = 0; block < row.layer.size; block += N * stride) {
-    for (size_t at = block; at < block + stride; at += kLanes) {
-      F32 v[N];
+GR_INLINE void keep(float* y, size_t out, size_t at, F32 done) {
+  if (at + kLanes <= out) {
+    store(y + at, done);
+  } else if (at < out) {
+    store_part(y + at, done, out - at);
+  }
+}
+
+// The last pass of the second transform.
+template <size_t N>
+void near_out(const float* row, size_t size, const float* after, const float* bias, size_t out, float* y) {
+  for (size_t at = 0; at < size && at < out; at += N * kLanes) {
+    F32 v[N];
 #pragma GCC unroll 16
-      for (size_t i = 0; i < N; ++i) v[i] = fetch<F>(row, at + i * stride);
-      butterflies(v);
+    for (size_t i = 0; i < N; ++i) v[i] = hadamard(load(row + at + i * kLanes));
+    butterflies(v);
 #pragma GCC unroll 16
-      for (size_t i = 0; i < N; ++i) keep<T>(row, at + i * stride, v[i]);
+    for (size_t i = 0; i < N; ++i) {
+      const size_t to = at + i * kLanes;
+      keep(y, out, to, fma(v[i], load_some(after, out, to), load_some(bias, out, to)));
     }
   }
 }
 
-// The pass that reaches furthest mixes what is left: no more than kMost numbers.
-template <From F, To T, class Index>
-void furthest(const Row<Index>& row, size_t stride) {
-  switch (row.layer.size / stride) {
-    case 2: return far<2, F, T>(row, stride);
-    case 4: return far<4, F, T>(row, stride);
-    case 8: return far<8, F, T>(row, stride);
-    default: return far<kMost, F, T>(row, stride);
+// N vectors `stride` apart, in place.
+template <size_t N>
+void far(float* row, size_t size, size_t stride) {
+  for (size_t block = 0; block < size; block += N * stride) {
+    for (size_t at = block; at < block + stride; at += kLanes) {
+      F32 v[N];
+#pragma GCC unroll 16
+      for (size_t i = 0; i < N; ++i) v[i] = load(row + at + i * stride);
+      butterflies(v);
+#pragma GCC unroll 16
+      for (size_t i = 0; i < N; ++i) store(row + at + i * stride, v[i]);
+    }
   }
 }
 
-// A whole transform in one pass.
-template <From F, To T, class Index>
-void at_once(const Row<Index>& row) {
-  switch (row.layer.size / kLanes) {
-    case 2: return near<2, F, T>(row);
-    case 4: return near<4, F, T>(row);
-    case 8: return near<8, F, T>(row);
-    case 16: return near<kMost, F, T>(row);
-    default: return near<1, F, T>(row);
-  }
-}
-
-template <class Index>
-void pass_through(const Row<Index>& row) {
-  constexpr size_t kBlock = kMost * kLanes;
-  const size_t size = row.layer.size;
-  if (size <= kBlock) {
-    at_once<From::kInput, To::kCoefficients>(row);
-    at_once<From::kPermuted, To::kOutput>(row);
-    return;
-  }
-  near<kMost, From::kInput, To::kCoefficients>(row);
-  size_t stride = kBlock;
-  for (; size / stride > kMost; stride *= kMost) far<kMost, From::kCoefficients, To::kCoefficients>(row, stride);
-  furthest<From::kCoefficients, To::kCoefficients>(row, stride);
-  // The way back goes from far to near, so that the diagonal and the output at its end are read and written in order.
-  furthest<From::kPermuted, To::kSignal>(row, stride);
-  for (; stride > kBlock; stride /= kMost) far<kMost, From::kSignal, To::kSignal>(row, stride / kMost);
-  near<kMost, From::kSignal, To::kOutput>(row);
+// All passes that mix blocks of `block` numbers, which are done by themselves.
+void mix_blocks(float* row, size_t size, size_t block) {
+  size_t stride = block;
+  for (; size / stride >= kMost; stride *= kMost) far<kMost>(row, size, stride);
+  if (size / stride == 8) far<8>(row, size, stride);
+  if (size / stride == 4) far<4>(row, size, stride);
+  if (size / stride == 2) far<2>(row, size, stride);
 }
 
 template <class Index>
 void run(const Layer<Index>& layer, const float* x, float* y, size_t rows, float* work) {
-  float* signal = work + (layer.size + kPad - 1) / kPad * kPad;
-  for (size_t r = 0; r < rows; ++r) pass_through<Index>({layer, x + r * layer.in, work, signal, y + r * layer.out});
+  constexpr size_t kBlock = kMost * kLanes;
+  const size_t size = layer.size;
+  float *coefficients = work, *signal = work + (size + kPad - 1) / kPad * kPad;
+  for (size_t r = 0; r < rows; ++r, x += layer.in, y += layer.out) {
+    if (size >= kBlock) {
+      near_in<kMost>(x, layer.before, layer.in, size, coefficients);
+      mix_blocks(coefficients, size, kBlock);
+    } else {
+      near_in<1>(x, layer.before, layer.in, size, coefficients);
+      mix_blocks(coefficients, size, kLanes);
+    }
+    for (size_t at = 0; at < size; at += kLanes) {
+      store(signal + at, mul(gather(coefficients, layer.permutation + at), load(layer.middle + at)));
+    }
+    if (size >= kBlock) {
+      mix_blocks(signal, size, kBlock);
+      near_out<kMost>(signal, size, layer.after, layer.bias, layer.out, y);
+    } else {
+      mix_blocks(signal, size, kLanes);
+      near_out<1>(signal, size, layer.after, layer.bias, layer.out, y);
+    }
+  }
 }
 
 }  // namespace
