@@ -79,8 +79,9 @@ class Blocks {
     for (size_t i = 0; i < count; ++i) {
       const int64_t at = positions[i];
       require(at > previous && at < static_cast<int64_t>(most), [&] {
-        return "positions[" + std::to_string(i) + "] is " + std::to_string(at) + "; expected more than the one before (" +
-               std::to_string(previous) + ") and less than " + std::to_string(most);
+        return "positions[" + std::to_string(i) + "] is " + std::to_string(at) +
+               "; expected more than the one before (" + std::to_string(previous) + ") and less than " +
+               std::to_string(most);
       });
       previous = at;
       const size_t place = static_cast<size_t>(at), group = place / (quads_ * taps);

@@ -16,8 +16,8 @@ using namespace simd::GR_ISA;
 
 // Registers that the 16 outputs of a block take.
 constexpr size_t kParts = kOutputs / kLanes;
-// Pixels whose sums fit into the registers beside a block and a broadcast, and the step between the sizes of tiles there
-// are: a tile of a size between computes a few pixels that nobody asked for, which costs less than more code.
+// Pixels whose sums fit into the registers beside a block and a broadcast, and the step between the sizes of tiles:
+// a tile of a size between computes a few pixels that nobody asked for, which costs less than more code.
 #if defined(GR_ISA_AVX512)
 constexpr size_t kPixels = 28, kStep = 4;
 #elif defined(GR_ISA_SCALAR)
@@ -68,7 +68,8 @@ GR_INLINE void settle(Sums<P>& sums, Numbers<I...>) {
 // Returns start[output] + the products of the strand with `P` pixels from `x` on. Quads of inputs are `plane` bytes
 // apart; taps[tap] is how many bytes on a kernel position lies.
 template <size_t P>
-GR_INLINE Sums<P> summed(const Strand& strand, const uint8_t* x, size_t plane, const size_t* taps, const int32_t* start) {
+GR_INLINE Sums<P> summed(const Strand& strand, const uint8_t* x, size_t plane, const size_t* taps,
+                         const int32_t* start) {
   Sums<P> sums;
   const auto all = typename Upto<P * kParts>::type{};
   const auto parts = typename Upto<kParts>::type{};

@@ -72,7 +72,8 @@ GR_INLINE I32 dot(I32 acc, I8 u, I8 s) { return {_mm512_dpbusd_epi32(acc.v, u.v,
 // Here as dot.
 GR_INLINE I32 dot_small(I32 acc, I8 u, I8 s) { return dot(acc, u, s); }
 GR_INLINE void narrow(uint8_t* p, I32 a) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(_mm512_max_epi32(a.v, _mm512_setzero_si512())));
+  const __m512i least = _mm512_max_epi32(a.v, _mm512_setzero_si512());
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(least));
 }
 GR_INLINE void narrow4(uint8_t* p, I32 a, I32 b, I32 c, I32 d, int16_t zero) {
   const __m512i order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));

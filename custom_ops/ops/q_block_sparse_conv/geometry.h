@@ -93,7 +93,8 @@ class Geometry {
       for (size_t column = 0; column < window.kernel[1]; ++column) {
         const size_t down = row * window.dilations[0], across = column * window.dilations[1];
         const size_t phase = down % window.strides[0] * phases_x_ + across % window.strides[1];
-        taps_.push_back((phase * phase_ + down / window.strides[0] * pitch_ + across / window.strides[1]) * quads::kInputs);
+        const size_t pixel = down / window.strides[0] * pitch_ + across / window.strides[1];
+        taps_.push_back((phase * phase_ + pixel) * quads::kInputs);
       }
     }
     is_flat_ = cost((band_rows_ - 1) * pitch_ + out_width, most_pixels) < band_rows_ * cost(out_width, most_pixels);

@@ -63,7 +63,8 @@ class QBlockSparseConv : public Kernel {
         return "x_scale * w_scale / y_scale is " + std::to_string(scales_[i]) + " at output " + std::to_string(i) +
                "; expected a finite number";
       });
-      const double most = static_cast<double>(blocks_.largest_sum(i, bias_.as<int32_t>())) * std::abs(double{scales_[i]});
+      const int64_t sum = blocks_.largest_sum(i, bias_.as<int32_t>());
+      const double most = static_cast<double>(sum) * std::abs(double{scales_[i]});
       require(most < kMostSteps, [&] {
         return "output " + std::to_string(i) + " could reach " + std::to_string(most) + " steps of y, which has 256; " +
                "expected less than 2^30";

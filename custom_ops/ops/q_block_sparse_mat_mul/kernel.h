@@ -29,7 +29,7 @@ struct Group {
 };
 
 struct Table {
-  // The most rows that are multiplied together, and the numbers of rows there must be room for: 1 or a multiple of step.
+  // The most rows that are multiplied together, and the step between the numbers there must be room for, beside 1.
   size_t rows, step;
   // Quantises a row; `step` bytes lie between the quads of `bytes`. A row that holds a number that is not finite gets
   // the scale NaN. Inputs that fill up the last quad are 0, as the zero point says it.

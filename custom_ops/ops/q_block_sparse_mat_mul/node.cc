@@ -65,9 +65,11 @@ class QBlockSparseMatMul : public Kernel {
     call.parallel(row_parts, [&](size_t part) {
       for (size_t tile = tiles * part / row_parts; tile < tiles * (part + 1) / row_parts; ++tile) {
         const size_t first = first_of(tile), count = first_of(tile + 1) - first;
+        const size_t step = pitch_of(count) * quads::kInputs;
         for (size_t i = 0; i < count; ++i) {
-          table_.quantise(x.as<float>() + (first + i) * inputs_, inputs_, bytes + tile * tile_bytes + i * quads::kInputs,
-                          pitch_of(count) * quads::kInputs, scales + first + i, zero_points + first + i);
+          uint8_t* to = bytes + tile * tile_bytes + i * quads::kInputs;
+          table_.quantise(x.as<float>() + (first + i) * inputs_, inputs_, to, step, scales + first + i,
+                          zero_points + first + i);
         }
       }
     });
