@@ -90,6 +90,30 @@ def _works_on_each(draft: Draft, node: gs.Node, tensor: gs.Tensor, layer: Layer)
     return True
 
 
+def shift_behind(draft: Draft, layer: Layer, end: gs.Tensor) -> tuple[gs.Node, Floats] | None:
+    """Return the sum with constants that is all that reads a sum of `end` with another tensor, and what it adds.
+
+    The shift before a rectifier stands there, in nets with a sum around every layer: a + x + shift is (a + shift) + x.
+    """
+    node = draft.sole_user(end)
+    if node is None or node.op != "Add" or not is_default_domain(node):
+        return None
+    if any(draft.is_constant(each) for each in node.inputs) or node.inputs[0] is node.inputs[1]:
+        return None
+    total = node.outputs[0]
+    shift = draft.sole_user(total)
+    if shift is None or shift.op not in ("Add", "Sub") or not _works_on_each(draft, shift, total, layer):
+        return None
+    if shift.op == "Sub" and shift.inputs[0] is not total:
+        return None
+    other = shift.inputs[1 if shift.inputs[0] is total else 0]
+    added = along(_values(other), layer.axis, len(layer.scale))
+    if added is None or draft.is_output(total):
+        return None
+    numbers = np.asarray(added, np.float32)
+    return shift, -numbers if shift.op == "Sub" else numbers
+
+
 def all_sums(layer: Layer) -> Sums:
     """Return every sum the layer can give, in order, and 0."""
     return np.arange(-layer.most, layer.most + 1)

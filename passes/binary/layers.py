@@ -16,6 +16,9 @@ from graphrewrite.passes.tidy.reading import integer, real, source, text
 # What the kernels take: custom_ops/binary/conv.cc.
 _MOST_TAPS = 63
 _MOST_STEP = 32767
+# By how much, relatively, the sizes of one output's weights may differ: training writes sign * size as
+# (sign * size - v) + v, and what is left of it after folding is rounded.
+_SPREAD = 1e-5
 # A sum of so many signs is a whole number in float32.
 _MOST_SIGNS = 1 << 24
 
@@ -42,6 +45,7 @@ class Layer:
         plus: where its weights are positive: [outputs, channels / group, height, width] or [outputs, channels].
         scale: [outputs] what +1 times +1 is worth, the sizes of weights and activations multiplied.
         bias: [outputs], None for none.
+        is_rounded: whether sizes of weights differ a little within an output; `scale` is from their mean.
         window: of a convolution.
     """
 
@@ -52,6 +56,7 @@ class Layer:
     plus: npt.NDArray[np.bool_]
     scale: Floats
     bias: Floats | None
+    is_rounded: bool = False
     window: Window | None = None
 
     @property
@@ -71,8 +76,9 @@ class Layer:
 
     @property
     def is_plain(self) -> bool:
-        """Tell whether its outputs are the sums themselves."""
-        return self.bias is None and bool((self.scale == 1).all())
+        """Tell whether its outputs are the sums themselves, to the bit."""
+        whole = self.bias is None and bool((self.scale == 1).all())
+        return whole and not self.is_rounded and self.signs.tensor is self.node.inputs[0]
 
 
 def axis_of(kind: str) -> int:
@@ -103,16 +109,18 @@ def layer_at(draft: Draft, node: gs.Node) -> Layer | Refusal | None:
     bias = _bias(draft, node, len(size))
     if isinstance(bias, Refusal):
         return bias
-    if node.op == "Conv":
-        window = _window(node, weight)
-        if isinstance(window, Refusal):
-            return window
-        channels, kind = weight.shape[1] * window.group, "conv"
+    kind: Literal["conv", "matmul"] = "conv" if node.op == "Conv" else "matmul"
+    window: Window | None = None
+    if kind == "conv":
+        read = _window(node, weight)
+        if isinstance(read, Refusal):
+            return read
+        window, channels = read, weight.shape[1] * read.group
     else:
         refusal = _matrix_refusal(draft, node, weight)
         if refusal is not None:
             return refusal
-        window, channels, kind = None, weight.shape[1], "matmul"
+        channels = weight.shape[1]
     if np.prod(weight.shape[1:]) >= _MOST_SIGNS:
         return Refusal("a sum has 2^24 signs or more", node, near=True)
     signs = signs_of(draft, node.inputs[0], axis_of(kind), channels)
@@ -125,22 +133,21 @@ def layer_at(draft: Draft, node: gs.Node) -> Layer | Refusal | None:
         return Refusal("its weights or activations are not finite", node, near=True)
     flipped = scale < 0
     plus = plus ^ flipped.reshape(-1, *[1] * (plus.ndim - 1))
-    return Layer(
-        node, "conv" if kind == "conv" else "matmul", channels, signs, plus, np.abs(scale), bias, window
-    )
+    exact = bool((np.abs(weight) == size.reshape(-1, *[1] * (weight.ndim - 1))).all())
+    return Layer(node, kind, channels, signs, plus, np.abs(scale), bias, not exact, window)
 
 
 def _may_be_signs(stored: npt.NDArray[np.generic]) -> bool:
     """Tell at a glance that a weight is dense: most are."""
     few = np.abs(stored.reshape(stored.shape[0], -1)[0, :64])
-    return stored.ndim == 2 or bool((few == few[0]).all())
+    return stored.ndim == 2 or bool((np.abs(few - few[0]) <= 2 * _SPREAD * few[0]).all())
 
 
 def _sizes(weight: npt.NDArray[np.generic]) -> tuple[Floats, npt.NDArray[np.bool_]] | None:
     """Return the one size of each output's weights, and which are positive."""
-    rows = weight.reshape(weight.shape[0], -1)
-    size = np.abs(rows[:, 0])
-    if not (np.abs(rows) == size[:, None]).all():
+    rows = np.abs(weight.reshape(weight.shape[0], -1)).astype(np.float64)
+    size = rows.mean(axis=1)
+    if not (np.abs(rows - size[:, None]) <= _SPREAD * size[:, None]).all():
         return None
     return np.asarray(size, np.float32), np.asarray(weight.astype(np.float32) > 0)
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from graphrewrite.passes.binary.chains import (
     Turn,
     all_sums,
     line,
+    shift_behind,
     steps_behind,
     table,
     turn,
@@ -46,7 +47,8 @@ class LowerBinaryConv:
         zero_is_plus: lower signs by the operator Sign too, as if its value at 0 were 1 and not 0; the reference is the
             graph with its signs read that way. Without, they are lowered where no sum gives 0.
 
-    The claim is equality with the graph before, in which sizes and biases of sign weights stand behind their layers.
+    The claim is equality with the graph before, in which sizes and biases of sign weights stand behind their layers and
+    what straight-through estimators left is taken away: (signs - v) + v, and sizes that differ by rounding.
     """
 
     zero_is_plus: bool = False
@@ -107,6 +109,7 @@ class _Choice:
     refusals: list[Refusal] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self._shifted: set[int] = set()
         self._readers: dict[int, list[Layer]] = {}
         for layer in self.layers:
             self._readers.setdefault(id(layer.signs.x), []).append(layer)
@@ -137,8 +140,14 @@ class _Choice:
                 break
             affine.append(step)
         end = affine[-1].tensor if affine else layer.node.outputs[0]
-        values = table(self.model, layer, affine, sums)
-        return Plan(layer, source, end, tuple(affine), line=line(layer, affine, values, sums))
+        found_line = line(layer, affine, table(self.model, layer, affine, sums), sums)
+        behind = shift_behind(self.draft, layer, end)
+        if behind is None or id(behind[0]) in self._shifted:
+            return Plan(layer, source, end, tuple(affine), line=found_line)
+        shift, added = behind
+        self._shifted.add(id(shift))  # a sum of two layers takes it into one of them
+        moved = replace(found_line, bias=found_line.bias + added, exact=np.zeros(len(layer.scale), bool))
+        return Plan(layer, source, end, tuple(affine), line=moved, shift=shift)
 
     def _turn(self, layer: Layer, steps: Sequence[Step], sums: Sums, readers: Sequence[Layer]) -> Turn | str:
         values = table(self.model, layer, steps, sums)

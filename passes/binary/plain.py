@@ -1,7 +1,8 @@
 """Binary layers in one plain form: weights of +1 and -1, and behind the layer what a product of signs is worth.
 
 A float sum of sizes such as 0.3 is rounded on the way, so that +0.3 and -0.3 in equal numbers need not give 0. Sums of
-signs are exact; so a graph says clearly what it means only when sizes and biases stand behind the sum.
+signs are exact; so a graph says clearly what it means only when sizes and biases stand behind the sum, and when signs
+are read as they are and not as (signs - v) + v.
 """
 
 import numpy as np
@@ -42,8 +43,7 @@ def _signs(draft: Draft, layer: Layer, zero_is_plus: bool) -> gs.Tensor:
     if threshold is None and zero_is_plus:
         threshold = np.zeros(1, np.float32)
     elif threshold is None or layer.signs.size == 1.0:
-        tensor: gs.Tensor = layer.node.inputs[0]
-        return tensor
+        return layer.signs.tensor
     x = layer.signs.x
     reached = draft.op("GreaterOrEqual", x, _each(draft, layer, threshold, "threshold"))
     draft.describe(reached, draft.shape(x), np.dtype(np.bool_))

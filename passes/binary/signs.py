@@ -34,6 +34,7 @@ class Signs:
     """A tensor of +size and -size.
 
     Attributes:
+        tensor: the tensor. What a layer reads may be this plus and minus something, as training left it behind.
         x: the tensor whose signs they are.
         threshold: float32, one number or one per channel: + where x >= threshold. None for the operator Sign, whose
             value at 0 is 0.
@@ -41,6 +42,7 @@ class Signs:
         nodes: the nodes between `x` and the tensor.
     """
 
+    tensor: gs.Tensor
     x: gs.Tensor
     threshold: Floats | None
     size: float
@@ -55,9 +57,10 @@ def along(values: npt.NDArray[np.generic], axis: int, length: int) -> npt.NDArra
     shape = values.shape
     if values.size == 1:
         return values.reshape(1)
-    if len(shape) < -axis or values.size != length or shape[axis] != length:
+    if values.size == 0 or len(shape) < -axis or shape[axis] != length:
         return None
-    return values.reshape(length)
+    rows = np.moveaxis(values, axis, 0).reshape(length, -1)  # exporters write some constants out in full
+    return rows[:, 0] if (rows == rows[:, :1]).all() else None
 
 
 def signs_of(draft: Draft, tensor: gs.Tensor, axis: int, channels: int) -> Signs | Refusal:
@@ -69,7 +72,7 @@ def signs_of(draft: Draft, tensor: gs.Tensor, axis: int, channels: int) -> Signs
         inner = signs_of(draft, maker.inputs[0], axis, channels)
         return inner if isinstance(inner, Refusal) else _behind(inner, maker, inner.size)
     if maker.op == "Sign":
-        return Signs(maker.inputs[0], None, 1.0, (maker,))
+        return Signs(tensor, maker.inputs[0], None, 1.0, (maker,))
     if maker.op == "Where":
         plus, minus = single(draft, maker.inputs[1]), single(draft, maker.inputs[2])
         if plus is None or minus is None or plus != -minus or plus == 0 or not np.isfinite(plus):
@@ -78,13 +81,34 @@ def signs_of(draft: Draft, tensor: gs.Tensor, axis: int, channels: int) -> Signs
             )
         found = _comparison(draft, maker.inputs[0], axis, channels)
         return found if isinstance(found, Refusal) else _behind(found, maker, found.size * plus)
+    through = _straight_through(draft, maker)
+    if through is not None:
+        inner = signs_of(draft, through.inputs[0], axis, channels)
+        if isinstance(inner, Refusal):
+            return inner
+        return Signs(inner.tensor, inner.x, inner.threshold, inner.size, (*inner.nodes, through, maker))
     if maker.op in ("Sub", "Add"):
         return _from_truth(draft, maker, axis, channels)
     return Refusal("its input is not the sign of anything", maker)
 
 
 def _behind(inner: Signs, node: gs.Node, size: float) -> Signs:
-    return Signs(inner.x, inner.threshold, size, (*inner.nodes, node))
+    return Signs(node.outputs[0], inner.x, inner.threshold, size, (*inner.nodes, node))
+
+
+def _straight_through(draft: Draft, node: gs.Node) -> gs.Node | None:
+    """Return the difference in (signs - v) + v, where v once carried a gradient; None where it is no such sum."""
+    if node.op != "Add":
+        return None
+    for side in (0, 1):
+        difference = draft.producer(node.inputs[side])
+        if (
+            difference is not None
+            and difference.op == "Sub"
+            and difference.inputs[1] is node.inputs[1 - side]
+        ):
+            return difference
+    return None
 
 
 def _from_truth(draft: Draft, node: gs.Node, axis: int, channels: int) -> Signs | Refusal:
@@ -103,7 +127,8 @@ def _from_truth(draft: Draft, node: gs.Node, axis: int, channels: int) -> Signs 
         found = _comparison(draft, cast.inputs[0], axis, channels)
         if isinstance(found, Refusal):
             return found
-        return Signs(found.x, found.threshold, found.size * -low, (*found.nodes, cast, doubled, node))
+        nodes = (*found.nodes, cast, doubled, node)
+        return Signs(node.outputs[0], found.x, found.threshold, found.size * -low, nodes)
     return refusal
 
 
@@ -127,5 +152,5 @@ def _comparison(draft: Draft, tensor: gs.Tensor, axis: int, channels: int) -> Si
         numbers = np.asarray(threshold, np.float32)
         if beyond:  # x > t is x >= the next number after t
             numbers = np.nextafter(numbers, np.float32(np.inf))
-        return Signs(x, numbers, 1.0 if positive else -1.0, (maker,))
+        return Signs(tensor, x, numbers, 1.0 if positive else -1.0, (maker,))
     return Refusal("its input is not chosen by comparing a tensor with constants", maker)

@@ -26,6 +26,7 @@ class Plan:
         end: the tensor that the new node gives, or whose signs it gives.
         steps: the nodes folded in.
         turn: where it gives bits; else `line`.
+        shift: a sum with constants that stood behind a sum of this layer with something else, and went into the bias.
         words: the bits it gives, once written.
     """
 
@@ -35,6 +36,7 @@ class Plan:
     steps: tuple[Step, ...]
     turn: Turn | None = None
     line: Line | None = None
+    shift: gs.Node | None = None
     words: gs.Tensor | None = None
 
     @property
@@ -91,6 +93,9 @@ def write(draft: Draft, plan: Plan) -> None:
     shape = draft.shape(layer.node.outputs[0])
     if plan.turn is None:
         draft.describe(out, shape, np.dtype(np.float32))
+        if plan.shift is not None:
+            shifted = next(each for each in plan.shift.inputs if not draft.is_constant(each))
+            draft.replace(plan.shift.outputs[0], shifted)
         draft.replace(plan.end, out)
         return
     plan.words = out

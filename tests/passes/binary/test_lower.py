@@ -11,7 +11,7 @@ from graphrewrite.ir import Builder, Model
 from graphrewrite.passes.binary import LowerBinaryConv
 from graphrewrite.passes.binary.chains import Sums, Turn, turn
 from graphrewrite.passes.binary.signs import Floats
-from graphrewrite.pipeline import Context, Pipeline, StepError
+from graphrewrite.pipeline import Context, Pipeline, StepError, compare
 from graphrewrite.runtime import run
 from tests.passes.binary.drawing import binary_conv, planes, rprelu, sign_weight, signs
 
@@ -197,6 +197,77 @@ def test_a_batch_norm_is_folded_to_the_bit() -> None:
     (told,) = cast("list[dict[str, object]]", result.report.steps[0].details["layers"])
     assert told["folded"] == ["BatchNormalization"] and told["exact"] == 64
     assert_equal(model, result.model)
+
+
+def test_the_shift_behind_a_residual_sum_goes_into_the_bias() -> None:
+    b = Builder(seed=22)
+    x = picture(b, 8)
+    shift = planes(b, 8)
+    total = b.add(b.batchnorm(binary_conv(b, signs(b, x), out=8, into=8), 8), x)
+    model = b.model(b.op("PRelu", b.op("Sub", total, shift), planes(b, 8)))
+
+    after = lowered(model)
+
+    assert ops(after) == ["BinaryConv", "Add", "PRelu"]
+    norm = [node.inputs for node in model.nodes("BatchNormalization")][0]
+    gain, offset, mean, variance = (np.asarray(each.values, np.float64) for each in norm[1:])
+    bias = offset - mean * gain / np.sqrt(variance + 1e-5) - shift.values.reshape(8)
+    np.testing.assert_allclose(after.graph.nodes[0].inputs[4].values, bias, rtol=1e-5, atol=1e-6)
+
+
+def test_one_of_two_layers_takes_a_shift_behind_their_sum() -> None:
+    b = Builder(seed=23)
+    x = picture(b, 8)
+    both = signs(b, x)
+    total = b.add(binary_conv(b, both, out=8, into=8), binary_conv(b, both, out=8, into=8))
+    model = b.model(b.op("Add", total, planes(b, 8)))
+
+    after = lowered(model)
+
+    assert ops(after) == ["BinaryConv", "BinaryConv", "Add"]
+
+
+def test_what_straight_through_estimators_leave_is_taken_away() -> None:
+    """Signs and weights written as (s - v) + v, in float32 where that is s only up to rounding."""
+    b = Builder(seed=24)
+    x = picture(b, 32)
+    smooth = b.op("Tanh", x)
+    read = b.add(b.op("Sub", signs(b, x), smooth), smooth)
+    right = sign_weight(b, 8, 32, 3, 3).values * np.float32(0.03)
+    latent = b.rng.standard_normal(right.shape).astype(np.float32) * np.float32(0.1)
+    weight = (right - latent) + latent
+    assert len(np.unique(np.abs(weight))) > 1
+    model = b.model(b.op("Conv", read, b.constant(weight), pads=[1] * 4))
+
+    after = lowered(model)
+
+    assert ops(after) == ["BinaryConv"]
+    feeds = fed(model)
+    errors = compare(run(model, feeds), run(after, feeds))
+    assert max(errors.values()) < 1e-5
+    np.testing.assert_allclose(after.graph.nodes[0].inputs[3].values, 0.03, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("spread", "expected"), [(5e-6, ["BinaryConv"]), (5e-5, None)])
+def test_sizes_that_differ_by_more_than_rounding_are_two(spread: float, expected: list[str] | None) -> None:
+    b = Builder(seed=25)
+    x = picture(b, 8)
+    weight = sign_weight(b, 4, 8, 3, 3).values.copy()
+    weight[2, 3] *= np.float32(1 + spread)
+    model = b.model(b.op("Conv", signs(b, x), b.constant(weight)))
+
+    assert ops(lowered(model)) == (expected or ops(model))
+
+
+def test_shifts_that_are_written_out_in_full() -> None:
+    b = Builder(seed=26)
+    x = picture(b, 8)
+    shift = np.broadcast_to(planes(b, 8).values, (1, 8, 6, 6)).copy()
+    other = shift.copy()
+    other[0, 3, 2, 2] += 1
+    for values, expected in ((shift, ["BinaryConv"]), (other, ["Add", "BinaryConv"])):
+        model = b.model(binary_conv(b, signs(b, b.op("Add", x, b.constant(values))), out=4, into=8))
+        assert ops(lowered(model)) == expected
 
 
 @pytest.mark.parametrize(
