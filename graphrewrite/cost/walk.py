@@ -127,7 +127,9 @@ class Walk:
         rule = RULES.get(key)
         macs = ops = 0
         inside: _Inside | None = None
-        if function is not None and rule is None:  # a rule says what a kernel does, which is less than the body
+        if (
+            function is not None and rule is None
+        ):  # a rule says what a kernel does, which is less than the body
             inside = self._call(node, name, label, function, written)
         elif rule is None:
             self.tally.unknown.setdefault(label, []).append(name)

@@ -49,7 +49,7 @@ def _conv(b: Builder, x: gs.Tensor, inputs: int, outputs: int, kernel: int, step
     return b.op("Conv", x, b.constant(weight), bias, pads=[kernel // 2] * 4, strides=[step, step])
 
 
-class _Samples(CalibrationDataReader):  # type: ignore[misc]
+class _Samples(CalibrationDataReader):
     def __init__(self, model: Model) -> None:
         self._left = iter([sample_inputs(model, seed) for seed in range(2)])
 
