@@ -227,13 +227,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--only", choices=["conv", "matmul"])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--write", action="store_true")
     chosen = parser.parse_args()
     tables = []
     if chosen.only != "matmul":
         tables.append("\n".join(convolutions(chosen.rounds)))
     if chosen.only != "conv":
-        tables.append("\n".join(products((1, 8, 32), chosen.rounds)))
+        tables.append("\n".join(products(tuple(chosen.batches), chosen.rounds)))
     text = f"{command()}; {facts()}\n\n{METHOD}\n\n" + "\n\n".join(tables)
     print(text)
     if chosen.write:

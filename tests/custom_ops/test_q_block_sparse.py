@@ -10,6 +10,7 @@ import pytest
 
 from graphrewrite import custom_ops
 from graphrewrite.custom_ops import Case
+from graphrewrite.custom_ops.ops.q_block_sparse_conv.cases import case as convolution
 from graphrewrite.custom_ops.quads import Quads, density, pack, unpack
 from graphrewrite.custom_ops.quads.sample import sparse_weight
 from graphrewrite.errors import ShapeError
@@ -231,3 +232,29 @@ def test_blocks_that_a_narrow_product_would_saturate_are_exact() -> None:
         assert wanted[0, 0, 0, 0] == 128 + round(255 * 8 * low / 6000)
         for isa in isas():
             np.testing.assert_array_equal(by_kernel(CONV, wide, isa)[0], wanted)
+
+
+@needs_library
+@pytest.mark.parametrize("seed", range(40))
+def test_any_window_over_any_picture(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    kernel, strides, dilations = (rng.integers(1, high, 2).tolist() for high in (6, 4, 4))
+    pads = rng.integers(0, 6, 4).tolist()
+    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    least = [max(1, reach[axis] - pads[axis] - pads[axis + 2]) for axis in (0, 1)]
+    sizes = [least[0] + int(rng.integers(0, 12)), least[1] + int(rng.integers(0, 70))]
+    channels, outputs = int(rng.integers(1, 23)), int(rng.integers(1, 40))
+    drawn = convolution(
+        "drawn",
+        (int(rng.integers(1, 3)), channels, *sizes),
+        outputs,
+        kernel,
+        float(rng.uniform(0, 1)),
+        strides=strides,
+        pads=pads,
+        dilations=dilations,
+        seed=seed,
+    )
+    wanted = by_reference(CONV, drawn)
+    for isa in isas():
+        assert_agree(by_kernel(CONV, drawn, isa), wanted, 0, isa)
