@@ -23,13 +23,20 @@ GR_INLINE F32 exponential(F32 x) {
   return mul(series, pow2(power));
 }
 
-// The activation of z. A NaN stays one: it is the second operand of every comparison.
+// What is not one of these has limits only.
+GR_INLINE bool is_gated(const Finish& finish) {
+  return finish.activation == Activation::silu || finish.activation == Activation::hardswish;
+}
+
+// A NaN stays one: it is the second operand of every comparison.
+GR_INLINE F32 limited(F32 z, F32 low, F32 high) { return min(high, max(low, z)); }
+
+// The activation of z.
 GR_INLINE F32 finished(F32 z, const Finish& finish) {
   switch (finish.activation) {
     case Activation::relu:
-      return max(zero_f32(), z);
     case Activation::clip:
-      return min(set_f32(finish.high), max(set_f32(finish.low), z));
+      return limited(z, set_f32(finish.low), set_f32(finish.high));
     case Activation::silu:
       return div(z, add(set_f32(1.0f), exponential(sub(zero_f32(), z))));
     case Activation::hardswish: {

@@ -81,12 +81,29 @@ static inline void tile(const Layer& layer, const Work& work, const Tile& at, si
     }
   }
 
+  const Finish& finish = layer.finish;
+  if (finish.activation != Activation::none && !is_gated(finish)) {
+    const F32 low = set_f32(finish.low), high = set_f32(finish.high);
+    GR_UNROLL for (size_t n = 0; n < kOutputs; ++n) {
+      GR_UNROLL for (size_t v = 0; v < kVectors; ++v) sums[n][v] = limited(sums[n][v], low, high);
+    }
+  }
+
   constexpr size_t kRow = kVectors * kLanes;
+  const Run only = work.runs[at.first_run < at.last_run ? at.first_run : 0];
+  const bool is_whole = at.last_run - at.first_run == 1 && only.length == kRow && live == kOutputs;
+  if (is_whole && !is_gated(finish)) {
+    GR_UNROLL for (size_t n = 0; n < kOutputs; ++n) {
+      GR_UNROLL for (size_t v = 0; v < kVectors; ++v) store(y + n * work.y_plane + only.to + v * kLanes, sums[n][v]);
+    }
+    return;
+  }
+
   alignas(64) float ready[kOutputs * kRow + kLanes];
   GR_UNROLL for (size_t n = 0; n < kOutputs; ++n) {
     GR_UNROLL for (size_t v = 0; v < kVectors; ++v) store(ready + n * kRow + v * kLanes, sums[n][v]);
   }
-  finish_all(ready, live * kRow, layer.finish);
+  if (is_gated(finish)) finish_all(ready, live * kRow, finish);
   for (uint32_t r = at.first_run; r < at.last_run; ++r) {
     const Run run = work.runs[r];
     for (size_t n = 0; n < live; ++n) {

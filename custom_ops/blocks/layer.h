@@ -15,7 +15,7 @@ enum class Activation : int { none, relu, clip, silu, hardswish };
 
 struct Finish {
   Activation activation;
-  float low, high;  // of clip
+  float low, high;  // of clip and relu
 };
 
 // Blocks that a kernel may look past the last one, to ask the cache for their inputs: so many places are there more.

@@ -69,8 +69,9 @@ class Prepared {
     const int64_t activation = node.integer("activation");
     require(activation >= 0 && activation <= static_cast<int64_t>(Activation::hardswish),
             [&] { return "activation is " + std::to_string(activation) + "; expected 0 to 4"; });
-    const Finish finish{static_cast<Activation>(activation), node.real("low"), node.real("high")};
+    Finish finish{static_cast<Activation>(activation), node.real("low"), node.real("high")};
     require(!std::isnan(finish.low) && !std::isnan(finish.high), [] { return "a limit of clip is no number"; });
+    if (finish.activation == Activation::relu) finish = {Activation::relu, 0.0f, INFINITY};
     layer_ = {width, outputs, values, where, starts_.data(), tap_bits_, bias_.data(), finish};
   }
   Prepared(const Prepared&) = delete;
