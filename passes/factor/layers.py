@@ -66,6 +66,8 @@ def _read(place: int, graph: gs.Graph, node: gs.Node) -> Layer | Left | None:
         return None
     if values.dtype != np.float32:
         return Left(name, f"its weight is {values.dtype}; only float32 is factored")
+    if len(node.inputs[1].outputs) > 1:
+        return Left(name, "its weight is read by other nodes too, which would keep it")
     stored = values.astype(np.float64)
     bias = None
     if len(node.inputs) > 2 and not node.inputs[2].is_empty():

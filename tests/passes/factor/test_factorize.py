@@ -122,6 +122,16 @@ def test_what_is_left_is_told_with_its_reason() -> None:
     assert not result.changed
 
 
+def test_a_weight_that_others_keep_is_left_alone() -> None:
+    b = Builder(opset=18)
+    weight = b.weight(64, 64)
+    inner = b.op("MatMul", b.input(["N", 64], "x"), weight, name="one")
+    result = Pipeline([Factorize(Svd(rank=2))]).run(b.model(b.op("MatMul", inner, weight, name="two")))
+
+    assert not result.changed
+    assert all("read by other nodes too" in note.text for note in result.notes)
+
+
 def test_an_old_operator_set_is_left_alone() -> None:
     b = Builder(opset=11)
     model = b.model(b.op("MatMul", b.input(["N", 64], "x"), b.weight(64, 64)))
