@@ -135,5 +135,7 @@ def broadcast_axes(s: Step, operands: list[list[Axis]]) -> list[Axis]:
         for axis in present:
             if not (may_differ(s) and share_groups(s, lead, axis)):
                 s.tie(lead, axis)
-        result.append(lead)
+        # What met an axis that stays is pinned; as digits of a split block it would count as one that may differ.
+        alike = (axis for axis in present if axis.is_rigid and axis.sizes == lead.sizes and may_differ(s))
+        result.append(next(alike, lead))
     return result
