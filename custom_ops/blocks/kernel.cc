@@ -47,6 +47,9 @@ constexpr size_t kManyOutputs = 4, kManyVectors = 3, kFourVectors = 3, kOneVecto
 constexpr size_t kManyOutputs = 8, kManyVectors = 3, kFourVectors = 6, kOneVectors = 8;
 #endif
 
+// Floats of weights ahead of a tile that memory is asked for: those of a large product come from there.
+constexpr size_t kWeightsAhead = 1024;
+
 // Stores n numbers, n > 0; reads whole registers.
 GR_INLINE void copy(const float* from, size_t n, float* to) {
   size_t i = 0;
@@ -72,6 +75,7 @@ static inline void tile(const Layer& layer, const Work& work, const Tile& at, si
   for (size_t j = first; j < last; ++j, values += width) {
     const float* coming = planes + places[j + kAhead];
     GR_UNROLL for (size_t v = 0; v <= kVectors; ++v) prefetch(coming + v * kLanes);
+    prefetch(values + kWeightsAhead);
     const float* x = planes + places[j];
     F32 inputs[kVectors];
     GR_UNROLL for (size_t v = 0; v < kVectors; ++v) inputs[v] = load(x + v * kLanes);
@@ -112,11 +116,16 @@ static inline void tile(const Layer& layer, const Work& work, const Tile& at, si
   }
 }
 
-static void place(const Layer& layer, const uint32_t* taps, size_t plane, size_t first, size_t last, uint32_t* places) {
-  const uint32_t step = static_cast<uint32_t>(plane), mask = (uint32_t{1} << layer.tap_bits) - 1;
+static void place(const Layer& layer, const uint32_t* taps, size_t plane, size_t first, size_t last,
+                  uint32_t* GR_RESTRICT places) {
+  const uint32_t step = static_cast<uint32_t>(plane), mask = (uint32_t{1} << layer.tap_bits) - 1, shift = taps[0];
+  const unsigned bits = layer.tap_bits;
+  const uint32_t* GR_RESTRICT where = layer.where;
   const size_t from = layer.starts[first], to = layer.starts[last];
-  for (size_t j = from; j < to; ++j) {
-    places[j] = (layer.where[j] >> layer.tap_bits) * step + taps[layer.where[j] & mask];
+  if (bits == 0) {
+    for (size_t j = from; j < to; ++j) places[j] = where[j] * step + shift;
+  } else {
+    for (size_t j = from; j < to; ++j) places[j] = (where[j] >> bits) * step + taps[where[j] & mask];
   }
   for (size_t j = to; j < to + kAhead; ++j) places[j] = 0;
 }
