@@ -16,7 +16,7 @@ from graphrewrite.custom_ops.blocks.sample import sparse_weight
 from graphrewrite.custom_ops.spec import Value
 from graphrewrite.errors import InvalidConfig, ShapeError
 from graphrewrite.ir import Array
-from tests.support.kernels import assert_agree, by_kernel, by_reference, isas, one_node, started
+from tests.support.kernels import assert_agree, by_body, by_kernel, by_reference, isas, one_node, started
 
 CONV = custom_ops.find("BlockSparseConv")
 MATMUL = custom_ops.find("BlockSparseMatMul")
@@ -148,6 +148,50 @@ def test_nan_and_infinity_come_out_where_the_reference_has_them(spec: OpSpec) ->
         assert not (np.isnan(found) & ~np.isnan(wanted)).any()
         fine = np.isfinite(wanted)
         assert_agree([found[fine]], [wanted[fine]], 1e-5, isa)
+
+
+def random_layer(seed: int) -> Case:
+    """A layer whose window fits its picture somehow: any kernel, stride, padding, dilation and size up to 60."""
+    rng = np.random.default_rng(seed)
+    kernel, strides, dilations = (rng.integers(1, most, 2).tolist() for most in (6, 4, 4))
+    pads = rng.integers(0, 5, 4).tolist()
+    reach = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
+    least = [max(1, reach[i] - pads[i] - pads[i + 2]) for i in (0, 1)]
+    height, columns = (int(rng.integers(size, size + 48)) for size in least)
+    channels, outputs, width = (
+        int(rng.integers(1, 24)),
+        int(rng.integers(1, 50)),
+        int(rng.choice([1, 4, 8, 16, 32])),
+    )
+    weight = sparse_weight(rng, (outputs, channels, *kernel), width, float(rng.choice([0.0, 0.5, 0.9])))
+    packed = pack(weight, width)
+    inputs = {
+        "x": rng.standard_normal((2, channels, height, columns)).astype(np.float32),
+        "blocks": packed.blocks,
+        "positions": packed.positions,
+        "bias": rng.standard_normal(outputs).astype(np.float32),
+    }
+    attributes: dict[str, Value] = {
+        "in_channels": channels,
+        "out_channels": outputs,
+        "kernel_shape": kernel,
+        "strides": strides,
+        "pads": pads,
+        "dilations": dilations,
+        "activation": int(rng.integers(0, len(ACTIVATIONS))),
+        "low": -0.5,
+        "high": 0.5,
+    }
+    return Case(f"seed-{seed}", inputs, attributes, 1e-5)
+
+
+@needs_library
+@pytest.mark.parametrize("seed", range(30))
+def test_any_window_over_any_picture_agrees_with_the_dense_layer(seed: int) -> None:
+    case = random_layer(seed)
+    wanted = by_body(CONV, case)
+    for isa in isas():
+        assert_agree(by_kernel(CONV, case, isa, threads=1 + seed % 3), wanted, case.rtol, isa)
 
 
 BAD: list[tuple[OpSpec, dict[str, Array], dict[str, Value], str]] = [
