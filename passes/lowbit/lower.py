@@ -1,23 +1,31 @@
 """The pass that rounds weights to few bits and lets LowBitMatMul multiply with them."""
 
 import fnmatch
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphrewrite.cost.speeds import Work
-from graphrewrite.custom_ops.ops.low_bit_mat_mul.pack import pack, pack_scales
+from graphrewrite.custom_ops.ops.low_bit_mat_mul.pack import (
+    Codes,
+    Halves,
+    pack,
+    pack_scales,
+    unpack,
+    unpack_scales,
+)
 from graphrewrite.custom_ops.spec import OLDEST_OPSET
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Array, Model, constant_value
-from graphrewrite.ir.edit import drop_unused, remove_nodes
+from graphrewrite.ir.edit import all_nodes, drop_unused, remove_nodes
 from graphrewrite.ir.garbage import paused
 from graphrewrite.ir.shapes import infer
 from graphrewrite.passes.factor.layers import Layer, Left, layers
 from graphrewrite.passes.factor.writer import Names, Writer
-from graphrewrite.passes.lowbit.quantise import Quantised, quantised
+from graphrewrite.passes.lowbit.quantise import Quantised, Singles, quantised
 from graphrewrite.passes.lowbit.reference import slow
 from graphrewrite.passes.lowbit.worth import rows_of, speeds_here, why_slower
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
@@ -72,48 +80,45 @@ class LowerLowBit:
     def run(self, model: Model, context: Context) -> Outcome:
         """Lower every layer that gains by it."""
         if model.opset < OLDEST_OPSET:
-            why = f"operator set {model.opset} is too old for function bodies; convert to {OLDEST_OPSET} or newer"
-            return Outcome(model, False, (Note("skipped", "the whole model", why),))
-        before = model.clone()
-        found = list(layers(model))
-        notes, chosen = self._chosen(model, found)
-        made: list[tuple[Layer, Quantised]] = []
-        for number, layer in enumerate(chosen):
+            old = f"operator set {model.opset} is too old for function bodies; convert to {OLDEST_OPSET} or newer"
+            return Outcome(model, False, (Note("skipped", "the whole model", old),))
+        before, speeds, shapes = model.clone(), speeds_here(), infer(model)
+        total = sum(node.op in ("MatMul", "Gemm") for node in all_nodes(model.graph))
+        names: list[str] = []
+        notes: list[Note] = []
+        made: list[_Lowered] = []
+        for each in layers(model):  # of the weights, one at a time is held as it was
+            names.append(each.name)
             if context.progress is not None:
-                context.progress("low bits", number, len(chosen))
-            made.append((layer, quantised(layer.weight.T, self.bits, self.group)))
+                context.progress("low bits", min(len(made) + len(notes), total), total)
+            why: str | None = each.why if isinstance(each, Left) else self._why_not(each)
+            if why is None and isinstance(each, Layer):
+                rows = rows_of(shapes.shape(each.node.inputs[0].name), self.rows)
+                why = why_slower(speeds, self.bits, Work(*each.weight.shape, rows))
+            if why is not None:
+                notes.append(Note("skipped", each.name, why))
+            elif isinstance(each, Layer):
+                made.append(_lowered(each, quantised(each.weight.T, self.bits, self.group)))
+        self._check_patterns(names)
+        if not names:
+            notes.append(Note("skipped", "the whole model", "it has no product with a constant weight"))
         if not made:
             return Outcome(before, False, tuple(notes), details={"layers": []})
-        rows: list[Json] = [_row(layer, weight) for layer, weight in made]
-        weights = {layer.place: (_single(weight.expand().T), _bias(layer)) for layer, weight in made}
         _write(model, made)
-        notes.insert(0, Note("done", "layers", f"lowered {len(made)} of {len(found)} to {self.bits} bits"))
-        return Outcome(model, True, tuple(notes), lambda: slow(before, weights), {"layers": rows})
+        notes.insert(0, Note("done", "layers", f"lowered {len(made)} of {len(names)} to {self.bits} bits"))
 
-    def _chosen(self, model: Model, found: list[Layer | Left]) -> tuple[list[Note], list[Layer]]:
-        names = [each.name for each in found]
+        def reference() -> Model:
+            return slow(before, {each.place: (_single(each.weight().expand().T), each.bias) for each in made})
+
+        return Outcome(model, True, tuple(notes), reference, {"layers": [each.row for each in made]})
+
+    def _check_patterns(self, names: list[str]) -> None:
         for pattern in (*self.only, *self.skip):
             if not any(fnmatch.fnmatchcase(name, _only_stars(pattern)) for name in names):
                 raise InvalidConfig(
                     f"the pattern {pattern!r} names no layer with a constant weight; there are "
                     f"{', '.join(names[:6]) or 'none'}{', ...' if len(names) > 6 else ''}; correct it"
                 )
-        if not found:
-            return [Note("skipped", "the whole model", "it has no product with a constant weight")], []
-        speeds, shapes = speeds_here(), infer(model)
-        notes: list[Note] = []
-        chosen: list[Layer] = []
-        for each in found:
-            why = each.why if isinstance(each, Left) else self._why_not(each)
-            if why is None and isinstance(each, Layer):
-                rows = rows_of(shapes.shape(each.node.inputs[0].name), self.rows)
-                inputs, outputs = each.weight.shape
-                why = why_slower(speeds, self.bits, Work(inputs, outputs, rows))
-            if why is not None:
-                notes.append(Note("skipped", each.name, why))
-            elif isinstance(each, Layer):
-                chosen.append(each)
-        return notes, chosen
 
     def _why_not(self, layer: Layer) -> str | None:
         if self.only and not any(fnmatch.fnmatchcase(layer.name, _only_stars(p)) for p in self.only):
@@ -143,11 +148,39 @@ def _single(values: Array) -> Array:
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
-def _row(layer: Layer, weight: Quantised) -> dict[str, Json]:
+class _Lowered(NamedTuple):
+    """A layer as it will be: its codes and scales are packed already, `row` is what the details say of it."""
+
+    place: int
+    graph: gs.Graph
+    node: gs.Node
+    name: str
+    bias: Array
+    has_bias: bool
+    codes: Codes
+    scales: Halves
+    gain: Singles
+    attributes: Mapping[str, int]
+    row: Json
+
+    def weight(self) -> Quantised:
+        """Return the weight again."""
+        bits, outputs, depth = self.attributes["bits"], len(self.gain), self.attributes["depth"]
+        return Quantised(
+            unpack(self.codes, bits, outputs, depth),
+            unpack_scales(self.scales, outputs),
+            self.gain,
+            self.attributes["offset"],
+            self.attributes["group"],
+            bits,
+        )
+
+
+def _lowered(layer: Layer, weight: Quantised) -> _Lowered:
     norm = float(np.linalg.norm(layer.weight))
     away = float(np.linalg.norm(layer.weight.T - weight.expand()))
     bits = weight.codes.size * weight.bits + weight.scales.size * 16 + weight.gain.size * 32
-    return {
+    row: Json = {
         "name": layer.name,
         "op": layer.node.op,
         "shape": [int(size) for size in layer.weight.shape],
@@ -158,49 +191,61 @@ def _row(layer: Layer, weight: Quantised) -> dict[str, Json]:
         "bytes_after": -(-bits // 8),
         "relative_error": away / norm if norm else 0.0,
     }
+    attributes = {
+        "bits": weight.bits,
+        "group": weight.group,
+        "offset": weight.offset,
+        "depth": int(layer.weight.shape[0]),
+    }
+    return _Lowered(
+        layer.place,
+        layer.graph,
+        layer.node,
+        layer.name,
+        _bias(layer),
+        layer.bias is not None,
+        pack(weight.codes, weight.bits),
+        pack_scales(weight.scales),
+        weight.gain,
+        attributes,
+        row,
+    )
 
 
-def _write(model: Model, made: list[tuple[Layer, Quantised]]) -> None:
+def _write(model: Model, made: list[_Lowered]) -> None:
     names = Names(model)
-    for layer, weight in made:
-        writer = Writer(model, layer.graph, layer.name, names)
-        behind = _sum_behind(layer)
-        bias = _bias(layer) if behind is None else behind[1]
+    for each in made:
+        writer = Writer(model, each.graph, each.name, names)
+        behind = _sum_behind(each)
         operands = (
-            layer.node.inputs[0],
-            writer.constant(pack(weight.codes, weight.bits), "codes"),
-            writer.constant(pack_scales(weight.scales), "scales"),
-            writer.floats(weight.gain, "gain"),
-            writer.floats(bias, "bias"),
+            each.node.inputs[0],
+            writer.constant(each.codes, "codes"),
+            writer.constant(each.scales, "scales"),
+            writer.floats(each.gain, "gain"),
+            writer.floats(each.bias if behind is None else behind[1], "bias"),
         )
-        attributes = {
-            "bits": weight.bits,
-            "group": weight.group,
-            "offset": weight.offset,
-            "depth": layer.weight.shape[0],
-        }
-        result = writer.custom("LowBitMatMul", operands, attributes)
-        node, name = result.inputs[0], layer.node.name
+        result = writer.custom("LowBitMatMul", operands, each.attributes)
+        node, name = result.inputs[0], each.node.name
         if behind is None:
-            writer.take_place(layer.node, result)
+            writer.take_place(each.node, result)
         else:
             writer.take_place(behind[0], result)
-            remove_nodes(layer.graph, [layer.node])
+            remove_nodes(each.graph, [each.node])
         node.name = name or node.name
     drop_unused(model.graph)
 
 
-def _sum_behind(layer: Layer) -> tuple[gs.Node, Array] | None:
+def _sum_behind(layer: _Lowered) -> tuple[gs.Node, Array] | None:
     """Return the Add that alone reads a product, and the constant vector it adds, where that can be the bias."""
     out = layer.node.outputs[0]
-    if layer.bias is not None or len(out.outputs) != 1 or any(out is each for each in layer.graph.outputs):
+    if layer.has_bias or len(out.outputs) != 1 or any(out is each for each in layer.graph.outputs):
         return None
     (reader,) = out.outputs
     # A reader inside a body of this graph adds each time round: there the product must stay outside.
     if reader.op != "Add" or reader.domain or not any(reader is each for each in layer.graph.nodes):
         return None
     values = constant_value(reader.inputs[1 if reader.inputs[0] is out else 0])
-    outputs = layer.weight.shape[1]
+    outputs = len(layer.gain)
     if values is None or values.ndim > 1 or values.size not in (1, outputs) or not np.isfinite(values).all():
         return None
     return reader, _single(np.broadcast_to(values, (outputs,)))
