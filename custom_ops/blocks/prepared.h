@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "blocks/layer.h"
+#include "blocks/read_finish.h"
 #include "glue/op.h"
 #include "glue/pages.h"
 
@@ -66,13 +67,7 @@ class Prepared {
     }
     for (size_t group = 0; group < groups; ++group) starts_[group + 1] += starts_[group];
 
-    const int64_t activation = node.integer("activation");
-    require(activation >= 0 && activation <= static_cast<int64_t>(Activation::hardswish),
-            [&] { return "activation is " + std::to_string(activation) + "; expected 0 to 4"; });
-    Finish finish{static_cast<Activation>(activation), node.real("low"), node.real("high")};
-    require(!std::isnan(finish.low) && !std::isnan(finish.high), [] { return "a limit of clip is no number"; });
-    if (finish.activation == Activation::relu) finish = {Activation::relu, 0.0f, INFINITY};
-    layer_ = {width, outputs, values, where, starts_.data(), tap_bits_, bias_.data(), finish};
+    layer_ = {width, outputs, values, where, starts_.data(), tap_bits_, bias_.data(), read_finish(node)};
   }
   Prepared(const Prepared&) = delete;
   Prepared& operator=(const Prepared&) = delete;

@@ -258,3 +258,24 @@ def test_any_window_over_any_picture(seed: int) -> None:
     wanted = by_reference(CONV, drawn)
     for isa in isas():
         assert_agree(by_kernel(CONV, drawn, isa), wanted, 0, isa)
+
+
+@needs_library
+@pytest.mark.slow
+def test_weights_larger_than_a_cache_go_by_in_pieces() -> None:
+    rng = np.random.default_rng(0)
+    blocks, positions = pack(sparse_weight(rng, (1500, 2048), 0.5))
+    wide = dataclasses.replace(
+        matmul_case(),
+        inputs={
+            "x": rng.standard_normal((65, 2048)).astype(np.float32),
+            "blocks": blocks,
+            "positions": positions,
+            "w_scale": np.full(1500, 1e-4, np.float32),
+            "bias": np.zeros(1500, np.float32),
+        },
+        attributes={"in_features": 2048, "out_features": 1500},
+    )
+    wanted = by_reference(MATMUL, wide)
+    for threads in (1, 3):
+        assert_agree(by_kernel(MATMUL, wide, threads=threads), wanted, 1e-5, f"{threads} threads")

@@ -80,5 +80,5 @@ def cases() -> Iterator[Case]:
     yield case("highest-zero-points", (1, 8, 9, 9), 16, (3, 3), pads=same, x_zero_point=255, y_zero_point=255)
     yield case("several-bands", (1, 64, 40, 60), 16, (3, 3), 0.8, pads=same)
     yield case("many-pictures", (9, 8, 9, 10), 32, (3, 3), pads=same)
-    yield case("several-parts", (1, 64, 28, 28), 80, (3, 3), 0.5, pads=same)
+    yield case("several-parts", (1, 64, 14, 14), 80, (3, 3), 0.4, pads=same)
     yield case("no-picture", (0, 8, 5, 5), 16, (3, 3), pads=same)

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "blocks/read_finish.h"
 #include "glue/op.h"
 #include "ops/q_block_sparse_mat_mul/kernel.h"
 #include "quads/blocks.h"
@@ -8,20 +9,11 @@ namespace gr::q_block_sparse_mat_mul {
 namespace {
 
 // Products that make a part worth a trip to another thread. A lone row's are slower: its weights come from memory.
-constexpr size_t kProductsPerPart = size_t{4} << 20;
+constexpr size_t kProductsPerPart = size_t{2} << 20;
 constexpr size_t kLoneProductsPerPart = size_t{1} << 19;
 constexpr size_t kMostParts = 16;
 // Weights that stay in the second-level cache while the rows go by.
 constexpr size_t kCachedWeights = size_t{256} << 10;
-
-blocks::Finish finish_of(const Creation& creation) {
-  const int64_t activation = creation.integer("activation");
-  require(activation >= 0 && activation <= static_cast<int64_t>(blocks::Activation::hardswish),
-          [&] { return "activation is " + std::to_string(activation) + "; expected 0 to 4"; });
-  const blocks::Finish finish{static_cast<blocks::Activation>(activation), creation.real("low"), creation.real("high")};
-  require(!std::isnan(finish.low) && !std::isnan(finish.high), [] { return "a limit of clip is no number"; });
-  return finish;
-}
 
 class QBlockSparseMatMul : public Kernel {
  public:
@@ -33,7 +25,7 @@ class QBlockSparseMatMul : public Kernel {
         bias_(padded(creation, 4, "bias")),
         blocks_(creation.needed(1, "blocks"), creation.needed(2, "positions"), outputs_, inputs_, 1, nullptr,
                 creation.isa()),
-        finish_(finish_of(creation)) {
+        finish_(blocks::read_finish(creation)) {
     for (size_t group = 0; group < blocks_.groups(); ++group) {
       const size_t at = group * quads::kOutputs;
       groups_.push_back({blocks_.strand(group), blocks_.sums().data() + at, w_scale_.data() + at, bias_.data() + at});
