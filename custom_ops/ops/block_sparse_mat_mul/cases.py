@@ -28,6 +28,9 @@ def cases() -> Iterator[Case]:
     yield _case("one-by-one", (1, 1), 1, 1, 0.0)
     yield _case("long", (1, 1500), 96, 32, 0.8)
     yield _case("tall", (130, 200), 72, 8, 0.75)
+    yield _case("several-parts", (1, 1024), 1500, 16, 0.5)
+    yield _case("several-parts-and-rows", (130, 512), 700, 8, 0.5)
+    yield _case("turned-in-strips", (2100, 512), 24, 8, 0.5)
 
 
 def _case(

@@ -1,6 +1,7 @@
 // The function table: slots by number, each a few lines. Numbers and signatures are onnxruntime's interface.
 #include "runtime.h"
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -17,6 +18,8 @@ constexpr size_t kMostElements = size_t{1} << 28;
 
 Status* fail(int code, std::string text) { return new Status{code, std::move(text)}; }
 constexpr int kFail = 1, kInvalidArgument = 2;
+
+std::atomic<size_t> splits{0};
 
 template <size_t N>
 void* missing() {
@@ -213,6 +216,7 @@ Status* parallel_for(const Context* context, void (*work)(void*, size_t), size_t
     for (size_t k = 0; k < total; ++k) work(user, k);
     return nullptr;
   }
+  ++splits;
   // Dealt out in turn rather than taken: a thread that starts late must not find all work done, or no race is seen.
   const auto loop = [&](size_t first) {
     for (size_t k = first; k < total; k += threads) work(user, k);
@@ -345,6 +349,8 @@ bool element_count(const std::vector<int64_t>& dims, size_t limit, size_t* count
   *count = empty ? 0 : product;
   return true;
 }
+
+size_t split_loops() { return splits; }
 
 const void* api(uint32_t) {
   static const Table table;

@@ -137,6 +137,9 @@ struct SessionOptions {
   std::vector<Domain*> domains;
 };
 
+// How many loops were split over several threads so far.
+size_t split_loops();
+
 // The table as an onnxruntime of that API version would give it; tables of all versions are one, as there.
 const ApiBase* api_base(uint32_t version);
 const void* api(uint32_t version);

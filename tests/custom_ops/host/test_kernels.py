@@ -4,6 +4,7 @@ Operators are found by their folders, so a new one is covered as soon as it is t
 """
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -24,14 +25,17 @@ def file_of(op: str, folder: Path) -> Path:
     return path
 
 
-def assert_right(tools: Built, op: str, folder: Path, *more: str) -> None:
-    """Run all cases with every instruction set of the machine."""
+def assert_right(tools: Built, op: str, folder: Path, *more: str) -> list[str]:
+    """Run all cases with every instruction set of the machine and return what each run said last."""
     cases = file_of(op, folder)
     isas = tools.isas(cases)
     assert "scalar" in isas
+    said = []
     for isa in isas:
         code, text = tools.run("run", cases, *more, GRAPHREWRITE_ISA=isa)
         assert code == 0, f"{op} on {isa}:\n{text[-6000:]}"
+        said.append(text.strip().splitlines()[-1])
+    return said
 
 
 @pytest.mark.slow
@@ -49,7 +53,9 @@ def test_kernels_stay_inside_their_memory(op: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @EACH
 def test_kernels_share_nothing_unguarded(op: str, tmp_path: Path) -> None:
-    assert_right(built("thread"), op, tmp_path, "--threads", "3", "--at-once", "2")
+    said = assert_right(built("thread"), op, tmp_path, "--threads", "3", "--at-once", "2")
+    # Cases too small for several threads would show no race either.
+    assert all(int(re.findall(r"(\d+) loops split", line)[0]) > 0 for line in said), said
 
 
 @pytest.mark.slow
