@@ -94,7 +94,8 @@ class LowerLowBit:
             why: str | None = each.why if isinstance(each, Left) else self._why_not(each)
             if why is None and isinstance(each, Layer):
                 rows = rows_of(shapes.shape(each.node.inputs[0].name), self.rows)
-                why = why_slower(speeds, self.bits, Work(*each.weight.shape, rows))
+                inputs, outputs = each.weight.shape
+                why = why_slower(speeds, self.bits, Work(inputs, outputs, rows))
             if why is not None:
                 notes.append(Note("skipped", each.name, why))
             elif isinstance(each, Layer):
