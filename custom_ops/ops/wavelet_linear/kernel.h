@@ -24,7 +24,7 @@ struct Level {
 // of it for the synthesis, which changes no result.
 template <class Index>
 struct Layer {
-  size_t in, size, out;
+  size_t in, out;
   const float* before;  // [in]
   const float* after;   // [out]
   const float* bias;    // [out]

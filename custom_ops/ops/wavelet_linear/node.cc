@@ -180,7 +180,6 @@ class WaveletLinear : public Kernel {
   template <class Index>
   Layer<Index> layer(const std::vector<Index>& permutation) const {
     return {in_,
-            size_,
             out_,
             before_.data(),
             after_.data(),
