@@ -12,31 +12,51 @@
 namespace gr {
 namespace {
 
-constexpr size_t kLine = 64, kHuge = size_t{2} << 20;
+constexpr size_t kHuge = size_t{2} << 20;
+constexpr std::align_val_t kLine{64};
 
 }  // namespace
 
 Pages::Pages(size_t bytes) {
-  // What does not fill a huge page is left to small ones: a page that is touched is there as a whole.
-  alignment_ = bytes >= kHuge ? kHuge : kLine;
-  data_ = static_cast<uint8_t*>(
-      ::operator new(checked_add(bytes, kSlack, "weights"), static_cast<std::align_val_t>(alignment_)));
+  const size_t wanted = checked_add(bytes, kSlack, "weights");
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  // A wish: where it is refused the pages are small ones, and nothing else changes.
-  if (alignment_ == kHuge) static_cast<void>(madvise(data_, bytes / kHuge * kHuge, MADV_HUGEPAGE));
+  // Fresh from the system: memory that an allocator hands out again is there in small pages already, and stays so.
+  if (bytes >= kHuge) {
+    const size_t taken = checked_add(wanted, kHuge, "weights");
+    void* start = mmap(nullptr, taken, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (start != MAP_FAILED) {
+      start_ = start;
+      bytes_ = taken;
+      const size_t past = reinterpret_cast<uintptr_t>(start) % kHuge;
+      data_ = static_cast<uint8_t*>(start) + (past == 0 ? 0 : kHuge - past);
+      // A wish, for whole huge pages only: one that is touched is there as a whole.
+      static_cast<void>(madvise(data_, bytes / kHuge * kHuge, MADV_HUGEPAGE));
+      return;
+    }
+  }
 #endif
+  data_ = static_cast<uint8_t*>(::operator new(wanted, kLine));
 }
 
 Pages::~Pages() {
-  if (data_ != nullptr) ::operator delete(data_, static_cast<std::align_val_t>(alignment_));
+#if defined(__linux__)
+  if (start_ != nullptr) {
+    munmap(start_, bytes_);
+    return;
+  }
+#endif
+  if (data_ != nullptr) ::operator delete(data_, kLine);
 }
 
 Pages::Pages(Pages&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), alignment_(std::exchange(other.alignment_, 0)) {}
+    : data_(std::exchange(other.data_, nullptr)),
+      start_(std::exchange(other.start_, nullptr)),
+      bytes_(std::exchange(other.bytes_, 0)) {}
 
 Pages& Pages::operator=(Pages&& other) noexcept {
   std::swap(data_, other.data_);
-  std::swap(alignment_, other.alignment_);
+  std::swap(start_, other.start_);
+  std::swap(bytes_, other.bytes_);
   return *this;
 }
 

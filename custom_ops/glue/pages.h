@@ -26,7 +26,8 @@ class Pages {
 
  private:
   uint8_t* data_ = nullptr;
-  size_t alignment_ = 0;
+  void* start_ = nullptr;  // what was taken from the system, where it was
+  size_t bytes_ = 0;
 };
 
 }  // namespace gr
