@@ -2,6 +2,7 @@
 // call of the node; from memory it reads its weights as fast as a plain loop does.
 #include "ops/q_block_sparse_mat_mul/kernel.h"
 
+#include <cmath>
 #include <cstring>
 
 #include "blocks/finish.h"
@@ -41,7 +42,7 @@ void quantise(const float* x, size_t inputs, uint8_t* bytes, size_t step, float*
   constexpr float kSmallest = 1.17549435e-38f, kLargest = 3.40282347e+38f;
   *scale = level >= kSmallest ? level : 1.0f;
   if (!(sum(odd) == 0.0f) || !(level <= kLargest)) {
-    *scale = __builtin_nanf("");
+    *scale = NAN;
     *zero_point = 0;
     for (size_t i = 0; i < inputs; i += kInputs) std::memset(bytes + i / kInputs * step, 0, kInputs);
     return;
