@@ -125,6 +125,8 @@ def layer_at(draft: Draft, node: gs.Node) -> Layer | Refusal | None:
         return Refusal("a sum has 2^24 signs or more", node, near=True)
     signs = signs_of(draft, node.inputs[0], axis_of(kind), channels)
     if isinstance(signs, Refusal):
+        if plus.all() or not plus.any():
+            return None  # a mean, a sum or a copy of something else
         return Refusal(signs.reason, node, near=True)
     if draft.dtype(signs.x) != np.float32:
         return Refusal("its input is not known to be float32", node, near=True)

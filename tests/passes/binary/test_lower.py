@@ -201,6 +201,17 @@ def test_dense_layers_are_nobodys_business() -> None:
     assert not result.changed and not result.notes
 
 
+def test_means_are_nobodys_business_either() -> None:
+    """Weights of one size, but not signs of anything: a blur."""
+    b = Builder(seed=27)
+    x = picture(b, 4)
+    model = b.model(b.op("Conv", x, b.constant(np.full((4, 1, 3, 3), 1 / 9, np.float32)), group=4))
+
+    result = Pipeline([LowerBinaryConv()]).run(model, Context())
+
+    assert not result.changed and not result.notes
+
+
 def test_an_old_operator_set_is_named() -> None:
     b = Builder(opset=12, seed=20)
     model = b.model(binary_conv(b, signs(b, picture(b, 8)), out=4, into=8))
