@@ -3,9 +3,9 @@
 // Lanes are positions: a tile of kOutputs outputs x a few registers of positions stays in registers while the blocks of
 // a group go by. A block costs one load per register of inputs, one broadcast and as many multiply-adds per output.
 // Groups wider than kOutputs are done in several passes over the same blocks.
-// Measured on one Zen 4 core (118 GFLOP/s): 3x3, 256 channels at 14 x 14, three quarters of 1x8 blocks zero: 99 GFLOP/s of
-// the blocks that are left, three times as fast as the dense layer (custom_ops/MEASURED.md). With outputs in the lanes a
-// prototype reached 81 there; 113 with blocks of 16, which pads no rows.
+// Measured on one Zen 4 core (118 GFLOP/s): 3x3, 256 channels at 14 x 14, three quarters of 1x8 blocks zero: 99 GFLOP/s
+// of the blocks that are left, three times as fast as the dense layer (custom_ops/MEASURED.md). With outputs in the
+// lanes a prototype reached 81 there; 113 with blocks of 16, which pads no rows.
 #include "blocks/kernel.h"
 
 #include "blocks/finish.h"
