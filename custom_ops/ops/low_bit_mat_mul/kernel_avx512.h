@@ -1,8 +1,8 @@
 // AVX-512 with VNNI; where a code is one bit, tables of sums instead.
 //
-// Measured on Zen 4 at 3.65 GHz, 4096 x 4096 (tests/bench/low_bit_mat_mul.py): 2 bits, one row, weights in cache: 84 us of
-// the 71 us that 65536 x 4 dot products take; eight rows: 572 of 568. From memory the stream of codes is the limit.
-// 1 bit, one row: 50 us by tables, where dot products would take 71 at best.
+// Measured on Zen 4 at 3.65 GHz, 4096 x 4096 (tests/bench/low_bit_mat_mul.py): 2 bits, one row, weights in cache: 78 us,
+// where 65536 x 4 dot products take 72; eight rows: 577 of 574. From memory the stream of codes is the limit.
+// 1 bit, one row: 47 us by tables, where dot products would take 72 at best.
 #pragma once
 
 #include <immintrin.h>
