@@ -13,6 +13,7 @@ from graphrewrite import custom_ops
 from tests.custom_ops.host.builds import Built, built, built_for_aarch64
 from tests.custom_ops.host.casefile import cases_of, write
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 EACH = pytest.mark.parametrize("op", custom_ops.ops())
 FUZZED = os.environ.get("GRAPHREWRITE_FUZZ_CASES", "100000")
 SEED = os.environ.get("GRAPHREWRITE_FUZZ_SEED", "1")
@@ -38,19 +39,16 @@ def assert_right(tools: Built, op: str, folder: Path, *more: str) -> list[str]:
     return said
 
 
-@pytest.mark.slow
 @EACH
 def test_kernels_in_the_oldest_interface(op: str, tmp_path: Path) -> None:
     assert_right(built("plain"), op, tmp_path, "--api", "17")
 
 
-@pytest.mark.slow
 @EACH
 def test_kernels_stay_inside_their_memory(op: str, tmp_path: Path) -> None:
     assert_right(built("address"), op, tmp_path, "--threads", "2")
 
 
-@pytest.mark.slow
 @EACH
 def test_kernels_share_nothing_unguarded(op: str, tmp_path: Path) -> None:
     said = assert_right(built("thread"), op, tmp_path, "--threads", "3", "--at-once", "2")
@@ -58,8 +56,6 @@ def test_kernels_share_nothing_unguarded(op: str, tmp_path: Path) -> None:
     assert all(int(re.findall(r"(\d+) loops split", line)[0]) > 0 for line in said), said
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
 @EACH
 def test_hostile_cases_end_in_a_clear_error_or_a_run(op: str, tmp_path: Path) -> None:
     tools, cases = built("address"), file_of(op, tmp_path)
@@ -72,7 +68,6 @@ def test_hostile_cases_end_in_a_clear_error_or_a_run(op: str, tmp_path: Path) ->
         assert code == 0, f"{op} on {isa}:\n{text[-6000:]}"
 
 
-@pytest.mark.slow
 @EACH
 def test_kernels_on_arm(op: str, tmp_path: Path) -> None:
     tools = built_for_aarch64()

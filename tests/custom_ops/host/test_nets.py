@@ -9,6 +9,7 @@ import pytest
 from tests.custom_ops.host.builds import planted
 from tests.custom_ops.host.casefile import HostCase, Tensor, write
 
+pytestmark = pytest.mark.timeout(900)
 EIGHT = np.arange(1, 9, dtype=np.float32)
 FAULTS = ("Read", "Write", "Scratch", "Shift", "Race", "Vague", "Wrong", "Loop")
 
