@@ -33,7 +33,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "match": BASE | {"ir"},
     "cost": BASE | {"ir"},
     "dims": BASE | {"ir", "cost"},
-    "runtime": BASE | {"custom_ops", "ir"},
+    "runtime": BASE | {"custom_ops", "ir", "cost"},
     "data": BASE | {"ir", "runtime"},
     "pipeline": BASE | {"ir", "runtime", "data", "cost"},
     "bridge": BASE | {"ir", "data", "custom_ops"},
