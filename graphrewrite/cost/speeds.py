@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -100,18 +101,27 @@ class Speeds:
             "isa": self.isa,
             "machine": self.machine,
             "runtime": self.runtime,
-            "points": [{"form": p.form, **asdict(p.work), "seconds": p.seconds} for p in self.points],
+            "points": [
+                {"form": p.form, **asdict(p.work), "seconds": float(f"{p.seconds:.7g}")} for p in self.points
+            ],
         }
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             beside = path.with_name(f"{path.name}.part")
-            beside.write_text(json.dumps(content, indent=1), encoding="utf-8")
+            beside.write_text(_a_line_each(content), encoding="utf-8")
             beside.replace(path)
         except OSError as error:
             raise InvalidConfig(
                 f"the speeds cannot be written to {str(path)!r} ({error.strerror}); expected a folder one may "
                 f"write to; name another file with {OVERRIDE}"
             ) from error
+
+
+def _a_line_each(content: dict[str, object]) -> str:
+    """Write JSON with a line for every point: short, and a difference of two files can be read."""
+    points = ",\n".join(json.dumps(point) for point in cast("list[object]", content["points"]))
+    head = json.dumps({key: value for key, value in content.items() if key != "points"})
+    return f'{head[:-1]}, "points": [\n{points}\n]}}\n'
 
 
 def speeds_path(isa: str) -> Path:
