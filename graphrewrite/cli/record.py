@@ -128,7 +128,7 @@ def record(job: Job, layers: tuple[Layer, ...], measured: Measured, asked: str, 
 def checks(job: Job) -> tuple[Check, ...]:
     """Return how each step that changed something was checked; none when nothing was verified."""
     return tuple(
-        Check(step.name, how_checked(step.verified.how), step.verified.error, step.verified.rtol)
+        Check(step.name, how_checked(step.verified), step.verified.error, step.verified.rtol)
         for step in flat(job.result.report.steps)
         if step.changed and step.verified.how != "off"
     )

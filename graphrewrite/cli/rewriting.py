@@ -18,7 +18,7 @@ from graphrewrite.cli.loading import load
 from graphrewrite.cli.screen import Screen
 from graphrewrite.data import DataSource
 from graphrewrite.ir import Model
-from graphrewrite.pipeline import Context, Note, Pipeline, PipelineResult, Report, StepReport
+from graphrewrite.pipeline import Context, Note, Pipeline, PipelineResult, Report, StepReport, Verified
 from graphrewrite.pipeline.base import Json
 from graphrewrite.report import text
 
@@ -27,7 +27,7 @@ UNCHANGED = 3
 _HOW = {
     "unchanged": "nothing was changed, so there is nothing to check",
     "same": "outputs equal the input model's",
-    "reference": "outputs equal those of the input model with what was removed masked",
+    "reference": "outputs equal those of a slow reference",
     "bounded": "measured on the data: within the limit it claims",
     "runs": "it loads and runs, and its outputs are finite",
     "structure": "the graph was checked; the model was not run",
@@ -135,9 +135,9 @@ def flat(steps: Iterable[StepReport]) -> list[StepReport]:
     return [inner for step in steps for inner in (flat(step.steps) if step.steps else [step])]
 
 
-def how_checked(how: str) -> str:
-    """Return what the one word of a `Verified` stands for, in a sentence."""
-    return _HOW.get(how, how)
+def how_checked(check: Verified) -> str:
+    """Return in a sentence how a step was checked."""
+    return f"outputs equal those of {check.against}" if check.against else _HOW.get(check.how, check.how)
 
 
 def document(job: Job) -> dict[str, Json]:
@@ -260,7 +260,7 @@ def _verified(report: Report) -> VerifiedFacts:
     limits = [check.rtol for check in changed if check.rtol is not None]
     return VerifiedFacts(
         how=last.how,
-        description=how_checked(last.how),
+        description=how_checked(last),
         error=report.error,
         rtol=max(limits, default=None),
         movement=last.movement,

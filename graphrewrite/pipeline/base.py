@@ -29,9 +29,13 @@ class Same(Claim):
 
 @dataclass(frozen=True)
 class SameAs(Claim):
-    """Outputs equal those of a slow reference which the pass's outcome names (`Outcome.reference`)."""
+    """Outputs equal those of a slow reference which the pass's outcome names (`Outcome.reference`).
+
+    `what` says in words what that reference is, for reports.
+    """
 
     rtol: float = 1e-4
+    what: str = "a slow reference of the step's own"
 
 
 @dataclass(frozen=True)

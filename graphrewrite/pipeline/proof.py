@@ -260,7 +260,14 @@ class Prover:
                 raise case.failed("claim", "it claims SameAs but its outcome names no reference")
             found = self._against(case, claim, reference, after)
             verified = Verified(
-                "reference", found.error, found.rtol, found.errors, moved, worlds, rounding=found.rounding
+                "reference",
+                found.error,
+                found.rtol,
+                found.errors,
+                moved,
+                worlds,
+                rounding=found.rounding,
+                against=claim.what,
             )
             if moved == 0.0 and not is_same(reference, case.before):
                 text = "the step moved no output at all, so equality with its reference says little"

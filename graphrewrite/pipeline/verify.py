@@ -35,6 +35,7 @@ class Verified:
         metric: the measured value of a "bounded" claim.
         rounding: what was found where the plain comparison failed and the difference is the model's own rounding;
             `error` is then the one in float64, if that could be computed.
+        against: for "reference": what the outputs were compared with, in words.
     """
 
     how: str
@@ -45,6 +46,7 @@ class Verified:
     worlds: tuple[str, ...] = ()
     metric: float | None = None
     rounding: str = ""
+    against: str = ""
 
 
 class StepError(VerificationError):

@@ -53,7 +53,7 @@ class LowerBinaryConv:
 
     zero_is_plus: bool = False
 
-    claim: ClassVar[Claim] = SameAs(rtol=1e-5)
+    claim: ClassVar[Claim] = SameAs(1e-5, "the layers of signs in standard operators")
 
     @paused()
     def run(self, model: Model, context: Context) -> Outcome:

@@ -47,7 +47,7 @@ class RemoveBlocks:
     skip: tuple[str, ...] = ()
     floor: float = 0.1
 
-    claim: ClassVar[Claim] = SameAs(rtol=1e-5)
+    claim: ClassVar[Claim] = SameAs(1e-5, "the input model with what was removed masked")
 
     def __post_init__(self) -> None:
         if isinstance(self.floor, bool) or not 0 <= self.floor < 1:

@@ -82,7 +82,7 @@ class RemoveChannels:
     units: tuple[str, ...] = ()
     may_change: tuple[str, ...] = ()
 
-    claim: ClassVar[Claim] = SameAs(rtol=1e-4)
+    claim: ClassVar[Claim] = SameAs(1e-4, "the input model with what was removed masked")
 
     def __post_init__(self) -> None:
         if isinstance(self.multiple, bool) or self.multiple < 1:

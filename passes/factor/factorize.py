@@ -41,7 +41,7 @@ class Factorize:
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
 
-    claim: ClassVar[Claim] = SameAs(rtol=1e-4)
+    claim: ClassVar[Claim] = SameAs(1e-4, "the input model with the products of the factors as weights")
 
     def __post_init__(self) -> None:
         if isinstance(self.smallest, bool) or self.smallest < 0:

@@ -58,7 +58,7 @@ class LowerLowBit:
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
 
-    claim: ClassVar[Claim] = SameAs(rtol=1e-5)
+    claim: ClassVar[Claim] = SameAs(1e-5, "the input model with rounded weights and rows")
 
     def __post_init__(self) -> None:
         if self.bits not in (1, 2, 4) or isinstance(self.bits, bool):

@@ -52,7 +52,7 @@ class LowerQBlockSparse:
     when: str = "faster"
     round_floats: bool = False
 
-    claim: ClassVar[Claim] = SameAs(rtol=1e-5)
+    claim: ClassVar[Claim] = SameAs(1e-5, "the same layers, dense, in standard operators")
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_sparsity <= 1:

@@ -42,7 +42,7 @@ class MaskBlocks:
     ends: bool = False
     skip: tuple[str, ...] = ()
 
-    claim: ClassVar[Claim] = SameAs(rtol=1e-4)
+    claim: ClassVar[Claim] = SameAs(1e-4, "the input model with the same weights zero, in their old order")
 
     def __post_init__(self) -> None:
         if not 0 <= self.sparsity < 1:
