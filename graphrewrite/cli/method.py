@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from graphrewrite.cli.parser import add_data, add_seed, add_threads
@@ -67,6 +67,9 @@ def apply(options: Namespace, screen: Screen, pipeline: Pipeline, asked: Callabl
         from graphrewrite.ir.external import write_beside
         from graphrewrite.report import page
 
-        rows = layers(job.before, job.result.model, {})
+        left = {entry.subject: entry.reason for entry in job.facts.left}
+        rows = tuple(
+            replace(row, why=left.get(row.name, "")) for row in layers(job.before, job.result.model, {})
+        )
         write_beside(Path(options.report), page(record(job, rows, measured, asked(job), {})).encode("utf-8"))
     return Applied(job, measured)
