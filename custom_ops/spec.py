@@ -74,7 +74,7 @@ class OpSpec:
     attributes: tuple[Attribute, ...]
 
     def filled(self, attributes: Mapping[str, Value]) -> dict[str, Value]:
-        """Return all attributes of a node: those given, and the defaults of the others.
+        """Return all attributes of a node: those given, and the defaults of the others; several numbers are a list.
 
         Raises:
             InvalidConfig: an attribute is unknown, lacks a value, or has one that is not allowed.
@@ -97,7 +97,7 @@ class OpSpec:
                     f"{self.name}.{attribute.name} is {value!r}; expected one of "
                     f"{', '.join(map(repr, attribute.allowed))}; change it"
                 )
-            filled[attribute.name] = value
+            filled[attribute.name] = list(value) if isinstance(value, tuple) else value
         return filled
 
     def function(self, opset: int) -> onnx.FunctionProto:

@@ -41,12 +41,13 @@ def custom_node(
                 f"{', '.join(port.name for port in declared)}; give every one, an optional one is a tensor of zeros"
             )
     declare(model, op)
-    filled = {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in spec.filled(attributes or {}).items()
-    }
     return gs.Node(
-        op=op, name=name, attrs=filled, inputs=list(inputs), outputs=list(outputs), domain=custom_ops.DOMAIN
+        op=op,
+        name=name,
+        attrs=spec.filled(attributes or {}),
+        inputs=list(inputs),
+        outputs=list(outputs),
+        domain=custom_ops.DOMAIN,
     )
 
 

@@ -88,8 +88,7 @@ def write(draft: Draft, plan: Plan) -> None:
         inputs.append(draft.add_constant(plan.line.bias, f"{layer.name}_bias"))
     declare(draft.model, plan.operator)
     attrs = custom_ops.find(plan.operator).filled(_attributes(layer))
-    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in attrs.items()}
-    out = draft.op(plan.operator, *inputs, domain=custom_ops.DOMAIN, attrs=plain)
+    out = draft.op(plan.operator, *inputs, domain=custom_ops.DOMAIN, attrs=attrs)
     shape = draft.shape(layer.node.outputs[0])
     if plan.turn is None:
         draft.describe(out, shape, np.dtype(np.float32))

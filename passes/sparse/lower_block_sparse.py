@@ -249,10 +249,6 @@ def _write(draft: Draft, plan: _Plan) -> None:
         draft.add_constant(bias.astype(np.float32), f"{stem}_bias"),
         like=active.output,
         domain=custom_ops.DOMAIN,
-        attrs=_lists(custom_ops.find(plan.op).filled(attributes)),
+        attrs=custom_ops.find(plan.op).filled(attributes),
     )
     draft.replace(active.output, made)
-
-
-def _lists(values: dict[str, Value]) -> dict[str, object]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

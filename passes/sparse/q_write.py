@@ -123,8 +123,5 @@ def _constants(draft: Draft, stem: str, **values: Array | np.float32) -> list[gs
 def _node(
     draft: Draft, op: str, like: gs.Tensor, attributes: dict[str, Value], *inputs: gs.Tensor
 ) -> gs.Variable:
-    filled = {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in custom_ops.find(op).filled(attributes).items()
-    }
+    filled = custom_ops.find(op).filled(attributes)
     return draft.op(op, *inputs, like=like, domain=custom_ops.DOMAIN, attrs=filled)

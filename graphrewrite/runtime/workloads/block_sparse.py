@@ -92,7 +92,7 @@ def _chain(
         drawn = custom_ops.find(op).filled(attributes)
         sources = (x, b.constant(blocks.blocks), b.constant(blocks.positions), bias)
         x = b.op(op, *sources, domain=custom_ops.DOMAIN)
-        x.inputs[0].attrs.update({key: _plain(value) for key, value in drawn.items()})
+        x.inputs[0].attrs.update(drawn)
     model = b.model(x)
     declare(model, op)
     return model
@@ -105,10 +105,6 @@ def _sparse(
     values = rng.standard_normal(shape, dtype=np.float32) / np.float32(np.sqrt(np.prod(shape[1:]) * density))
     kept = rng.random((-(-shape[0] // width), *shape[1:])) < density
     return values * np.repeat(kept, width, axis=0)[: shape[0]]
-
-
-def _plain(value: Value) -> object:
-    return list(value) if isinstance(value, tuple) else value
 
 
 for _width in (4, 8, 16, 32):
