@@ -11,9 +11,9 @@ from graphrewrite.custom_ops import Case
 from graphrewrite.custom_ops.binary.pack import pack, pack_kernel, unpack
 from graphrewrite.custom_ops.spec import Value
 from graphrewrite.ir import Array
-from tests.support.kernels import by_kernel, by_reference, isas
+from tests.support.kernels import by_kernel, by_reference, isas, needs_library
 
-pytestmark = pytest.mark.skipif(not custom_ops.available(), reason="built without a compiler: no kernels")
+pytestmark = needs_library
 
 
 def ran(op: str, inputs: Mapping[str, Array], attributes: Mapping[str, Value]) -> Array:

@@ -16,11 +16,19 @@ from graphrewrite.custom_ops.blocks.sample import sparse_weight
 from graphrewrite.custom_ops.spec import Value
 from graphrewrite.errors import InvalidConfig, ShapeError
 from graphrewrite.ir import Array
-from tests.support.kernels import assert_agree, by_body, by_kernel, by_reference, isas, one_node, started
+from tests.support.kernels import (
+    assert_agree,
+    by_body,
+    by_kernel,
+    by_reference,
+    isas,
+    needs_library,
+    one_node,
+    started,
+)
 
 CONV = custom_ops.find("BlockSparseConv")
 MATMUL = custom_ops.find("BlockSparseMatMul")
-needs_library = pytest.mark.skipif(not custom_ops.available(), reason="built without a compiler: no kernels")
 
 
 def changed(case: Case, inputs: Mapping[str, Array], attributes: Mapping[str, Value]) -> Case:

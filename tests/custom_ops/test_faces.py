@@ -11,13 +11,21 @@ from onnx.reference import ReferenceEvaluator
 from graphrewrite import custom_ops
 from graphrewrite.custom_ops import Case, OpSpec
 from graphrewrite.custom_ops.spec import OLDEST_OPSET
-from tests.support.kernels import assert_agree, by_body, by_kernel, by_reference, fed, isas, one_node
+from tests.support.kernels import (
+    assert_agree,
+    by_body,
+    by_kernel,
+    by_reference,
+    fed,
+    isas,
+    needs_library,
+    one_node,
+)
 
 ALL = [(spec, case) for spec in custom_ops.ops().values() for case in spec.cases()]
 IDS = [f"{spec.name}-{case.name}" for spec, case in ALL]
 each_case = pytest.mark.parametrize(("spec", "case"), ALL, ids=IDS)
 each_op = pytest.mark.parametrize("spec", custom_ops.ops().values(), ids=custom_ops.ops())
-needs_library = pytest.mark.skipif(not custom_ops.available(), reason="built without a compiler: no kernels")
 
 
 def test_where_there_is_a_compiler_there_are_kernels() -> None:

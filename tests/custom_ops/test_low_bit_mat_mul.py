@@ -15,10 +15,17 @@ from graphrewrite.custom_ops.ops.low_bit_mat_mul.pack import pack, pack_scales, 
 from graphrewrite.custom_ops.spec import Value
 from graphrewrite.errors import ShapeError
 from graphrewrite.ir import Array
-from tests.support.kernels import assert_agree, by_kernel, by_reference, isas, one_node, started
+from tests.support.kernels import (
+    assert_agree,
+    by_kernel,
+    by_reference,
+    isas,
+    needs_library,
+    one_node,
+    started,
+)
 
 SPEC = custom_ops.find("LowBitMatMul")
-needs_library = pytest.mark.skipif(not custom_ops.available(), reason="built without a compiler: no kernels")
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])

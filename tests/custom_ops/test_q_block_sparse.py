@@ -15,11 +15,19 @@ from graphrewrite.custom_ops.quads import Quads, density, pack, unpack
 from graphrewrite.custom_ops.quads.sample import sparse_weight
 from graphrewrite.errors import ShapeError
 from graphrewrite.ir import Array
-from tests.support.kernels import assert_agree, by_body, by_kernel, by_reference, isas, one_node, started
+from tests.support.kernels import (
+    assert_agree,
+    by_body,
+    by_kernel,
+    by_reference,
+    isas,
+    needs_library,
+    one_node,
+    started,
+)
 
 CONV = custom_ops.find("QBlockSparseConv")
 MATMUL = custom_ops.find("QBlockSparseMatMul")
-needs_library = pytest.mark.skipif(not custom_ops.available(), reason="built without a compiler: no kernels")
 
 
 def conv_case(**changed: Array) -> Case:

@@ -11,11 +11,10 @@ from graphrewrite import custom_ops
 from graphrewrite.custom_ops import Case, OpSpec
 from graphrewrite.ir import Array
 from graphrewrite.passes.factor.wavelets import coefficients, filters
-from tests.support.kernels import assert_agree, by_body, by_kernel, isas, one_node, started
+from tests.support.kernels import assert_agree, by_body, by_kernel, isas, needs_library, one_node, started
 
 WAVELET = custom_ops.find("WaveletLinear")
 HADAMARD = custom_ops.find("HadamardLinear")
-needs_library = pytest.mark.skipif(not custom_ops.available(), reason="built without a compiler: no kernels")
 
 
 def wavelet_case(size: int = 37, taps: int = 6, levels: int = 4, **changed: Array) -> Case:

@@ -6,12 +6,15 @@ from functools import cache
 import numpy as np
 import onnx
 import onnxruntime as ort
+import pytest
 from onnx import helper
 
 from graphrewrite import custom_ops
 from graphrewrite.custom_ops import Case, OpSpec
 from graphrewrite.custom_ops.presence import forced, presence
 from graphrewrite.ir import Array
+
+needs_library = pytest.mark.skipif(not custom_ops.available(), reason="built without a compiler: no kernels")
 
 
 def one_node(

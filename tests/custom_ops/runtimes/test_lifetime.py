@@ -10,9 +10,9 @@ import pytest
 
 from graphrewrite import custom_ops
 from graphrewrite.custom_ops.presence import forced
-from tests.support.kernels import assert_agree, by_reference, fed, isas, one_node, started
+from tests.support.kernels import assert_agree, by_reference, fed, isas, needs_library, one_node, started
 
-pytestmark = pytest.mark.skipif(not custom_ops.available(), reason="built without a compiler: no kernels")
+pytestmark = needs_library
 
 # One operator with packed constants and working memory, and one that is little but its call.
 OPS = ("HadamardLinear", "PackSigns")

@@ -7,8 +7,7 @@ import pytest
 
 from graphrewrite import custom_ops
 from tests.engine.cli.conftest import Run
-
-needs_library = pytest.mark.skipif(not custom_ops.available(), reason="built without a compiler: no kernels")
+from tests.support.kernels import needs_library
 
 
 def test_every_operator_is_listed_as_it_declares_itself(run: Run) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphrewrite import custom_ops
 from graphrewrite.ir import Builder, Model
 from graphrewrite.runtime.workloads import dense
 from tests.engine.cli.conftest import Run
+from tests.support.kernels import needs_library
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_bad_requests(run: Run, net: Path, tmp_path: Path, options: tuple[str, .
     assert not (tmp_path / "out.onnx").exists()
 
 
-@pytest.mark.skipif(not custom_ops.available(), reason="built without a compiler: nothing to measure")
+@needs_library
 def test_calibrate_writes_what_sparsify_reads(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,12 +6,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
 
-from graphrewrite import custom_ops
 from graphrewrite.ir import Builder, Model
 from graphrewrite.passes.factor import Factorize, LowerWavelet, WriteOutGates
 from graphrewrite.passes.factor.factorizations.wavelet import Wavelet
 from graphrewrite.pipeline import Pass, Pipeline
-from tests.support.kernels import started
+from tests.support.kernels import needs_library, started
 
 GATES = {"GRU": 3, "LSTM": 4}
 HIDDEN, WIDE = 12, 7
@@ -74,7 +73,7 @@ def test_every_gate_can_be_factored_and_runs_as_one_node(op: str) -> None:
     assert [sum(node.op == "WaveletLinear" for node in body.nodes) for body in bodies] == [GATES[op]] * 2
 
 
-@pytest.mark.skipif(not custom_ops.available(), reason="built without a compiler: no kernels")
+@needs_library
 def test_kernels_run_in_the_body_of_a_loop() -> None:
     steps: list[Pass] = [WriteOutGates(), Factorize(Wavelet(levels=2), smallest=0), LowerWavelet()]
     proto = Pipeline(steps).run(recurrent("GRU")).model.to_proto()
