@@ -51,17 +51,12 @@ def presence() -> Presence:
     except KernelUnavailable as error:
         return Presence(None, ort.__version__, why_not=str(error))
     asked = os.environ.get(ISA)
-    with forced("scalar"):
-        there = [spec for spec in ops().values() if _NO_OP not in _refusal(spec)]
+    there = list(_with_kernel())
     if not there:
         return Presence(
             path, ort.__version__, why_not=f"the library {str(path)!r} has no operator of this release"
         )
-    found = []
-    for isa in _ISAS:
-        with forced(isa):
-            if _NO_ISA not in _refusal(there[0]):
-                found.append(isa)
+    found = [isa for isa in _ISAS if _takes(there[0], isa)]
     names = frozenset(spec.name for spec in there)
     if asked and asked not in found:
         why_not = (
@@ -69,6 +64,21 @@ def presence() -> Presence:
         )
         return Presence(path, ort.__version__, names, tuple(found), None, why_not)
     return Presence(path, ort.__version__, names, tuple(found), asked or found[-1])
+
+
+def chosen_isa() -> str | None:
+    """Return the instruction set that kernels use here, None where none would work; asks for nothing else."""
+    import onnxruntime as ort
+
+    try:
+        register(ort.SessionOptions())
+    except KernelUnavailable:
+        return None
+    spec = next(_with_kernel(), None)
+    if spec is None:
+        return None
+    asked = os.environ.get(ISA)
+    return next((isa for isa in ([asked] if asked else reversed(_ISAS)) if _takes(spec, isa)), None)
 
 
 @contextmanager
@@ -83,6 +93,19 @@ def forced(isa: str | None) -> Iterator[None]:
         os.environ.pop(ISA, None)
         if before is not None:
             os.environ[ISA] = before
+
+
+def _with_kernel() -> Iterator[OpSpec]:
+    for spec in ops().values():
+        with forced("scalar"):
+            missing = _NO_OP in _refusal(spec)
+        if not missing:
+            yield spec
+
+
+def _takes(spec: OpSpec, isa: str) -> bool:
+    with forced(isa):
+        return _NO_ISA not in _refusal(spec)
 
 
 def _refusal(spec: OpSpec) -> str:

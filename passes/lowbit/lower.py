@@ -27,9 +27,10 @@ from graphrewrite.passes.factor.layers import Layer, Left, layers
 from graphrewrite.passes.factor.writer import Names, Writer
 from graphrewrite.passes.lowbit.quantise import Quantised, Singles, quantised
 from graphrewrite.passes.lowbit.reference import slow
-from graphrewrite.passes.lowbit.worth import rows_of, speeds_here, why_slower
+from graphrewrite.passes.lowbit.worth import rows_of, why_slower
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
+from graphrewrite.runtime.speeds import known_speeds
 
 _MOST_INPUTS = 131072  # of a LowBitMatMul
 
@@ -82,7 +83,7 @@ class LowerLowBit:
         if model.opset < OLDEST_OPSET:
             old = f"operator set {model.opset} is too old for function bodies; convert to {OLDEST_OPSET} or newer"
             return Outcome(model, False, (Note("skipped", "the whole model", old),))
-        before, speeds, shapes = model.clone(), speeds_here(), infer(model)
+        before, speeds, shapes = model.clone(), known_speeds(), infer(model)
         total = sum(node.op in ("MatMul", "Gemm") for node in all_nodes(model.graph))
         names: list[str] = []
         notes: list[Note] = []

@@ -2,21 +2,11 @@
 
 import math
 
-from graphrewrite import custom_ops
-from graphrewrite.cost.speeds import Speeds, Work, load_speeds
-from graphrewrite.custom_ops.presence import presence
+from graphrewrite.cost.speeds import Speeds, Work
 from graphrewrite.ir.symbols import Dim
 
 # Below this many weights a product costs about what calling an operator costs.
 SMALLEST = 1 << 14
-
-
-def speeds_here() -> Speeds | None:
-    """Return the speeds of the instruction set that the kernels use here, None where nobody measured any."""
-    if not custom_ops.available():
-        return None
-    isa = presence().isa
-    return None if isa is None else load_speeds(isa)
 
 
 def rows_of(shape: tuple[Dim, ...] | None, rows: int) -> int:

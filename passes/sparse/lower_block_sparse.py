@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphrewrite import custom_ops
-from graphrewrite.cost.speeds import Speeds, Work, load_speeds
+from graphrewrite.cost.speeds import Speeds, Work
 from graphrewrite.custom_ops.blocks.pack import density, pack
 from graphrewrite.custom_ops.spec import OLDEST_OPSET, Value
 from graphrewrite.errors import InvalidConfig
@@ -20,6 +20,7 @@ from graphrewrite.passes.tidy.linear import Linear, bias_vector, read_linear
 from graphrewrite.passes.tidy.reading import integer, integers, real, text
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, Same, passes
 from graphrewrite.pipeline.base import Json
+from graphrewrite.runtime.speeds import known_speeds
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 
@@ -141,16 +142,6 @@ class _Plan(NamedTuple):
             "inputs": self.weight.shape[1],
             "foretold_gain": self.gain,
         }
-
-
-def known_speeds() -> Speeds | None:
-    """Return the speeds for the instruction set that kernels use here, None without kernels or measurements."""
-    if not custom_ops.available():
-        return None
-    from graphrewrite.custom_ops.presence import presence
-
-    isa = presence().isa
-    return None if isa is None else load_speeds(isa)
 
 
 def _matrix(draft: Draft, linear: Linear) -> Floats | None:

@@ -14,7 +14,6 @@ from graphrewrite.ir import Model
 from graphrewrite.ir.custom import declare
 from graphrewrite.match import Draft
 from graphrewrite.passes.sparse.byte_types import unsigned
-from graphrewrite.passes.sparse.lower_block_sparse import known_speeds
 from graphrewrite.passes.sparse.q_write import write_dense, write_sparse
 from graphrewrite.passes.sparse.quantised_conv import QuantisedConv, read_quantised_conv
 from graphrewrite.passes.sparse.quantised_product import (
@@ -24,6 +23,7 @@ from graphrewrite.passes.sparse.quantised_product import (
 )
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
+from graphrewrite.runtime.speeds import known_speeds
 
 # What was measured is a chain of like layers; a network adds a little on both sides, so a narrow win counts as none.
 _MARGIN = 0.9
