@@ -9,7 +9,7 @@ points, on logarithmic scales. One thread; times are what a layer adds inside a 
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import resources
@@ -20,9 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from graphrewrite.errors import InvalidConfig
+from graphrewrite.ir.symbols import Dim
 
 # Where set, the file to read and write instead of the one in the user's cache folder.
 OVERRIDE = "GRAPHREWRITE_SPEEDS"
+# What was measured is a chain of like layers; a network adds a little on both sides, so a narrow win counts as none.
+MARGIN = 0.9
 _FORMAT = 1
 _NEIGHBOURS = 4
 # A step in density or taps changes a speed more than a step of the same size in channels or positions.
@@ -50,6 +53,15 @@ class Work:
         channels = math.sqrt(self.inputs * self.outputs)
         values = np.array([channels, self.positions, self.taps, max(self.density, 1e-4)])
         return np.asarray(np.log2(np.maximum(values, 1e-4)) * _WEIGHTS)
+
+
+def positions(sizes: Sequence[Dim], unknown: int = 1) -> int:
+    """Return at how many positions a layer computes, from the sizes of its output that count them.
+
+    Sizes that depend on the inputs count as `unknown` all together. At least 1.
+    """
+    known = [size for size in sizes if isinstance(size, int)]
+    return max(1, math.prod(known) * (unknown if len(known) < len(sizes) else 1))
 
 
 @dataclass(frozen=True)

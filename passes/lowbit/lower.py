@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphrewrite.cost.speeds import Work
+from graphrewrite.cost.speeds import Work, positions
 from graphrewrite.custom_ops.ops.low_bit_mat_mul.pack import (
     Codes,
     Halves,
@@ -27,7 +27,7 @@ from graphrewrite.passes.factor.layers import Layer, Left, layers
 from graphrewrite.passes.factor.writer import Names, Writer
 from graphrewrite.passes.lowbit.quantise import Quantised, Singles, quantised
 from graphrewrite.passes.lowbit.reference import slow
-from graphrewrite.passes.lowbit.worth import rows_of, why_slower
+from graphrewrite.passes.lowbit.worth import why_slower
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
 from graphrewrite.runtime.speeds import known_speeds
@@ -94,7 +94,8 @@ class LowerLowBit:
                 context.progress("low bits", min(len(made) + len(notes), total), total)
             why: str | None = each.why if isinstance(each, Left) else self._why_not(each)
             if why is None and isinstance(each, Layer):
-                rows = rows_of(shapes.shape(each.node.inputs[0].name), self.rows)
+                shape = shapes.shape(each.node.inputs[0].name)
+                rows = self.rows if shape is None else positions(shape[:-1], self.rows)
                 inputs, outputs = each.weight.shape
                 why = why_slower(speeds, self.bits, Work(inputs, outputs, rows))
             if why is not None:

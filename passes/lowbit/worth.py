@@ -1,20 +1,9 @@
 """Whether few bits make a product faster, from speeds that were measured on this machine."""
 
-import math
-
 from graphrewrite.cost.speeds import Speeds, Work
-from graphrewrite.ir.symbols import Dim
 
 # Below this many weights a product costs about what calling an operator costs.
 SMALLEST = 1 << 14
-
-
-def rows_of(shape: tuple[Dim, ...] | None, rows: int) -> int:
-    """Return how many rows a product of a tensor of this shape has; what depends on the inputs counts as `rows`."""
-    if shape is None:
-        return rows
-    known = [size for size in shape[:-1] if isinstance(size, int)]
-    return max(1, math.prod(known) * (rows if len(known) < len(shape) - 1 else 1))
 
 
 def why_slower(speeds: Speeds | None, bits: int, work: Work) -> str | None:

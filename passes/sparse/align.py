@@ -7,6 +7,7 @@ another order than the kernel reads them. Filters may change places wherever the
 import numpy as np
 import numpy.typing as npt
 
+from graphrewrite.custom_ops.blocks import density
 from graphrewrite.dims import Groups, groups
 from graphrewrite.ir import Model
 from graphrewrite.ir.inline import inlined
@@ -45,7 +46,7 @@ def aligned(model: Model, min_sparsity: float) -> tuple[Model, list[Note]]:
             continue
         support = _support(found, scattered, number)
         order = similar_together(support, _WIDTH)
-        before, after = share_of_blocks(support, _WIDTH), share_of_blocks(support[order], _WIDTH)
+        before, after = _share_of_blocks(support), _share_of_blocks(support[order])
         if after <= _WORTH * before:
             orders[number] = order
             text = (
@@ -82,18 +83,14 @@ def similar_together(support: Bits, rows: int) -> Ints:
     return np.array(order, dtype=np.int64)
 
 
-def share_of_blocks(support: Bits, rows: int) -> float:
-    """Return the share of blocks of `rows` units at one place that are not all zero."""
-    blocks = -(-len(support) // rows)
-    padded = np.zeros((blocks * rows, support.shape[1]), dtype=bool)
-    padded[: len(support)] = support
-    return float(padded.reshape(blocks, rows, -1).any(axis=1).mean())
+def _share_of_blocks(support: Bits) -> float:
+    return density(support.astype(np.float32), _WIDTH)
 
 
 def _is_scattered(matrix: npt.NDArray[np.generic], min_sparsity: float) -> bool:
     support = (matrix != 0).reshape(len(matrix), -1)
     zeros = 1 - float(support.mean())
-    return zeros >= min_sparsity and zeros > 0 and 1 - share_of_blocks(support, _WIDTH) < 0.95 * zeros
+    return zeros >= min_sparsity and zeros > 0 and 1 - _share_of_blocks(support) < 0.95 * zeros
 
 
 def _support(found: Groups, scattered: dict[str, Layer], number: int) -> Bits:

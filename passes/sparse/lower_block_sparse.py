@@ -7,13 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from graphrewrite import custom_ops
-from graphrewrite.cost.speeds import Speeds, Work
+from graphrewrite.cost.speeds import MARGIN, Speeds, Work, positions
 from graphrewrite.custom_ops.blocks.pack import density, pack
 from graphrewrite.custom_ops.spec import OLDEST_OPSET, Value
-from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Model
 from graphrewrite.ir.custom import declare
 from graphrewrite.match import Draft
+from graphrewrite.passes.sparse import options
 from graphrewrite.passes.sparse.activations import activation_of
 from graphrewrite.passes.sparse.align import aligned
 from graphrewrite.passes.tidy.linear import Linear, bias_vector, read_linear
@@ -25,8 +25,6 @@ from graphrewrite.runtime.speeds import known_speeds
 Floats: TypeAlias = npt.NDArray[np.float32]
 
 WIDTHS = (32, 16, 8, 4)
-# What was measured is a chain of like layers; a network adds a little on both sides, so a narrow win counts as none.
-_MARGIN = 0.9
 
 
 @passes.register("lower_block_sparse")
@@ -53,12 +51,7 @@ class LowerBlockSparse:
     claim: ClassVar[Claim] = Same(rtol=1e-5)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_sparsity <= 1:
-            raise InvalidConfig(
-                f"LowerBlockSparse.min_sparsity is {self.min_sparsity}; expected a share from 0 to 1"
-            )
-        if self.when not in ("faster", "always"):
-            raise InvalidConfig(f"LowerBlockSparse.when is {self.when!r}; expected 'faster' or 'always'")
+        options.check("LowerBlockSparse", self.min_sparsity, self.when)
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Look at every layer, swap those that gain, and say why the others stay."""
@@ -104,19 +97,20 @@ class LowerBlockSparse:
             return _Plan(linear, weight, op, width, shares[width], None)
         if speeds is None:
             return "no speeds are known for this machine; measure them with: graphrewrite calibrate"
-        positions = _positions(draft, linear)
-        if positions is None:
+        shape = draft.shape(linear.node.outputs[0])
+        if shape is None:
             return "how large its output is cannot be told, so neither what it costs"
+        places = positions(shape[2:] if is_conv else shape[:-1])
         taps = int(np.prod(weight.shape[2:]))
 
         def seconds(form: str, share: float) -> float:
-            found = speeds.seconds(form, Work(weight.shape[1], weight.shape[0], positions, taps, share))
+            found = speeds.seconds(form, Work(weight.shape[1], weight.shape[0], places, taps, share))
             return float("inf") if found is None else found
 
         dense = seconds("Conv" if is_conv else "MatMul", 1.0)
         width = min(shares, key=lambda w: seconds(f"{op}/{w}", shares[w]))
         gain = dense / seconds(f"{op}/{width}", shares[width])
-        if not gain * _MARGIN > 1:
+        if not gain * MARGIN > 1:
             return (
                 f"{1 - shares[width]:.0%} of its blocks of {width} are zero, and it would run {gain:.2f} times as fast "
                 f"on {speeds.machine} ({speeds.isa}); it stays dense"
@@ -193,15 +187,6 @@ def _obstacle(draft: Draft, linear: Linear) -> str:
     if node.op == "MatMul" and (node.inputs[1] is not linear.weight or (draft.rank(node.inputs[0]) or 2) < 2):
         return "its constant is not the right-hand matrix"
     return ""
-
-
-def _positions(draft: Draft, linear: Linear) -> int | None:
-    """Return at how many positions of one sample the layer computes; a symbolic size counts as one."""
-    shape = draft.shape(linear.node.outputs[0])
-    if shape is None:
-        return None
-    places = shape[2:] if linear.node.op == "Conv" else shape[:-1]
-    return int(np.prod([size if isinstance(size, int) else 1 for size in places], dtype=np.int64)) or 1
 
 
 def _write(draft: Draft, plan: _Plan) -> None:

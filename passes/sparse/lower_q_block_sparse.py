@@ -6,13 +6,13 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphrewrite.cost.speeds import Speeds, Work
+from graphrewrite.cost.speeds import MARGIN, Speeds, Work, positions
 from graphrewrite.custom_ops.quads import density
 from graphrewrite.custom_ops.spec import OLDEST_OPSET
-from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Model
 from graphrewrite.ir.custom import declare
 from graphrewrite.match import Draft
+from graphrewrite.passes.sparse import options
 from graphrewrite.passes.sparse.byte_types import unsigned
 from graphrewrite.passes.sparse.q_write import write_dense, write_sparse
 from graphrewrite.passes.sparse.quantised_conv import QuantisedConv, read_quantised_conv
@@ -24,9 +24,6 @@ from graphrewrite.passes.sparse.quantised_product import (
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
 from graphrewrite.runtime.speeds import known_speeds
-
-# What was measured is a chain of like layers; a network adds a little on both sides, so a narrow win counts as none.
-_MARGIN = 0.9
 
 
 @passes.register("lower_q_block_sparse")
@@ -55,12 +52,7 @@ class LowerQBlockSparse:
     claim: ClassVar[Claim] = SameAs(1e-5, "the same layers, dense, in standard operators")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_sparsity <= 1:
-            raise InvalidConfig(
-                f"LowerQBlockSparse.min_sparsity is {self.min_sparsity}; expected a share from 0 to 1"
-            )
-        if self.when not in ("faster", "always"):
-            raise InvalidConfig(f"LowerQBlockSparse.when is {self.when!r}; expected 'faster' or 'always'")
+        options.check("LowerQBlockSparse", self.min_sparsity, self.when)
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Look at every layer, swap those that gain, and say why the others stay."""
@@ -141,12 +133,11 @@ class LowerQBlockSparse:
         if shape is None:
             return "how large its output is cannot be told, so neither what it costs"
         is_conv = isinstance(layer, QuantisedConv)
-        places = [size if isinstance(size, int) else 1 for size in (shape[2:] if is_conv else shape[:-1])]
         outputs, inputs = layer.weight.shape[:2]
         work = (
             inputs,
             outputs,
-            max(1, int(np.prod(places, dtype=np.int64))),
+            positions(shape[2:] if is_conv else shape[:-1]),
             int(np.prod(layer.weight.shape[2:])),
         )
         before, after = (
@@ -157,7 +148,7 @@ class LowerQBlockSparse:
         dense, sparse = speeds.seconds(before, Work(*work)), speeds.seconds(after, Work(*work, share))
         if dense is None or sparse is None:
             return f"no speeds of {before if dense is None else after} are known; run: graphrewrite calibrate"
-        if not dense / sparse * _MARGIN > 1:
+        if not dense / sparse * MARGIN > 1:
             return (
                 f"{1 - share:.0%} of its blocks of 16 x 4 are zero, and it would run {dense / sparse:.2f} times as "
                 f"fast on {speeds.machine} ({speeds.isa}); it stays dense"

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from graphrewrite.cost.speeds import Point, Speeds, Work, load_speeds, speeds_path
+from graphrewrite.cost.speeds import Point, Speeds, Work, load_speeds, positions, speeds_path
 from graphrewrite.errors import InvalidConfig
+from graphrewrite.ir.symbols import Symbols
 
 
 def known() -> Speeds:
@@ -36,6 +37,15 @@ def test_half_the_products_take_less_time_at_the_same_speed() -> None:
 
 def test_what_was_not_measured_is_not_known() -> None:
     assert known().seconds("MatMul", Work(64, 64, 1)) is None
+
+
+def test_positions_are_counted_from_shapes() -> None:
+    batch = Symbols().size("batch", (2, 3))
+    assert positions((3, 5)) == 15
+    assert positions(()) == 1
+    assert positions((batch, 5)) == 5
+    assert positions((batch, 5, batch), unknown=7) == 35
+    assert positions((0, 5)) == 1
 
 
 def test_a_file_comes_back_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

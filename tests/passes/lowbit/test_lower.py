@@ -14,7 +14,7 @@ from graphrewrite.errors import InvalidConfig, VerificationError
 from graphrewrite.ir import Builder, Model
 from graphrewrite.ir.edit import all_nodes
 from graphrewrite.passes.lowbit import LowerLowBit
-from graphrewrite.passes.lowbit.worth import rows_of, why_slower
+from graphrewrite.passes.lowbit.worth import why_slower
 from graphrewrite.pipeline import Context, Outcome, Pipeline
 from graphrewrite.runtime import run, sample_inputs
 from tests.engine.dims.bodies import filled
@@ -174,12 +174,6 @@ def test_measured_speeds_decide() -> None:
     assert why_slower(quick, 2, work) is None
     assert why_slower(quick, 4, work) is None  # nobody measured it
     assert why_slower(None, 2, work) is None
-
-
-def test_rows_are_counted_from_shapes() -> None:
-    assert rows_of((3, 5, 64), 1) == 15
-    assert rows_of((64,), 7) == 1
-    assert rows_of(None, 7) == 7
 
 
 @pytest.mark.parametrize("wrong", [{"bits": 3}, {"group": 20}, {"group": 8192}, {"rows": 0}])
