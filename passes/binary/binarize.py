@@ -14,7 +14,7 @@ from graphrewrite.ir.garbage import paused
 from graphrewrite.match import Draft
 from graphrewrite.match.view import is_default_domain
 from graphrewrite.passes.binary.layers import Layer, layer_at
-from graphrewrite.passes.channels.skip import matching
+from graphrewrite.passes.patterns import as_tuples, matching
 from graphrewrite.passes.tidy.reading import single, source
 from graphrewrite.pipeline import Claim, Context, Free, Note, Outcome, passes
 from graphrewrite.pipeline.base import Json
@@ -53,8 +53,7 @@ class BinarizeConv:
                 f"BinarizeConv.least_signs is {self.least_signs!r}; expected a whole number of at least 1; "
                 "1 leaves no convolution out"
             )
-        given: object = self.skip
-        object.__setattr__(self, "skip", (given,) if isinstance(given, str) else tuple(self.skip))
+        as_tuples(self, "skip")
 
     @paused()
     def run(self, model: Model, context: Context) -> Outcome:

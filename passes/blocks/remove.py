@@ -21,6 +21,7 @@ from graphrewrite.passes.blocks.skip import skipped
 from graphrewrite.passes.channels.budgets import Budget, Mask, Ratio
 from graphrewrite.passes.channels.evidence import Evidence, gathered
 from graphrewrite.passes.channels.latency import ratio_of
+from graphrewrite.passes.patterns import as_tuples
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
 
@@ -54,8 +55,7 @@ class RemoveBlocks:
             raise InvalidConfig(
                 f"RemoveBlocks.floor is {self.floor!r}; expected a share in [0, 1), such as 0.1"
             )
-        given: object = self.skip  # one pattern may come as it is, several in any sequence
-        object.__setattr__(self, "skip", (given,) if isinstance(given, str) else tuple(self.skip))
+        as_tuples(self, "skip")
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Find, score, choose and leave out."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.passes.blocks.block import Blocks
-from graphrewrite.passes.channels.skip import matching
+from graphrewrite.passes.patterns import matching
 
 
 class Skipped(NamedTuple):

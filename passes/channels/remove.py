@@ -39,6 +39,7 @@ from graphrewrite.passes.channels.reconstruct.mean import Mean
 from graphrewrite.passes.channels.selection import Limits
 from graphrewrite.passes.channels.skip import skipped
 from graphrewrite.passes.channels.units import check_units, not_asked
+from graphrewrite.passes.patterns import as_tuples
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs
 from graphrewrite.pipeline.base import Json
 from graphrewrite.pipeline.registry import passes
@@ -93,11 +94,7 @@ class RemoveChannels:
             raise InvalidConfig(f"RemoveChannels.scope is {self.scope!r}; expected 'global' or 'uniform'")
         if not 0 <= self.floor < 1:
             raise InvalidConfig(f"RemoveChannels.floor is {self.floor!r}; expected a share in [0, 1)")
-        for field in ("skip", "units", "may_change"):
-            given: object = getattr(self, field)  # one may come as it is, several in any sequence
-            object.__setattr__(
-                self, field, (given,) if isinstance(given, str) else tuple(getattr(self, field))
-            )
+        as_tuples(self, "skip", "units", "may_change")
         check_units(self.units)
 
     @garbage.paused()

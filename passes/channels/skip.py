@@ -1,7 +1,6 @@
 """Which groups stay whole because a pattern names them, or something they pass through."""
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from graphrewrite.dims import Groups
 from graphrewrite.dims.axes import Axis, Digit, Rows
 from graphrewrite.errors import InvalidConfig
+from graphrewrite.passes.patterns import matching
 
 
 class Skipped(NamedTuple):
@@ -45,12 +45,6 @@ def skipped(found: Groups, patterns: Sequence[str]) -> Skipped:
         if not numbers:
             idle.append(pattern)
     return Skipped(groups, tuple(idle))
-
-
-def matching(pattern: str, names: Iterable[str]) -> list[str]:
-    """Return the names that a pattern fits whole; `*` stands for any text, all else for itself."""
-    fits = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL).fullmatch
-    return [name for name in names if fits(name)]
 
 
 class Places:

@@ -1,6 +1,5 @@
 """The pass that puts factors in the place of weights."""
 
-import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,6 +15,7 @@ from graphrewrite.passes.factor.factorizations.svd import Svd
 from graphrewrite.passes.factor.layers import Layer, Left, layers, with_weight
 from graphrewrite.passes.factor.low_rank import LowRank
 from graphrewrite.passes.factor.writer import Names, Writer
+from graphrewrite.passes.patterns import as_tuples, check_weights_named, why_left
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
 
@@ -48,11 +48,7 @@ class Factorize:
             raise InvalidConfig(
                 f"Factorize.smallest is {self.smallest!r}; expected a whole number of at least 0"
             )
-        for field in ("only", "skip"):
-            given: object = getattr(self, field)
-            object.__setattr__(
-                self, field, (given,) if isinstance(given, str) else tuple(getattr(self, field))
-            )
+        as_tuples(self, "only", "skip")
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Factor layer by layer."""
@@ -62,7 +58,7 @@ class Factorize:
         before, rng = model.clone(), context.rng()
         notes: list[Note] = []
         found = list(layers(model))
-        self._check_patterns([each.name for each in found])
+        check_weights_named((*self.only, *self.skip), [each.name for each in found])
         made: list[tuple[Layer, Factors]] = []
         for number, layer in enumerate(found):
             if context.progress is not None:
@@ -86,30 +82,15 @@ class Factorize:
         notes.append(Note("done", "layers", f"factored {len(made)} of {len(found)}"))
         return Outcome(model, True, tuple(notes), lambda: _expanded(before, stands_for), {"layers": rows})
 
-    def _check_patterns(self, names: list[str]) -> None:
-        for pattern in (*self.only, *self.skip):
-            if not any(fnmatch.fnmatchcase(name, _only_stars(pattern)) for name in names):
-                raise InvalidConfig(
-                    f"the pattern {pattern!r} names no layer with a constant weight; there are "
-                    f"{', '.join(names[:6]) or 'none'}{', ...' if len(names) > 6 else ''}; correct it"
-                )
-
     def _why_not(self, layer: Layer) -> str | None:
-        if self.only and not any(fnmatch.fnmatchcase(layer.name, _only_stars(p)) for p in self.only):
-            return "not among the layers to factor"
-        for pattern in self.skip:
-            if fnmatch.fnmatchcase(layer.name, _only_stars(pattern)):
-                return f"named by the skip pattern {pattern!r}"
+        left = why_left(layer.name, self.only, self.skip, "factor")
+        if left is not None:
+            return left
         if layer.weight.size < self.smallest:
             return f"its weight has {layer.weight.size} numbers, fewer than {self.smallest}"
         if layer.kernel and not self.by.convolutions:
             return f"{type(self.by).__name__} factors no convolutions"
         return None
-
-
-def _only_stars(pattern: str) -> str:
-    """Return a pattern for fnmatch in which only `*` is special: names of nodes may hold brackets."""
-    return pattern.replace("[", "[[]").replace("?", "[?]")
 
 
 def _row(layer: Layer, factors: Factors) -> dict[str, Json]:

@@ -1,6 +1,5 @@
 """The pass that rounds weights to few bits and lets LowBitMatMul multiply with them."""
 
-import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -28,6 +27,7 @@ from graphrewrite.passes.factor.writer import Names, Writer
 from graphrewrite.passes.lowbit.quantise import Quantised, Singles, quantised
 from graphrewrite.passes.lowbit.reference import slow
 from graphrewrite.passes.lowbit.worth import why_slower
+from graphrewrite.passes.patterns import as_tuples, check_weights_named, why_left
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
 from graphrewrite.runtime.speeds import known_speeds
@@ -71,11 +71,7 @@ class LowerLowBit:
             )
         if isinstance(self.rows, bool) or self.rows < 1:
             raise InvalidConfig(f"LowerLowBit.rows is {self.rows!r}; expected a whole number of at least 1")
-        for field in ("only", "skip"):
-            given: object = getattr(self, field)
-            object.__setattr__(
-                self, field, (given,) if isinstance(given, str) else tuple(getattr(self, field))
-            )
+        as_tuples(self, "only", "skip")
 
     @paused()
     def run(self, model: Model, context: Context) -> Outcome:
@@ -102,7 +98,7 @@ class LowerLowBit:
                 notes.append(Note("skipped", each.name, why))
             elif isinstance(each, Layer):
                 made.append(_lowered(each, quantised(each.weight.T, self.bits, self.group)))
-        self._check_patterns(names)
+        check_weights_named((*self.only, *self.skip), names)
         if not names:
             notes.append(Note("skipped", "the whole model", "it has no product with a constant weight"))
         if not made:
@@ -115,20 +111,10 @@ class LowerLowBit:
 
         return Outcome(model, True, tuple(notes), reference, {"layers": [each.row for each in made]})
 
-    def _check_patterns(self, names: list[str]) -> None:
-        for pattern in (*self.only, *self.skip):
-            if not any(fnmatch.fnmatchcase(name, _only_stars(pattern)) for name in names):
-                raise InvalidConfig(
-                    f"the pattern {pattern!r} names no layer with a constant weight; there are "
-                    f"{', '.join(names[:6]) or 'none'}{', ...' if len(names) > 6 else ''}; correct it"
-                )
-
     def _why_not(self, layer: Layer) -> str | None:
-        if self.only and not any(fnmatch.fnmatchcase(layer.name, _only_stars(p)) for p in self.only):
-            return "not among the layers to lower"
-        for pattern in self.skip:
-            if fnmatch.fnmatchcase(layer.name, _only_stars(pattern)):
-                return f"named by the skip pattern {pattern!r}"
+        left = why_left(layer.name, self.only, self.skip, "lower")
+        if left is not None:
+            return left
         if layer.kernel:
             return "a convolution; only matrix products have weights of few bits"
         if not layer.weight.size or layer.weight.shape[0] > _MOST_INPUTS:
@@ -136,11 +122,6 @@ class LowerLowBit:
         if not np.isfinite(layer.weight).all() or not np.isfinite(_bias(layer)).all():
             return "its weight or bias holds numbers that are not finite"
         return None
-
-
-def _only_stars(pattern: str) -> str:
-    """Return a pattern for fnmatch in which only `*` is special: names of nodes may hold brackets."""
-    return pattern.replace("[", "[[]").replace("?", "[?]")
 
 
 def _bias(layer: Layer) -> Array:

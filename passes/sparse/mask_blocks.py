@@ -10,7 +10,7 @@ from graphrewrite.dims import Groups, groups
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Array, Model
 from graphrewrite.ir.inline import inlined
-from graphrewrite.passes.channels.skip import matching
+from graphrewrite.passes.patterns import as_tuples, matching
 from graphrewrite.passes.sparse.layers import Layer, layers_of
 from graphrewrite.passes.sparse.masks import Mask
 from graphrewrite.passes.sparse.masks.one_by_n import OneByN
@@ -47,8 +47,7 @@ class MaskBlocks:
     def __post_init__(self) -> None:
         if not 0 <= self.sparsity < 1:
             raise InvalidConfig(f"MaskBlocks.sparsity is {self.sparsity}; expected a share in [0, 1)")
-        given: object = self.skip
-        object.__setattr__(self, "skip", (given,) if isinstance(given, str) else tuple(self.skip))
+        as_tuples(self, "skip")
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Rearrange, mask, and say what each layer kept."""
