@@ -144,6 +144,18 @@ def add_data(parser: argparse._ActionsContainer, what: str) -> None:
     )
 
 
+def add_patterns(parser: argparse._ActionsContainer, option: str, what: str) -> None:
+    """Declare an option that takes patterns of names; `what` says what becomes of those they name."""
+    parser.add_argument(
+        option,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PATTERN",
+        help=f"{what}; * stands for anything",
+    )
+
+
 def add_rewriting(parser: argparse.ArgumentParser) -> None:
     """Declare what all verbs that write a model share: the output, strictness, how much is verified."""
     parser.add_argument(

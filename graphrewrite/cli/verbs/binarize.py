@@ -6,7 +6,7 @@ from typing import ClassVar, cast
 
 from graphrewrite.cli.left import show_left
 from graphrewrite.cli.method import add_told, apply
-from graphrewrite.cli.parser import add_rewriting, whole
+from graphrewrite.cli.parser import add_patterns, add_rewriting, whole
 from graphrewrite.cli.rewriting import Job, show_check, show_sizes
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
@@ -58,14 +58,7 @@ class Binarize:
             metavar="N",
             help="leave filters with fewer than N weights as they are (default 64)",
         )
-        choice.add_argument(
-            "--skip",
-            nargs="+",
-            action="extend",
-            default=[],
-            metavar="PATTERN",
-            help="leave convolutions and weights of these names as they are; * stands for anything",
-        )
+        add_patterns(choice, "--skip", "leave convolutions and weights of these names as they are")
         add_told(parser)
 
     def run(self, options: Namespace, screen: Screen) -> int:

@@ -6,7 +6,7 @@ from typing import ClassVar, cast
 
 from graphrewrite.cli.left import show_left
 from graphrewrite.cli.method import add_told, apply
-from graphrewrite.cli.parser import add_rewriting, fraction, whole
+from graphrewrite.cli.parser import add_patterns, add_rewriting, fraction, whole
 from graphrewrite.cli.rewriting import Job, show_check, show_sizes
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
@@ -92,15 +92,8 @@ class FactorizeVerb:
             metavar="N",
             help="leave weights with fewer than N numbers as they are (default 4096)",
         )
-        for name, what_for in (("only", "factor only"), ("skip", "leave alone")):
-            choice.add_argument(
-                f"--{name}",
-                nargs="+",
-                action="extend",
-                default=[],
-                metavar="PATTERN",
-                help=f"{what_for} nodes of these names; * stands for anything",
-            )
+        add_patterns(choice, "--only", "factor only nodes of these names")
+        add_patterns(choice, "--skip", "leave alone nodes of these names")
         add_told(parser)
 
     def run(self, options: Namespace, screen: Screen) -> int:

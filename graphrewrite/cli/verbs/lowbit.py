@@ -6,7 +6,7 @@ from typing import ClassVar, cast
 
 from graphrewrite.cli.left import show_left
 from graphrewrite.cli.method import add_told, apply
-from graphrewrite.cli.parser import add_rewriting, whole
+from graphrewrite.cli.parser import add_patterns, add_rewriting, whole
 from graphrewrite.cli.rewriting import Job, show_check, show_sizes
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
@@ -59,15 +59,8 @@ class LowBit:
             metavar="N",
             help="rows a product is expected to have where the graph leaves that open: samples times steps (default 1)",
         )
-        for option, meaning in (("--only", "lower no others than"), ("--skip", "leave")):
-            choice.add_argument(
-                option,
-                nargs="+",
-                action="extend",
-                default=[],
-                metavar="PATTERN",
-                help=f"{meaning} layers of these names; * stands for anything",
-            )
+        add_patterns(choice, "--only", "lower no others than layers of these names")
+        add_patterns(choice, "--skip", "leave layers of these names")
         add_told(parser)
 
     def run(self, options: Namespace, screen: Screen) -> int:

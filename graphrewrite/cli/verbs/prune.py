@@ -10,6 +10,7 @@ from graphrewrite.cli.depth import BLOCKS, remove_blocks, removed, show_blocks, 
 from graphrewrite.cli.left import show_left
 from graphrewrite.cli.parser import (
     add_data,
+    add_patterns,
     add_rewriting,
     add_seed,
     add_threads,
@@ -98,14 +99,7 @@ class Prune:
             metavar="F",
             help="keep at least the share F of every group, or of the blocks of every stage (default 0.1)",
         )
-        choice.add_argument(
-            "--skip",
-            nargs="+",
-            action="extend",
-            default=[],
-            metavar="PATTERN",
-            help="leave tensors, nodes and groups of these names whole; * stands for anything",
-        )
+        add_patterns(choice, "--skip", "leave tensors, nodes and groups of these names whole")
         choice.add_argument(
             "--units",
             type=names,
@@ -114,13 +108,8 @@ class Prune:
             help=f"remove units of these kinds only: {', '.join(KINDS)} (default all these); {OWN_DIMS} (other dims in "
             f"each head); or whole {BLOCKS}, alone",
         )
-        choice.add_argument(
-            "--may-change",
-            nargs="+",
-            action="extend",
-            default=[],
-            metavar="PATTERN",
-            help="let fixed lengths of these inputs and outputs shrink, such as a cache; * stands for anything",
+        add_patterns(
+            choice, "--may-change", "let fixed lengths of these inputs and outputs shrink, such as a cache"
         )
         choice.add_argument(
             "--tidy", action="store_true", help="tidy the graph first; tensors may then have other names"

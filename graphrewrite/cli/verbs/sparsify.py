@@ -6,7 +6,7 @@ from typing import ClassVar, cast
 
 from graphrewrite.cli.left import show_left
 from graphrewrite.cli.method import add_told, apply
-from graphrewrite.cli.parser import add_rewriting, share
+from graphrewrite.cli.parser import add_patterns, add_rewriting, share
 from graphrewrite.cli.rewriting import Job, show_check, show_sizes
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
@@ -56,14 +56,7 @@ class Sparsify:
             help="first bring strong filters together, which changes no output (default)",
         )
         what.add_argument("--ends", action="store_true", help="mask the first and the last layer too")
-        what.add_argument(
-            "--skip",
-            nargs="+",
-            action="extend",
-            default=[],
-            metavar="PATTERN",
-            help="leave layers and weights of these names as they are; * stands for anything",
-        )
+        add_patterns(what, "--skip", "leave layers and weights of these names as they are")
         what.add_argument(
             "--tidy", action="store_true", help="tidy the graph first: norms go into the layers"
         )
