@@ -1,6 +1,6 @@
 """What the verbs that apply one method to one model share: run it, measure it when asked, write the page."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, _ActionsContainer
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from graphrewrite.cli.rewriting import Job, document, rewrite
 from graphrewrite.cli.screen import Screen
 from graphrewrite.pipeline import Pipeline
 from graphrewrite.pipeline.base import Json
-from graphrewrite.report import layers
+from graphrewrite.report import Record, layers
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,17 @@ class Applied:
         return self.job.code
 
 
-def add_told(parser: ArgumentParser, data_for: str = "samples to run the report's comparison on") -> None:
-    """Declare --data, --test, --report, --seed and --threads."""
+def add_told(
+    parser: ArgumentParser,
+    data_in: _ActionsContainer | None = None,
+    data_for: str = "samples to run the report's comparison on",
+) -> None:
+    """Declare --data, --test, --report, --seed and --threads.
+
+    A method that learns from samples has --data among its own options, `data_in`, and says `data_for` what.
+    """
     told = parser.add_argument_group("report")
-    add_data(told, data_for)
+    add_data(told if data_in is None else data_in, data_for)
     told.add_argument(
         "--test",
         metavar="PATH",
@@ -45,8 +52,23 @@ def add_told(parser: ArgumentParser, data_for: str = "samples to run the report'
     add_threads(parser)
 
 
-def apply(options: Namespace, screen: Screen, pipeline: Pipeline, asked: Callable[[Job], str]) -> Applied:
-    """Rewrite the model, measure what --test and --report ask for, write the page; `asked` puts the request into words.
+def worded(asked: Callable[[Job], str]) -> Callable[[Job, Measured], Record]:
+    """Return what makes a page's record of a job: every layer with why it was left; `asked` is the request in words."""
+
+    def made(job: Job, measured: Measured) -> Record:
+        left = {entry.subject: entry.reason for entry in job.facts.left}
+        rows = tuple(
+            replace(row, why=left.get(row.name, "")) for row in layers(job.before, job.result.model, {})
+        )
+        return record(job, rows, measured, asked(job), {})
+
+    return made
+
+
+def apply(
+    options: Namespace, screen: Screen, pipeline: Pipeline, recorded: Callable[[Job, Measured], Record]
+) -> Applied:
+    """Rewrite the model, measure what --test and --report ask for, and write the page of what `recorded` gives.
 
     Raises:
         GraphRewriteError: bad input, an impossible request, or a step that broke its claim.
@@ -67,9 +89,5 @@ def apply(options: Namespace, screen: Screen, pipeline: Pipeline, asked: Callabl
         from graphrewrite.ir.external import write_beside
         from graphrewrite.report import page
 
-        left = {entry.subject: entry.reason for entry in job.facts.left}
-        rows = tuple(
-            replace(row, why=left.get(row.name, "")) for row in layers(job.before, job.result.model, {})
-        )
-        write_beside(Path(options.report), page(record(job, rows, measured, asked(job), {})).encode("utf-8"))
+        write_beside(Path(options.report), page(recorded(job, measured)).encode("utf-8"))
     return Applied(job, measured)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import ClassVar, cast
 
 from graphrewrite.cli.left import show_left
-from graphrewrite.cli.method import add_told, apply
+from graphrewrite.cli.method import add_told, apply, worded
 from graphrewrite.cli.parser import add_patterns, add_rewriting, fraction, whole
 from graphrewrite.cli.rewriting import Job, show_check, show_sizes
 from graphrewrite.cli.screen import Screen
@@ -98,7 +98,7 @@ class FactorizeVerb:
 
     def run(self, options: Namespace, screen: Screen) -> int:
         """Factor, save, measure when asked, and print what was done."""
-        applied = apply(options, screen, _pipeline(options), lambda _: _asked(options))
+        applied = apply(options, screen, _pipeline(options), worded(lambda _: _asked(options)))
         found = _factored(applied.job)
         _show(applied.job, found, screen)
         return applied.finish(options, screen, {"factored": cast(Json, found)})

@@ -3,30 +3,21 @@
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
+from functools import partial
 from typing import ClassVar, cast
 
 from graphrewrite.cli.depth import BLOCKS, remove_blocks, removed, show_blocks, wants_blocks
 from graphrewrite.cli.left import show_left
-from graphrewrite.cli.parser import (
-    add_data,
-    add_patterns,
-    add_rewriting,
-    add_seed,
-    add_threads,
-    fraction,
-    names,
-    share,
-    whole,
-)
-from graphrewrite.cli.record import Measured, measure, record
-from graphrewrite.cli.rewriting import Job, document, rewrite, show_check, show_sizes
+from graphrewrite.cli.method import add_told, apply
+from graphrewrite.cli.parser import add_patterns, add_rewriting, fraction, names, share, whole
+from graphrewrite.cli.record import Measured, record
+from graphrewrite.cli.rewriting import Job, show_check, show_sizes
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.pipeline import Pass, Pipeline
 from graphrewrite.pipeline.base import Json
-from graphrewrite.report import Layer, layers, text
+from graphrewrite.report import Layer, Record, layers, text
 
 _ADVICE = (
     "advice: much of the accuracy comes back without training when removed channels are predicted from kept ones: "
@@ -126,60 +117,25 @@ class Prune:
             metavar="NAME",
             help=f"predict removed channels from kept ones, needs --data: {', '.join(reconstructions)}",
         )
-        add_data(repair, "calibration samples for criteria, --absorb and --reconstruct")
-        told = parser.add_argument_group("report")
-        told.add_argument(
-            "--test",
-            metavar="PATH",
-            help="held-out samples, like --data: measure accuracy (with labels) or agreement on them",
-        )
-        told.add_argument(
-            "--report", metavar="FILE.html", help="write a page with layers, plots, latency and accuracy"
-        )
-        add_seed(parser)
-        add_threads(parser)
+        add_told(parser, repair, "calibration samples for criteria, --absorb and --reconstruct")
 
     def run(self, options: Namespace, screen: Screen) -> int:
         """Prune, save, measure when asked, and print what was done."""
-        pipeline = _pipeline(options)
-        if options.report:
-            from graphrewrite.report.page import require
-
-            require()  # before the work, not after it
-        job = rewrite(
-            options,
-            screen,
-            pipeline,
-            reads=[path for path in (options.test,) if path],
-            writes=[path for path in (options.report,) if path],
-        )
-        details = _details(job)
-        pinned = {
-            str(name): str(reason)
-            for name, reason in cast(Mapping[str, Json], details.get("pinned", {})).items()
-        }
-        rows = layers(job.before, job.result.model, pinned)
-        measured = measure(job, options, screen) if job.facts.output else Measured()
-        _show(job, details, measured, _asked(options), screen)
+        applied = apply(options, screen, _pipeline(options), partial(_recorded, options))
+        job, details = applied.job, _details(applied.job)
+        _show(job, details, applied.measured, _asked(options), screen)
         if job.facts.changed and not options.reconstruct and "blocks" not in details:
             screen.line(_ADVICE)
-        if options.report and job.facts.output:
-            _write_page(job, rows, measured, options)
-            screen.line(f"report written to {options.report}")
-        screen.document(
-            {
-                **document(job),
-                **details,
-                "macs_before": job.facts.macs_before,
-                "macs_after": job.facts.macs_after,
-                "params_before": job.facts.params_before,
-                "params_after": job.facts.params_after,
-                "budget": {"asked": _asked(options), "kind": _kind(options), "fraction": _fraction(options)},
-                "layers": cast(Json, [asdict(row) for row in rows]),
-                **measured.to_json(),
-            }
-        )
-        return job.code
+        more: dict[str, Json] = {
+            **details,
+            "macs_before": job.facts.macs_before,
+            "macs_after": job.facts.macs_after,
+            "params_before": job.facts.params_before,
+            "params_after": job.facts.params_after,
+            "budget": {"asked": _asked(options), "kind": _kind(options), "fraction": _fraction(options)},
+            "layers": cast(Json, [asdict(row) for row in _rows(job)]),
+        }
+        return applied.finish(options, screen, more)
 
 
 def _pipeline(options: Namespace) -> Pipeline:
@@ -288,28 +244,34 @@ def _show_groups(job: Job, details: Mapping[str, Json], asked: str, screen: Scre
         screen.table(("group", "kind", "units", "kept"), rows, right=("units", "kept"))
 
 
-def _write_page(job: Job, rows: tuple[Layer, ...], measured: Measured, options: Namespace) -> None:
+def _rows(job: Job) -> tuple[Layer, ...]:
+    """Return every layer, those that could not be cut with the reason."""
+    pinned = cast(Mapping[str, Json], _details(job).get("pinned", {}))
+    reasons = {str(name): str(reason) for name, reason in pinned.items()}
+    return layers(job.before, job.result.model, reasons)
+
+
+def _recorded(options: Namespace, job: Job, measured: Measured) -> Record:
+    """Return what the page shows: layers and, of channels, their groups and scores."""
     from graphrewrite.dims.explain import explain
-    from graphrewrite.ir.external import write_beside
     from graphrewrite.ir.inline import inlined
     from graphrewrite.passes.channels.criteria import criteria
     from graphrewrite.passes.tidy import Tidy
-    from graphrewrite.report import page
     from graphrewrite.report.scores import Kept, scores_of
 
-    shown = record(job, rows, measured, _asked(options), {})
-    if not wants_blocks(options):
-        start = Pipeline((Tidy(),), verify="off").run(job.before).model if options.tidy else job.before
-        kept = cast(Kept, _details(job)["kept"])
-        criterion = criteria.make(options.criterion)
-        left = {
-            str(row["name"]): cast(int, row["kept"])
-            for row in cast("list[Mapping[str, Json]]", _details(job)["groups"])
-        }
-        shown = replace(
-            shown,
-            scores=scores_of(start, criterion, kept, job.data, options.seed, options.threads),
-            groups=explain(inlined(start)),
-            kept=left,
-        )
-    write_beside(Path(options.report), page(shown).encode("utf-8"))
+    shown = record(job, _rows(job), measured, _asked(options), {})
+    if wants_blocks(options):
+        return shown
+    start = Pipeline((Tidy(),), verify="off").run(job.before).model if options.tidy else job.before
+    kept = cast(Kept, _details(job)["kept"])
+    criterion = criteria.make(options.criterion)
+    left = {
+        str(row["name"]): cast(int, row["kept"])
+        for row in cast("list[Mapping[str, Json]]", _details(job)["groups"])
+    }
+    return replace(
+        shown,
+        scores=scores_of(start, criterion, kept, job.data, options.seed, options.threads),
+        groups=explain(inlined(start)),
+        kept=left,
+    )
