@@ -1,24 +1,35 @@
-"""Speed of binary layers beside onnxruntime's float and int8 ones: inside a network, on one thread.
+"""Speed of binary layers beside onnxruntime's float and int8 ones, inside a network.
 
-`python tests/bench/binary.py [layers|products|network]` prints tables for custom_ops/MEASURED.md. A cell is the ratio
-to the rival, in bold where it misses its must: what the kernels were planned with, on another machine.
+`python -m tests.bench.binary [layers|products] [--isa avx2]` prints tables for custom_ops/MEASURED.md. A cell is the
+ratio to the rival, in bold where it misses its must: what the kernels were planned with, on another machine.
 """
 
-import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
-import onnx
-from onnx import helper
 
-from graphrewrite import custom_ops
 from graphrewrite.custom_ops.binary.pack import pack, pack_kernel, words_for
 from graphrewrite.custom_ops.presence import forced
 from graphrewrite.ir import Array
-from tests.bench.kernels_common import LAYERS, call, chained, in_turns
-from tests.bench.q_block_sparse import SHAPES, Layer, float_conv, int8_conv
+from tests.bench.common import command, facts, say, tell
+from tests.bench.dense_layers import float_conv, float_product, int8_conv
+from tests.bench.kernels_common import (
+    CONVOLUTIONS,
+    LAYERS,
+    MATRICES,
+    Layer,
+    Maker,
+    call,
+    chained,
+    head,
+    in_a_network,
+    in_turns,
+    options_of,
+    ours,
+    row,
+    told,
+)
 from tests.bench.roofs import roofs
 
 # Bits to bits and floats to floats against float32 and int8 (kernel size, channels), where there is a must.
@@ -35,16 +46,14 @@ MUSTS = {
     "avx2": {"bits": {(3, c): (2.8, 0.8) for c in (64, 128, 256, 512)}, "floats": {}},
 }
 _CALLS = 4
-PRODUCTS = ((4096, 4096), (1024, 1024), (768, 3072))
 
 
 def bits_conv(channels: int, kernel: int, number: int, x: str, y: str) -> Layer:
     """Return a layer from bits to bits."""
     rng = np.random.default_rng(number)
     weight = pack_kernel(rng.random((channels, channels, kernel, kernel)) < 0.5)
-    return _conv(
-        "BinaryConvBits", channels, kernel, [x], y, number, {"w": weight, "t": np.zeros(channels, np.int32)}
-    )
+    constants = {"w": weight, "t": np.zeros(channels, np.int32)}
+    return ours("BinaryConvBits", x, y, number, constants, _square(channels, kernel))
 
 
 def floats_conv(channels: int, kernel: int, number: int, x: str, y: str) -> Layer:
@@ -56,16 +65,11 @@ def floats_conv(channels: int, kernel: int, number: int, x: str, y: str) -> Laye
         "scale": np.full(channels, 1 / (kernel * channels**0.5), np.float32),
         "bias": np.zeros(channels, np.float32),
     }
-    return _conv("BinaryConv", channels, kernel, [x], y, number, constants)
+    return ours("BinaryConv", x, y, number, constants, _square(channels, kernel))
 
 
-def _conv(
-    op: str, channels: int, kernel: int, x: list[str], y: str, number: int, constants: Mapping[str, Array]
-) -> Layer:
-    names = [f"{name}{number}" for name in constants]
-    attributes = custom_ops.find(op).filled({"channels": channels, "pads": [kernel // 2] * 4})
-    node = helper.make_node(op, [*x, *names], [y], domain=custom_ops.DOMAIN, **attributes)  # type: ignore[arg-type]
-    return node, dict(zip(names, constants.values(), strict=True))
+def _square(channels: int, kernel: int) -> dict[str, int | Sequence[int]]:
+    return {"channels": channels, "pads": [kernel // 2] * 4}
 
 
 def inputs(channels: int, size: int) -> dict[str, Array]:
@@ -78,41 +82,39 @@ def inputs(channels: int, size: int) -> dict[str, Array]:
     }
 
 
-def layers(isa: str, rounds: int) -> list[str]:
+def layers(isa: str, rounds: int, threads: int) -> list[str]:
     """Return the rows of the table of convolutions on one instruction set."""
     roof = roofs()["popcount_512" if isa == "avx512" else "popcount_256"]
-    rows = [
-        "| layer | float32 us | int8 us | bits to bits us | Gop/s (of the roof) | vs float32 | vs int8 "
-        "| floats to floats us | vs float32 | vs int8 |",
-        "|---" * 10 + "|",
-    ]
-    for kernel, channels, size in SHAPES:
+    ratios = ["vs float32", "vs int8"]
+    rows = head(
+        ["layer", "float32 us", "int8 us", "bits to bits us", "Gop/s (of the roof)"]
+        + [*ratios, "floats to floats us", *ratios]
+    )
+    for kernel, channels, size in CONVOLUTIONS:
         x = inputs(channels, size)
         pairs = {
-            "float": _pair(x["float"], partial(float_conv, channels, kernel), False),
-            "int8": _pair(x["int8"], partial(int8_conv, channels, kernel), False),
+            "float": _pair(x["float"], partial(float_conv, channels, kernel), threads),
+            "int8": _pair(x["int8"], partial(int8_conv, channels, kernel), threads),
         }
         with forced(isa):
-            pairs["bits"] = _pair(x["bits"], partial(bits_conv, channels, kernel))
-            pairs["floats"] = _pair(x["float"], partial(floats_conv, channels, kernel))
+            pairs["bits"] = _pair(x["bits"], partial(bits_conv, channels, kernel), threads)
+            pairs["floats"] = _pair(x["float"], partial(floats_conv, channels, kernel), threads)
         calls = {f"{name}/{i}": _several(run) for name, pair in pairs.items() for i, run in enumerate(pair)}
-        spent = in_turns({**calls, "roof": roof.run}, rounds)
+        spent = in_turns({**calls, "roof": roof.run}, rounds, threads=threads)
         each = {name: (spent[f"{name}/1"] - spent[f"{name}/0"]) / (LAYERS - 1) / _CALLS for name in pairs}
         speed = 2 * channels * channels * kernel * kernel * size * size / each["bits"]
-        share = speed / (roof.operations / spent["roof"])
+        share = speed / (threads * roof.operations / spent["roof"])
         cells = [f"{kernel}x{kernel} {channels}@{size}", _us(each["float"]), _us(each["int8"])]
         cells += [_us(each["bits"]), f"{speed * 1e-9:.0f} ({share:.0%})"]
         cells += _ratios(each, "bits", MUSTS[isa]["bits"].get((kernel, channels)))
         cells += [_us(each["floats"]), *_ratios(each, "floats", MUSTS[isa]["floats"].get((kernel, channels)))]
-        rows.append("| " + " | ".join(cells) + " |")
-        print(rows[-1], file=sys.stderr, flush=True)
+        rows.append(row(cells))
+        tell(rows[-1])
     return rows
 
 
-def _pair(
-    x: Array, layer: Callable[[int, str, str], Layer], kernels: bool = True
-) -> Sequence[Callable[[], object]]:
-    return [call(chained(x, count, layer), x, kernels) for count in (1, LAYERS)]
+def _pair(x: Array, layer: Maker, threads: int) -> Sequence[Callable[[], object]]:
+    return [call(chained(x, count, layer), x, threads) for count in (1, LAYERS)]
 
 
 def _several(run: Callable[[], object]) -> Callable[[], object]:
@@ -130,67 +132,50 @@ def _us(seconds: float) -> str:
 
 
 def _ratios(each: Mapping[str, float], name: str, musts: tuple[float, float] | None) -> list[str]:
-    found = [each[rival] / each[name] for rival in ("float", "int8")]
-    return [
-        f"**{ratio:.1f}**" if must is not None and ratio < must else f"{ratio:.1f}"
-        for ratio, must in zip(found, musts or (None, None), strict=True)
-    ]
+    pairs = zip(("float", "int8"), musts or (0.0, 0.0), strict=True)
+    return [told(each[rival] / each[name], must) for rival, must in pairs]
 
 
-def products(rounds: int) -> list[str]:
+def products(rounds: int, threads: int) -> list[str]:
     """Return the rows of the table of matrix products, caches cold: weights come from memory."""
-    rows = ["| K x N | rows | float32 us | binary us | ratio |", "|---" * 5 + "|"]
-    for inner, outputs in PRODUCTS:
+    rows = head(["K x N", "rows", "float32 us", "binary us", "ratio"])
+    for inner, outputs in MATRICES:
         for batch in (1, 8, 32):
-            rng = np.random.default_rng(2)
-            x = rng.standard_normal((batch, inner)).astype(np.float32)
+            x = np.random.default_rng(2).standard_normal((batch, inner)).astype(np.float32)
             rivals = {
-                "float": call(chained(x, 1, partial(_float_product, inner, outputs)), x, False),
-                "binary": call(chained(x, 1, partial(_binary_product, inner, outputs)), x),
+                "float": (x, partial(float_product, inner, outputs)),
+                "binary": (x, partial(binary_product, inner, outputs)),
             }
-            spent = in_turns(rivals, rounds, cold=True)
+            spent = in_a_network(rivals, rounds, cold=True, threads=threads)
             cells = [f"{inner} x {outputs}", str(batch), *map(_us, spent.values())]
-            rows.append("| " + " | ".join([*cells, f"{spent['float'] / spent['binary']:.1f}"]) + " |")
-            print(rows[-1], file=sys.stderr, flush=True)
+            rows.append(row([*cells, told(spent["float"] / spent["binary"])]))
+            tell(rows[-1])
     return rows
 
 
-def _float_product(inner: int, outputs: int, number: int, x: str, y: str) -> Layer:
-    weight = np.random.default_rng(number).standard_normal((inner, outputs)).astype(np.float32)
-    return helper.make_node("MatMul", [x, "w"], [y]), {"w": weight}
-
-
-def _binary_product(inner: int, outputs: int, number: int, x: str, y: str) -> Layer:
+def binary_product(inner: int, outputs: int, number: int, x: str, y: str) -> Layer:
+    """Return a product of signs from floats to floats."""
     constants = {
         "level": np.zeros(inner, np.float32),
         "w": pack(np.random.default_rng(number).random((outputs, inner)) < 0.5),
         "scale": np.ones(outputs, np.float32),
         "bias": np.zeros(outputs, np.float32),
     }
-    attributes = custom_ops.find("BinaryMatMul").filled({"channels": inner})
-    node: onnx.NodeProto = helper.make_node(
-        "BinaryMatMul",
-        [x, *constants],
-        [y],
-        domain=custom_ops.DOMAIN,
-        **attributes,  # type: ignore[arg-type]
-    )
-    return node, constants
+    return ours("BinaryMatMul", x, y, number, constants, {"channels": inner})
 
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options_of(__doc__, rounds=21)
     parser.add_argument("what", nargs="?", choices=["layers", "products"])
-    parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--isa", nargs="+", default=["avx512", "avx2"])
+    parser.add_argument("--isa", nargs="+", default=["avx512"])
     chosen = parser.parse_args()
+    say(f"{command()}; {facts()}")
     if chosen.what != "products":
         for isa in chosen.isa:
-            print(f"\n{isa}\n")
-            print("\n".join(layers(isa, chosen.rounds)))
+            say("\n".join(["", isa, "", *layers(isa, chosen.rounds, chosen.threads)]))
     if chosen.what != "layers":
-        print("\n".join(["", *products(chosen.rounds)]))
+        say("\n".join(["", *products(chosen.rounds, chosen.threads)]))
 
 
 if __name__ == "__main__":

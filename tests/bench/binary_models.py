@@ -5,20 +5,16 @@
 layer (Liu and others, 2018), where numbers stand between all. Random weights: this is about speed.
 """
 
-import argparse
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import onnx_graphsurgeon as gs
-from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
 from graphrewrite.ir import Builder, Model
 from graphrewrite.passes.binary import BinarizeConv, LowerBinaryConv
 from graphrewrite.pipeline import Pipeline
-from graphrewrite.runtime import Feeds, sample_inputs, session
-from tests.bench.common import Spent, middle, timed
+from tests.bench.common import command, facts, say
+from tests.bench.kernels_common import head, options_of, row
+from tests.bench.models_common import cell, measure, statically_int8
 
 STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))
 
@@ -53,64 +49,24 @@ def _block(b: Builder, x: gs.Tensor, into: int, out: int, stride: int, sums_ever
     return b.relu(b.add(two, way))
 
 
-class _Samples(CalibrationDataReader):
-    def __init__(self, feeds: Feeds) -> None:
-        self._left: Iterator[Feeds] = iter([feeds])
-
-    def get_next(self) -> Feeds | None:
-        return next(self._left, None)
-
-
-def selves(model: Model, feeds: Feeds, folder: Path) -> Mapping[str, Model]:
+def selves(model: Model) -> Mapping[str, Model]:
     """Return a model, its onnxruntime-int8 self, and its binary self in standard operators and in ours."""
-    path = folder / "float.onnx"
-    model.save(path)
-    quantize_static(
-        path, folder / "int8.onnx", _Samples(feeds), weight_type=QuantType.QInt8, per_channel=True
-    )
     binary = Pipeline((BinarizeConv(),), verify="structure").run(model).model
-    ours = Pipeline((LowerBinaryConv(),), verify="structure").run(binary).model
-    return {"fp32": model, "int8": Model.load(folder / "int8.onnx"), "signs in fp32": binary, "binary": ours}
-
-
-def measure(model: Model, threads: int, rounds: int) -> dict[str, Spent]:
-    """Return the wall and CPU seconds of a run of each self, in turns."""
-    feeds = sample_inputs(model)
-    calls: dict[str, Callable[[], object]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, each in selves(model, feeds, Path(folder)).items():
-            started = session(each, threads=threads, spinning=False)
-            calls[name] = lambda started=started: started.run(None, feeds)  # type: ignore[misc]
-    spent: dict[str, list[Spent]] = {name: [] for name in calls}
-    for number in range(rounds + 1):
-        for name, call in calls.items():
-            took = timed(call)[1]
-            if number:
-                spent[name].append(took)
-    return {name: middle(values) for name, values in spent.items()}
+    own = Pipeline((LowerBinaryConv(),), verify="structure").run(binary).model
+    return {"fp32": model, "int8": statically_int8(model), "signs in fp32": binary, "binary": own}
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
-    names = ["fp32", "int8", "signs in fp32", "binary"]
-    print("| net | threads | " + " | ".join(f"{name}: wall ms (CPU)" for name in names) + " |")
-    print("|---" * (len(names) + 2) + "|")
+    chosen = options_of(__doc__, rounds=15).parse_args()
+    names = ("fp32", "int8", "signs in fp32", "binary")
+    say(f"{command()}; {facts()}\n")
+    say("\n".join(head(["net", "threads", *(f"{name}: wall ms (CPU)" for name in names)])))
     for size in (224, 32):
         for sums_everywhere in (False, True):
-            model = residual(size, sums_everywhere)
             title = f"18 layers, {size} x {size}, {'sums around every layer' if sums_everywhere else 'plain'}"
-            for threads in (1, 2):
-                spent = measure(model, threads, rounds)
-                cells = [f"{spent['fp32'].wall * 1e3:.2f} ({spent['fp32'].cpu * 1e3:.2f})"]
-                cells += [
-                    f"{took.wall * 1e3:.2f} ({took.cpu * 1e3:.2f}, {spent['fp32'].cpu / took.cpu:.1f}x)"
-                    for took in (spent[name] for name in names[1:])
-                ]
-                print(f"| {title} | {threads} | " + " | ".join(cells) + " |", flush=True)
-                print(title, file=sys.stderr, flush=True)
+            spent = measure(selves(residual(size, sums_everywhere)), chosen.rounds, chosen.threads)
+            say(row([title, str(chosen.threads), *(cell(spent, name, chosen.threads) for name in names)]))
 
 
 if __name__ == "__main__":

@@ -1,29 +1,24 @@
 """Whole models with weights of few bits beside their float and onnxruntime-int8 selves: wall clock and CPU time.
 
-`python tests/bench/low_bit_models.py` prints a table for custom_ops/MEASURED.md. Transformer blocks of width 1024, an
+`python -m tests.bench.low_bit_models` prints a table for custom_ops/MEASURED.md. Transformer blocks of width 1024, an
 MLP of 4096 and 128 keys of a past, for one token and for 32; an LSTM and a GRU of 1024 units over 16 steps. Random
 weights: this is about speed, not about what rounding does to a trained net.
 """
 
-import argparse
 import logging
-import sys
-import tempfile
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from graphrewrite.ir import Builder, Model
 from graphrewrite.passes.factor.gates import WriteOutGates
 from graphrewrite.passes.lowbit import LowerLowBit
 from graphrewrite.pipeline import Pipeline
-from graphrewrite.runtime import Feeds, sample_inputs, session
-from tests.bench.common import Spent, middle, timed
+from tests.bench.common import command, facts, say
+from tests.bench.kernels_common import head, options_of, row
+from tests.bench.models_common import cell, dynamically_int8, measure, recurrent
 
 WIDTH, MLP, HEADS, PAST, BLOCKS = 1024, 4096, 16, 128, 3
 STEPS = 16
@@ -67,25 +62,12 @@ def _square(b: Builder, inputs: int, outputs: int) -> np.ndarray:
     return b.rng.standard_normal((inputs, outputs), dtype=np.float32) / np.float32(np.sqrt(inputs))
 
 
-def recurrent(op: str) -> Model:
-    """Draw a recurrent layer."""
-    b = Builder(seed=0)
-    gates = {"LSTM": 4, "GRU": 3}[op] * WIDTH
-    x = b.input([STEPS, 1, WIDTH], "x")
-    weights = [b.constant(_square(b, WIDTH, gates).T[None].copy()) for _ in range(2)]
-    bias = b.constant(np.zeros((1, 2 * gates), np.float32))
-    return b.model(b.op(op, x, *weights, bias, hidden_size=WIDTH))
-
-
-def selves(model: Model, folder: Path) -> Mapping[str, Model]:
+def selves(model: Model) -> Mapping[str, Model]:
     """Return a model, its onnxruntime-int8 and 4-bit selves, and ours."""
-    path = folder / "float.onnx"
-    model.save(path)
-    quantize_dynamic(path, folder / "int8.onnx", weight_type=QuantType.QInt8)
-    made = {"fp32": model, "int8": Model.load(folder / "int8.onnx")}
+    made = {"fp32": model, "int8": dynamically_int8(model)}
     if not model.nodes("LSTM", "GRU"):
         quantizer = MatMulNBitsQuantizer(
-            onnx.load(path), bits=4, block_size=32, is_symmetric=True, accuracy_level=4
+            model.to_proto(), bits=4, block_size=32, is_symmetric=True, accuracy_level=4
         )
         quantizer.process()
         made["4-bit"] = Model.from_proto(quantizer.model.model)
@@ -95,50 +77,22 @@ def selves(model: Model, folder: Path) -> Mapping[str, Model]:
     return made
 
 
-def measure(model: Model, rounds: int) -> dict[str, Spent]:
-    """Return the wall and CPU seconds of a run of each self, in turns, on one thread."""
-    feeds: Feeds = sample_inputs(model)
-    calls: dict[str, Callable[[], object]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, each in selves(model, Path(folder)).items():
-            started = session(each, threads=1, spinning=False)
-            calls[name] = lambda started=started: started.run(None, feeds)  # type: ignore[misc]
-    spent: dict[str, list[Spent]] = {name: [] for name in calls}
-    for number in range(rounds + 1):
-        for name, call in calls.items():
-            took = timed(call)[1]
-            if number:
-                spent[name].append(took)
-    return {name: middle(values) for name, values in spent.items()}
-
-
 def main() -> None:
     """Print the table."""
     logging.disable(logging.WARNING)  # the quantisers say something about every node
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
-    names = ["fp32", "int8", "4-bit", *FORMS]
-    print("| model | " + " | ".join(f"{name}: wall ms (CPU)" for name in names) + " |")
-    print("|---" * (len(names) + 1) + "|")
+    chosen = options_of(__doc__, rounds=15).parse_args()
+    names = ("fp32", "int8", "4-bit", *FORMS)
+    say(f"{command()}; {facts()}\n")
+    say("\n".join(head(["model", "threads", *(f"{name}: wall ms (CPU)" for name in names)])))
     models = {
         f"{BLOCKS} transformer blocks, 1 token": transformer(1),
         f"{BLOCKS} transformer blocks, 32 tokens": transformer(32),
-        f"LSTM, {STEPS} steps": recurrent("LSTM"),
-        f"GRU, {STEPS} steps": recurrent("GRU"),
+        f"LSTM, {STEPS} steps": recurrent("LSTM", WIDTH, STEPS),
+        f"GRU, {STEPS} steps": recurrent("GRU", WIDTH, STEPS),
     }
     for title, model in models.items():
-        spent = measure(model, rounds)
-        cells = []
-        for name in names:
-            took = spent.get(name)
-            if took is None:
-                cells.append("-")
-                continue
-            times = "" if name == "fp32" else f", {spent['fp32'].cpu / took.cpu:.1f}x"
-            cells.append(f"{took.wall * 1e3:.2f} ({took.cpu * 1e3:.2f}{times})")
-        print(f"| {title} | " + " | ".join(cells) + " |", flush=True)
-        print(title, file=sys.stderr, flush=True)
+        spent = measure(selves(model), chosen.rounds, chosen.threads)
+        say(row([title, str(chosen.threads), *(cell(spent, name, chosen.threads) for name in names)]))
 
 
 if __name__ == "__main__":

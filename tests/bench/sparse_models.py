@@ -1,28 +1,25 @@
 """Residual networks with zeros in blocks beside their float and onnxruntime-int8 selves: wall clock and CPU time.
 
-`python tests/bench/sparse_models.py` prints a table for custom_ops/MEASURED.md. ResNet-18 at 112 x 112 with random
+`python -m tests.bench.sparse_models` prints a table for custom_ops/MEASURED.md. ResNet-18 at 112 x 112 with random
 weights: this is about speed, not about what masks do to a trained net. The masks come from `MaskBlocks`, the int8
 models from onnxruntime's static quantisation (QDQ, per channel, of two random samples), lowering is "faster" with the
 speeds measured on this machine, so layers that would not gain stay as they are.
 """
 
-import argparse
-import tempfile
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from graphrewrite.ir import Array, Builder, Model
+from graphrewrite.ir import Builder, Model
 from graphrewrite.passes.sparse import LowerBlockSparse, MaskBlocks
 from graphrewrite.passes.sparse.lower_q_block_sparse import LowerQBlockSparse
 from graphrewrite.passes.sparse.masks.blocks import Blocks
 from graphrewrite.passes.sparse.masks.one_by_n import OneByN
 from graphrewrite.pipeline import Pass, Pipeline
-from graphrewrite.runtime import Feeds, sample_inputs, session
-from tests.bench.common import Spent, middle, timed
+from tests.bench.common import command, facts, say
+from tests.bench.kernels_common import head, options_of, row
+from tests.bench.models_common import cell, measure, statically_int8, times
 
 SIDE = 112
 
@@ -49,82 +46,39 @@ def _conv(b: Builder, x: gs.Tensor, inputs: int, outputs: int, kernel: int, step
     return b.op("Conv", x, b.constant(weight), bias, pads=[kernel // 2] * 4, strides=[step, step])
 
 
-class _Samples(CalibrationDataReader):
-    def __init__(self, model: Model) -> None:
-        self._left = iter([sample_inputs(model, seed) for seed in range(2)])
-
-    def get_next(self) -> dict[str, Array] | None:
-        return next(self._left, None)
-
-
-def quantised(model: Model, folder: Path) -> Model:
-    """Return what onnxruntime's static quantisation makes of a model."""
-    plain, made = folder / "float.onnx", folder / "int8.onnx"
-    model.save(plain)
-    quantize_static(
-        plain,
-        made,
-        _Samples(model),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-    )
-    return Model.load(made)
-
-
-def selves(model: Model, folder: Path) -> Mapping[str, Model]:
+def selves(model: Model) -> Mapping[str, Model]:
     """Return a model, its int8 self, and ours at two sparsities."""
 
     def after(start: Model, *steps: Pass) -> Model:
         return Pipeline(steps, verify="structure").run(start).model
 
-    made = {"fp32": model, "int8": quantised(model, folder)}
+    made = {"fp32": model, "int8": statically_int8(model)}
     for share in (0.75, 0.9):
         made[f"1x8, {share:.0%}"] = after(model, MaskBlocks(OneByN(8), share), LowerBlockSparse())
         masked = after(model, MaskBlocks(Blocks(16, 4), share))
-        made[f"int8 16x4, {share:.0%}"] = after(quantised(masked, folder), LowerQBlockSparse())
+        made[f"int8 16x4, {share:.0%}"] = after(statically_int8(masked), LowerQBlockSparse())
     return made
-
-
-def measure(models: Mapping[str, Model], rounds: int, threads: int) -> dict[str, Spent]:
-    """Return the median wall and CPU seconds of a run of each, in turns."""
-    calls: dict[str, Callable[[], object]] = {}
-    for name, each in models.items():
-        feeds: Feeds = sample_inputs(each)
-        started = session(each, threads=threads, spinning=False)
-        calls[name] = lambda started=started, feeds=feeds: started.run(None, feeds)  # type: ignore[misc]
-    spent: dict[str, list[Spent]] = {name: [] for name in calls}
-    for number in range(rounds + 1):
-        for name, call in calls.items():
-            took = timed(call)[1]
-            if number:
-                spent[name].append(took)
-    return {name: middle(values) for name, values in spent.items()}
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
-    with tempfile.TemporaryDirectory() as folder:
-        models = selves(resnet18(), Path(folder))
-    print(f"| ResNet-18 at {SIDE} x {SIDE} | " + " | ".join(models) + " |")
-    print("|---" * (len(models) + 1) + "|")
+    chosen = options_of(__doc__, rounds=15).parse_args()
+    models = selves(resnet18())
+    say(f"{command()}; {facts()}\n")
+    say("\n".join(head([f"ResNet-18 at {SIDE} x {SIDE}", *models])))
     lowered = [sum(node.domain == "graphrewrite" for node in each.nodes()) for each in models.values()]
-    print("| layers lowered | " + " | ".join(map(str, lowered)) + " |")
-    for threads in (1, 2):
-        spent = measure(models, rounds, threads)
-        cells = [
-            f"{took.wall * 1e3:.2f} ({took.cpu * 1e3:.2f}; {spent['fp32'].cpu / took.cpu:.1f}x, "
-            f"{spent['int8'].cpu / took.cpu:.1f}x)"
-            for took in spent.values()
-        ]
-        print(
-            f"| {threads} thread(s): wall ms (CPU ms; times fp32, int8) | " + " | ".join(cells) + " |",
-            flush=True,
+    say(row(["layers lowered", *map(str, lowered)]))
+    spent = measure(models, chosen.rounds, chosen.threads)
+    say(
+        row(
+            [
+                f"wall ms (CPU ms), {chosen.threads} thread(s)",
+                *(cell(spent, name, chosen.threads) for name in models),
+            ]
         )
+    )
+    gains = [f"{times(spent['int8'], took, chosen.threads):.1f}x" for took in spent.values()]
+    say(row(["vs int8", *gains]))
 
 
 if __name__ == "__main__":
