@@ -4,11 +4,27 @@ A transform of a * b * c is one of a over the slowest digit of the position, one
 the digits once round, so that after three of them every digit has been transformed and is back in its place. Every
 block is the corner of the matrix of 64, whose sign is the parity of the bits that row and column share; all that
 depends on constants only, and runtimes that fold constants keep nothing but the products.
-
-An empty batch gets a row of its own, which the last step drops: old operator sets cannot write the shape of nothing.
 """
 
-BODY = """
+from graphrewrite.custom_ops.diagonals.function import ROWS_IN, ROWS_OUT
+
+
+def _transform(x: str, y: str, suffix: str) -> str:
+    """Return the three products that transform `x` into `y`."""
+    lines = []
+    for digit in "abc":
+        lines += [
+            f"{digit}_digits{suffix} = Reshape ({x}, {digit}_shape)",
+            f"{digit}_last{suffix} = Transpose <perm = [0, 2, 1]> ({digit}_digits{suffix})",
+            f"{digit}_rows{suffix} = Reshape ({digit}_last{suffix}, {digit}_flat)",
+            f"{digit}_done{suffix} = MatMul ({digit}_rows{suffix}, {digit}_signs)",
+        ]
+        x = f"{digit}_done{suffix}"
+    return "".join(f"    {line}\n" for line in [*lines, f"{y} = Reshape ({x}, whole_shape)"])
+
+
+BODY = (
+    """
 {
     zero = Constant <value = int64[1] {0}> ()
     one = Constant <value = int64[1] {1}> ()
@@ -47,23 +63,9 @@ BODY = """
     behind_a = Div (size, a)
     behind_b = Div (size, b)
     behind_c = Div (size, c)
-
-    shape = Shape (x)
-    lead = Slice (shape, zero, minus_one)
-    count = ReduceProd <keepdims = 1> (lead)
-    is_empty = Equal (count, zero)
-    dummy = Cast <to = 7> (is_empty)
-    rows = Add (count, dummy)
-    some_lead = Where (is_empty, one, lead)
-    width = Shape (before)
-    out = Shape (after)
-    scaled = Mul (x, before)
-    flat_shape = Concat <axis = 0> (minus_one, width)
-    flat = Reshape (scaled, flat_shape)
-    missing = Sub (size, width)
-    pads = Concat <axis = 0> (zero, zero, dummy, missing)
-    padded = Pad (flat, pads)
-
+"""
+    + ROWS_IN
+    + """
     whole_shape = Concat <axis = 0> (rows, size)
     a_shape = Concat <axis = 0> (rows, a, behind_a)
     b_shape = Concat <axis = 0> (rows, b, behind_b)
@@ -75,45 +77,19 @@ BODY = """
     b_flat = Concat <axis = 0> (b_count, b)
     c_flat = Concat <axis = 0> (c_count, c)
 
-    a_digits = Reshape (padded, a_shape)
-    a_last = Transpose <perm = [0, 2, 1]> (a_digits)
-    a_rows = Reshape (a_last, a_flat)
-    a_done = MatMul (a_rows, a_signs)
-    b_digits = Reshape (a_done, b_shape)
-    b_last = Transpose <perm = [0, 2, 1]> (b_digits)
-    b_rows = Reshape (b_last, b_flat)
-    b_done = MatMul (b_rows, b_signs)
-    c_digits = Reshape (b_done, c_shape)
-    c_last = Transpose <perm = [0, 2, 1]> (c_digits)
-    c_rows = Reshape (c_last, c_flat)
-    c_done = MatMul (c_rows, c_signs)
-    coefficients = Reshape (c_done, whole_shape)
-
+"""
+    + _transform("padded", "coefficients", "")
+    + """
     number = Cast <to = 1> (size)
     middle_scaled = Div (middle, number)
     chosen = Gather <axis = 1> (coefficients, permutation)
     mixed = Mul (chosen, middle_scaled)
 
-    a_digits2 = Reshape (mixed, a_shape)
-    a_last2 = Transpose <perm = [0, 2, 1]> (a_digits2)
-    a_rows2 = Reshape (a_last2, a_flat)
-    a_done2 = MatMul (a_rows2, a_signs)
-    b_digits2 = Reshape (a_done2, b_shape)
-    b_last2 = Transpose <perm = [0, 2, 1]> (b_digits2)
-    b_rows2 = Reshape (b_last2, b_flat)
-    b_done2 = MatMul (b_rows2, b_signs)
-    c_digits2 = Reshape (b_done2, c_shape)
-    c_last2 = Transpose <perm = [0, 2, 1]> (c_digits2)
-    c_rows2 = Reshape (c_last2, c_flat)
-    c_done2 = MatMul (c_rows2, c_signs)
-    signal = Reshape (c_done2, whole_shape)
-
-    kept = Slice (signal, zero, out, one)
-    scaled_out = Mul (kept, after)
-    shifted_out = Add (scaled_out, bias)
-    some_shape = Concat <axis = 0> (some_lead, out)
-    some = Reshape (shifted_out, some_shape)
-    out_shape = Concat <axis = 0> (lead, out)
-    y = Expand (some, out_shape)
-}
 """
+    + _transform("mixed", "signal", "2")
+    + """
+    kept = Slice (signal, zero, out, one)
+"""
+    + ROWS_OUT
+    + "}\n"
+)

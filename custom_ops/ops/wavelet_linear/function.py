@@ -3,11 +3,12 @@
 The levels are two loops. The first carries the low half and collects high halves and lengths, by convolutions of
 stride 2; the second starts with the last low half, takes high halves from the end, and convolves over zeros between
 the values.
-
-An empty batch gets a row of its own, which the last step drops: old operator sets cannot write the shape of nothing.
 """
 
-BODY = """
+from graphrewrite.custom_ops.diagonals.function import ROWS_IN, ROWS_OUT
+
+BODY = (
+    """
 {
     zero = Constant <value = int64[1] {0}> ()
     one = Constant <value = int64[1] {1}> ()
@@ -28,23 +29,9 @@ BODY = """
     synthesis_backwards = Slice (synthesis, minus_one, lowest, one, minus_one)
     join_kernel = Unsqueeze (synthesis_backwards, zero)
     gap = Constant <value = int64[8] {0, 0, 0, 0, 0, 0, 0, 1}> ()
-
-    shape = Shape (x)
-    lead = Slice (shape, zero, minus_one)
-    count = ReduceProd <keepdims = 1> (lead)
-    is_empty = Equal (count, zero)
-    dummy = Cast <to = 7> (is_empty)
-    rows = Add (count, dummy)
-    some_lead = Where (is_empty, one, lead)
-    width = Shape (before)
-    out = Shape (after)
-    scaled = Mul (x, before)
-    flat_shape = Concat <axis = 0> (minus_one, width)
-    flat = Reshape (scaled, flat_shape)
-    missing = Sub (size, width)
-    pads = Concat <axis = 0> (zero, zero, dummy, missing)
-    padded = Pad (flat, pads)
-    signal = Unsqueeze (padded, one)
+"""
+    + ROWS_IN
+    + """    signal = Unsqueeze (padded, one)
     three = Constant <value = int64[1] {3}> ()
     halo = Concat <axis = 0> (zero, zero, left, zero, zero, right)
     none_shape = Concat <axis = 0> (rows, one, zero)
@@ -99,11 +86,7 @@ BODY = """
     }>
 
     kept = Slice (back, zero, out, two)
-    scaled_out = Mul (kept, after)
-    shifted_out = Add (scaled_out, bias)
-    some_shape = Concat <axis = 0> (some_lead, out)
-    some = Reshape (shifted_out, some_shape)
-    out_shape = Concat <axis = 0> (lead, out)
-    y = Expand (some, out_shape)
-}
 """
+    + ROWS_OUT
+    + "}\n"
+)
