@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphrewrite.custom_ops.binary.pack import Words, pack, unpack
+from graphrewrite.custom_ops.window import convolve
 
 Floats = npt.NDArray[np.float32]
 Sums = npt.NDArray[np.int64]
@@ -27,27 +28,8 @@ def conv_sums(
     dilations: Sequence[int],
 ) -> Sums:
     """Return the sums [N, O, OH, OW] of signs `x` [N, C, H, W] under packed weights [O, height, width, words]."""
-    inside = channels // group
-    kernel = signs(unpack(weight, inside))  # [O, height, width, C / group]
-    outputs, height, width, _ = kernel.shape
-    padded = np.pad(x, ((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
-    rows = (padded.shape[2] - (height - 1) * dilations[0] - 1) // strides[0] + 1
-    columns = (padded.shape[3] - (width - 1) * dilations[1] - 1) // strides[1] + 1
-    sums = np.zeros((x.shape[0], outputs, rows, columns), np.int64)
-    each = outputs // group
-    for g in range(group):
-        mine = slice(g * each, (g + 1) * each)
-        for i in range(height):
-            for j in range(width):
-                top, left = i * dilations[0], j * dilations[1]
-                seen = padded[
-                    :,
-                    g * inside : (g + 1) * inside,
-                    top : top + (rows - 1) * strides[0] + 1 : strides[0],
-                    left : left + (columns - 1) * strides[1] + 1 : strides[1],
-                ]
-                sums[:, mine] += np.einsum("nchw,oc->nohw", seen, kernel[mine, i, j])
-    return sums
+    kernel = np.moveaxis(signs(unpack(weight, channels // group)), -1, 1)
+    return convolve(x, kernel, strides=strides, pads=pads, dilations=dilations, group=group)
 
 
 def mat_mul_sums(x: Sums, weight: Words, *, channels: int) -> Sums:
