@@ -13,7 +13,7 @@ from graphrewrite.custom_ops.spec import Value
 from graphrewrite.ir import Builder, Model
 from graphrewrite.ir.custom import declare
 from graphrewrite.runtime.workloads import Work, workloads
-from graphrewrite.runtime.workloads.dense import MAPS, MATRICES
+from graphrewrite.runtime.workloads.dense import maps, matrices
 
 _DENSITIES = (0.5, 0.25, 0.1)
 
@@ -25,11 +25,8 @@ class SparseConv:
     width: int
 
     def sizes(self) -> Iterator[Work]:
-        """Yield the dense sizes at several densities."""
-        for density in _DENSITIES:
-            for taps in (1, 9):
-                for channels, side in MAPS:
-                    yield Work(channels, channels, side * side, taps, density)
+        """Return the dense sizes at several densities."""
+        return maps(_DENSITIES)
 
     def chain(self, work: Work, layers: int, seed: int) -> Model:
         """Draw the convolutions."""
@@ -53,10 +50,8 @@ class SparseMatMul:
     width: int
 
     def sizes(self) -> Iterator[Work]:
-        """Yield the dense sizes at several densities."""
-        for density in _DENSITIES:
-            for features, rows in MATRICES:
-                yield Work(features, features, rows, 1, density)
+        """Return the dense sizes at several densities."""
+        return matrices(_DENSITIES)
 
     def chain(self, work: Work, layers: int, seed: int) -> Model:
         """Draw the products."""

@@ -1,6 +1,6 @@
 """Dense float layers as onnxruntime runs them: what every other form has to beat."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,16 +14,29 @@ MAPS = ((32, 56), (64, 56), (64, 28), (128, 28), (128, 14), (256, 14), (256, 7),
 MATRICES = ((256, 1), (1024, 1), (2048, 1), (4096, 1), (256, 32), (1024, 32), (2048, 32))
 
 
+def maps(densities: Sequence[float] = (1.0,)) -> Iterator[Work]:
+    """Yield 1x1 and 3x3 convolutions of all maps at each density."""
+    for density in densities:
+        for taps in (1, 9):
+            for channels, side in MAPS:
+                yield Work(channels, channels, side * side, taps, density)
+
+
+def matrices(densities: Sequence[float] = (1.0,)) -> Iterator[Work]:
+    """Yield square products of all sizes at each density."""
+    for density in densities:
+        for features, rows in MATRICES:
+            yield Work(features, features, rows, 1, density)
+
+
 @workloads.register("Conv")
 @dataclass(frozen=True)
 class DenseConv:
     """A float convolution of stride 1 that keeps the size of its map."""
 
     def sizes(self) -> Iterator[Work]:
-        """Yield 1x1 and 3x3 convolutions."""
-        for taps in (1, 9):
-            for channels, side in MAPS:
-                yield Work(channels, channels, side * side, taps)
+        """Return 1x1 and 3x3 convolutions."""
+        return maps()
 
     def chain(self, work: Work, layers: int, seed: int) -> Model:
         """Draw the convolutions."""
@@ -43,9 +56,8 @@ class DenseMatMul:
     """A float matrix product with constant weights."""
 
     def sizes(self) -> Iterator[Work]:
-        """Yield square ones."""
-        for features, rows in MATRICES:
-            yield Work(features, features, rows)
+        """Return square ones."""
+        return matrices()
 
     def chain(self, work: Work, layers: int, seed: int) -> Model:
         """Draw the products."""

@@ -11,7 +11,7 @@ from graphrewrite.custom_ops.ops.low_bit_mat_mul.pack import pack, pack_scales
 from graphrewrite.ir import Builder, Model
 from graphrewrite.ir.custom import declare
 from graphrewrite.runtime.workloads import Work, workloads
-from graphrewrite.runtime.workloads.dense import MATRICES
+from graphrewrite.runtime.workloads.dense import matrices
 
 _GROUP = 64
 
@@ -23,9 +23,8 @@ class LowBitMatMul:
     bits: int
 
     def sizes(self) -> Iterator[Work]:
-        """Yield the dense sizes."""
-        for features, rows in MATRICES:
-            yield Work(features, features, rows)
+        """Return the dense sizes."""
+        return matrices()
 
     def chain(self, work: Work, layers: int, seed: int) -> Model:
         """Draw the products."""

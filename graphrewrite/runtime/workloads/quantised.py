@@ -11,7 +11,7 @@ from graphrewrite.custom_ops.quads.sample import sparse_weight
 from graphrewrite.ir import Builder, Model
 from graphrewrite.ir.custom import declare
 from graphrewrite.runtime.workloads import Work, workloads
-from graphrewrite.runtime.workloads.dense import MAPS, MATRICES
+from graphrewrite.runtime.workloads.dense import maps, matrices
 
 _DENSITIES = (1.0, 0.5, 0.25, 0.1)
 
@@ -22,10 +22,8 @@ class QuantisedConv:
     """A convolution of bytes of stride 1 that keeps the size of its map."""
 
     def sizes(self) -> Iterator[Work]:
-        """Yield 1x1 and 3x3 convolutions."""
-        for taps in (1, 9):
-            for channels, side in MAPS:
-                yield Work(channels, channels, side * side, taps)
+        """Return 1x1 and 3x3 convolutions."""
+        return maps()
 
     def chain(self, work: Work, layers: int, seed: int) -> Model:
         """Draw the convolutions."""
@@ -38,11 +36,8 @@ class SparseQuantisedConv:
     """The same with a random share of its blocks left."""
 
     def sizes(self) -> Iterator[Work]:
-        """Yield the dense sizes at several densities."""
-        for density in _DENSITIES:
-            for taps in (1, 9):
-                for channels, side in MAPS:
-                    yield Work(channels, channels, side * side, taps, density)
+        """Return the dense sizes at several densities."""
+        return maps(_DENSITIES)
 
     def chain(self, work: Work, layers: int, seed: int) -> Model:
         """Draw the convolutions."""
@@ -55,9 +50,8 @@ class QuantisedMatMul:
     """A product with int8 weights whose inputs are quantised on the way."""
 
     def sizes(self) -> Iterator[Work]:
-        """Yield square ones."""
-        for features, rows in MATRICES:
-            yield Work(features, features, rows)
+        """Return square ones."""
+        return matrices()
 
     def chain(self, work: Work, layers: int, seed: int) -> Model:
         """Draw the products, in the form that onnxruntime's own quantiser writes and its sessions fuse."""
@@ -78,10 +72,8 @@ class SparseQuantisedMatMul:
     """The same with a random share of its blocks left."""
 
     def sizes(self) -> Iterator[Work]:
-        """Yield the dense sizes at several densities."""
-        for density in _DENSITIES:
-            for features, rows in MATRICES:
-                yield Work(features, features, rows, 1, density)
+        """Return the dense sizes at several densities."""
+        return matrices(_DENSITIES)
 
     def chain(self, work: Work, layers: int, seed: int) -> Model:
         """Draw the products."""
