@@ -1,4 +1,4 @@
-"""What `prune` measures beside the cut itself, and the record it hands to the report page."""
+"""What is measured of a rewritten model beside the rewriting itself, and the record that the report page gets."""
 
 import os
 import platform
