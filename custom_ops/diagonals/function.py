@@ -4,8 +4,8 @@ An empty batch gets a row of its own, which the last step drops: old operator se
 """
 
 # Reads `x`, `before`, `after`, `size` (int64 [1]) and the constants `zero`, `one` and `minus_one` (int64 [1]). Makes
-# `padded` [rows, size], `rows` (int64 [1]), `out` (int64 [1], how many outputs) and, for the end, the sizes of the axes in
-# front: `lead`, and `some_lead` with the row of nothing.
+# `padded` [rows, size], `rows` (int64 [1]), `out` (int64 [1], how many outputs) and, for the end, the sizes of all axes
+# but the last: `lead`, and `some_lead` with the row of nothing.
 ROWS_IN = """
     shape = Shape (x)
     lead = Slice (shape, zero, minus_one)
