@@ -179,7 +179,7 @@ def graph_to_proto(
 def _borne(graph: gs.Graph, encode: Encode, proto: GraphProto) -> Iterator[gs.Tensor]:
     """Write the nodes, yielding the tensors they make; then yield the initializers."""
     for node in graph.nodes:
-        _node_to_proto(node, proto.node.add(), encode)
+        node_to_proto(node, proto.node.add(), encode)
         yield from node.outputs
     yield from graph.initializers.values()
 
@@ -290,7 +290,8 @@ def _brought_in(message: _Message, locate: Locate) -> _Message:
     return copy
 
 
-def _node_to_proto(node: gs.Node, proto: NodeProto, encode: Encode) -> None:
+def node_to_proto(node: gs.Node, proto: NodeProto, encode: Encode = proto_from_constant) -> None:
+    """Fill a node proto, with whatever the node came with that a graph node has no place for."""
     shell = getattr(node, "shell", None)
     if shell is not None:
         proto.CopyFrom(shell)

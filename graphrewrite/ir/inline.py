@@ -50,6 +50,14 @@ def inlined(model: Model, keep: Collection[str] = (DOMAIN,)) -> Model:
     return copy
 
 
+def body_of(model: Model, call: gs.Node, function: FunctionProto) -> list[gs.Node]:
+    """Return the nodes of a function's body hooked to the tensors of one call, which stays where it is.
+
+    The tensors' lists of producers and readers then name both, so the model must be a copy that is thrown away.
+    """
+    return _Expansion(model, {}).body(call, function)
+
+
 class _Expansion:
     """One run over a model: what all calls share."""
 

@@ -1,0 +1,136 @@
+"""What a torch form may know of the node it stands for, and how it writes its calls."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from torch import fx
+
+from graphrewrite.bridge.host import Numbers
+from graphrewrite.bridge.value import Value
+from graphrewrite.errors import UnsupportedOp
+from graphrewrite.ir import Array
+
+if TYPE_CHECKING:
+    from graphrewrite.bridge.build import BodyOf, Writer
+
+
+class Site:
+    """One node: its attributes, what is known of its inputs, and the place where its calls are written.
+
+    Attributes:
+        node: the node.
+        version: version of the operator set it belongs to.
+        inputs: values by slot; None for an optional input that is left out.
+        attributes: attribute name -> Python value (lists as tuples, tensors as `gs.Constant`, graphs as `gs.Graph`).
+    """
+
+    def __init__(self, writer: "Writer", node: gs.Node, version: int, inputs: Sequence[Value | None]) -> None:
+        self._writer = writer
+        self.node = node
+        self.version = version
+        self.inputs = tuple(inputs)
+        self.attributes: dict[str, object] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in node.attrs.items()
+        }
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs the node names, up to the last one that has a name."""
+        named = [i for i, tensor in enumerate(self.node.outputs) if tensor.name]
+        return named[-1] + 1 if named else 0
+
+    def has(self, slot: int) -> bool:
+        """Whether an input is there."""
+        return slot < len(self.inputs) and self.inputs[slot] is not None
+
+    def tensor(self, slot: int) -> fx.Node | None:
+        """Return an input as a tensor, None when it is left out."""
+        value = self.inputs[slot] if slot < len(self.inputs) else None
+        return None if value is None else self._writer.tensor(value)
+
+    def numbers(self, slot: int) -> fx.Node | Numbers | None:
+        """Return an input as Python numbers (a call that yields them when they are not known yet)."""
+        value = self.inputs[slot] if slot < len(self.inputs) else None
+        return None if value is None else self._writer.numbers(value)
+
+    def constant(self, slot: int) -> Array | None:
+        """Return an input's numbers when they can never change (weights that may be trained do not count)."""
+        value = self.inputs[slot] if slot < len(self.inputs) else None
+        return None if value is None else value.array
+
+    def shape(self, slot: int) -> tuple[int | None, ...] | None:
+        """Return the sizes of an input as far as they are known, None when its rank is not."""
+        value = self.inputs[slot] if slot < len(self.inputs) else None
+        return None if value is None else self._writer.shape(value)
+
+    def dtype(self, slot: int) -> np.dtype[np.generic] | None:
+        """Return the element type of an input where it is known."""
+        value = self.inputs[slot] if slot < len(self.inputs) else None
+        return None if value is None else self._writer.dtype(value)
+
+    def call(self, target: Callable[..., object], *args: object, **kwargs: object) -> fx.Node:
+        """Write a call of a function that can be imported by name (torch's, or one of a family's file)."""
+        return self._writer.call(target, *args, **kwargs)
+
+    def module(self, made: object, *args: object) -> fx.Node:
+        """Write a call of an `nn.Module` made for this node."""
+        return self._writer.call_module(made, str(self.node.op), *args)
+
+    def item(self, value: fx.Node, index: int) -> fx.Node:
+        """Write the choice of one entry of a tuple."""
+        return self._writer.item(value, index)
+
+    def body(self, name: str) -> "BodyOf":
+        """Build the graph in an attribute: a module, and the tensors it reads from around the node."""
+        graph = self.attributes.get(name)
+        if not isinstance(graph, gs.Graph):
+            self.refuse(f"it has no graph {name!r}")
+        return self._writer.body(self.node, name, graph)
+
+    @property
+    def like(self) -> fx.Node:
+        """A tensor on the module's device."""
+        return self._writer.like
+
+    def integer(self, name: str, default: int) -> int:
+        """Return a whole number attribute."""
+        value = self.attributes.get(name, default)
+        assert isinstance(value, int)
+        return value
+
+    def integers(self, name: str, default: Sequence[int] = ()) -> tuple[int, ...]:
+        """Return a list of whole numbers."""
+        value = self.attributes.get(name, tuple(default))
+        assert isinstance(value, tuple)
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        """Return a number attribute."""
+        value = self.attributes.get(name, default)
+        assert isinstance(value, (int, float))
+        return float(value)
+
+    def text(self, name: str, default: str) -> str:
+        """Return a text attribute."""
+        return str(self.attributes.get(name, default))
+
+    def refuse(self, why: str) -> NoReturn:
+        """Say that this node has no torch form.
+
+        Raises:
+            UnsupportedOp: always; names the node, its operator and version, and `why`.
+        """
+        raise refusal(self.node, self.version, why)
+
+
+def refusal(node: gs.Node, version: int, why: str) -> UnsupportedOp:
+    """Return the error that says why a node has no torch form."""
+    domain = f"{node.domain}." if node.domain not in (None, "", "ai.onnx") else ""
+    outputs = ", ".join(tensor.name for tensor in node.outputs if tensor.name)
+    return UnsupportedOp(
+        f"the node {node.name or outputs!r} ({domain}{node.op}, operator set {version}) has no torch form: {why}; "
+        "expected an operator of graphrewrite/bridge/optable, or one with a function body; add a form, or train a part "
+        "of the model without this node"
+    )

@@ -1,0 +1,151 @@
+"""Where a model's floating numbers are stored, under which name each is trained, and which of them are.
+
+A name is the initializer's own, or the output's of a Constant node; where bodies of If, Loop or Scan use a name twice,
+later ones get "@" and a number. The same model always gives the same names.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from graphrewrite.bridge.forms import find
+from graphrewrite.errors import UnknownNameError
+from graphrewrite.ir import Array, Model, constant_value
+from graphrewrite.ir.edit import all_graphs
+from graphrewrite.ir.values import StoredValues
+
+PARAMETER, STATISTIC, FROZEN = "parameter", "statistic", "frozen"
+STATISTICS = {"BatchNormalization": (3, 4)}  # slots of the running mean and variance
+_MASK = 1e9  # attention masks are made of such numbers; no weight is
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Numbers of a model: an initializer, or the output of a Constant node."""
+
+    tensor: gs.Tensor
+    graph: gs.Graph
+
+    @property
+    def array(self) -> Array:
+        """The numbers, read-only."""
+        array = constant_value(self.tensor)
+        assert array is not None
+        return array
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Element type, without reading the numbers of an initializer."""
+        return np.dtype(self.tensor.dtype if isinstance(self.tensor, gs.Constant) else self.array.dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes, without reading the numbers of an initializer."""
+        return tuple(self.tensor.shape if isinstance(self.tensor, gs.Constant) else self.array.shape)
+
+    def replace(self, array: Array) -> None:
+        """Store other numbers in the same place and form."""
+        array.flags.writeable = False
+        if isinstance(self.tensor, gs.Constant):
+            self.tensor.values = array
+            return
+        attributes = self.tensor.inputs[0].attrs
+        for name, value in attributes.items():
+            if isinstance(value, gs.Constant):
+                value.values = array
+            elif isinstance(value, np.ndarray):
+                attributes[name] = array
+            else:
+                attributes[name] = array.tolist()
+
+
+@dataclass(frozen=True)
+class Role:
+    """What becomes of stored numbers: a parameter, a running statistic, or frozen, and why."""
+
+    kind: str
+    why: str = ""
+
+
+def stored(model: Model) -> dict[str, Stored]:
+    """Return all floating initializers and Constant nodes of a model by the names they are trained under."""
+    found: dict[str, Stored] = {}
+    for graph in all_graphs(model.graph):
+        for tensor in _constants(graph):
+            key, number = tensor.name, 1
+            while key in found:
+                number += 1
+                key = f"{tensor.name}@{number}"
+            found[key] = Stored(tensor, graph)
+    return {key: entry for key, entry in found.items() if is_floating(entry.dtype)}
+
+
+def is_floating(dtype: np.dtype[np.generic]) -> bool:
+    """Whether a type is a float that torch can train: half, bfloat16, single or double."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
+def _constants(graph: gs.Graph) -> Iterator[gs.Tensor]:
+    for constant in graph.initializers.values():
+        if not (isinstance(constant._values, StoredValues) and constant.dtype == np.dtype(object)):
+            yield constant
+    for node in graph.nodes:
+        if node.op == "Constant" and node.outputs and constant_value(node.outputs[0]) is not None:
+            yield node.outputs[0]
+
+
+def roles(
+    numbers: Mapping[str, Stored],
+    opsets: Mapping[str, int],
+    trainable: Sequence[str] = (),
+    frozen: Sequence[str] = (),
+) -> dict[str, Role]:
+    """Decide for each stored tensor what becomes of it.
+
+    Parameters are all floats through which something can be learned, but for single numbers (factors and bounds of the
+    arithmetic, as a rule) and attention masks. Names or patterns in `trainable` and `frozen` overrule that.
+
+    Raises:
+        UnknownNameError: a pattern fits no stored tensor.
+    """
+    for pattern in (*trainable, *frozen):
+        if not any(fnmatchcase(key, pattern) for key in numbers):
+            raise UnknownNameError(
+                f"no weight is called {pattern!r}; expected the name of a floating initializer, or a pattern with * "
+                f"that fits some of the {len(numbers)} there are; list them with stored(model)"
+            )
+    return {key: _role(key, entry, opsets, trainable, frozen) for key, entry in numbers.items()}
+
+
+def _role(
+    key: str, entry: Stored, opsets: Mapping[str, int], trainable: Sequence[str], frozen: Sequence[str]
+) -> Role:
+    readers = [
+        (node, slot)
+        for node in {id(node): node for node in entry.tensor.outputs}.values()
+        for slot, tensor in enumerate(node.inputs)
+        if tensor is entry.tensor
+    ]
+    if readers and all(slot in STATISTICS.get(node.op, ()) for node, slot in readers):
+        return Role(STATISTIC, "a running statistic: measured while training, not learned")
+    if any(fnmatchcase(key, pattern) for pattern in frozen):
+        return Role(FROZEN, "asked for")
+    reasons = [_why_still(node, slot, opsets) for node, slot in readers]
+    if not reasons or all(reason is not None for reason in reasons):
+        return Role(FROZEN, next((reason for reason in reasons if reason), "nothing reads it"))
+    if any(fnmatchcase(key, pattern) for pattern in trainable):
+        return Role(PARAMETER, "asked for")
+    if int(np.prod(entry.shape)) < 2:
+        return Role(FROZEN, "a single number; name it to train it")
+    if not bool(np.all(np.abs(np.asarray(entry.array, np.float64)) < _MASK)):
+        return Role(FROZEN, "a mask: it holds infinities or numbers beyond any weight")
+    return Role(PARAMETER)
+
+
+def _why_still(node: gs.Node, slot: int, opsets: Mapping[str, int]) -> str | None:
+    domain = "" if node.domain in (None, "ai.onnx") else str(node.domain)
+    form = find(node.op, domain, opsets.get(domain, 1))
+    return form.why_still(slot) if form is not None else None
