@@ -1,0 +1,120 @@
+"""Gradients of every form that has one, against finite differences in double precision, on onnx's own cases."""
+
+import warnings
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from onnx.backend.test.case.test_case import TestCase
+
+from graphrewrite.bridge import GraphModule, forms
+from graphrewrite.bridge.numbers import value_of
+from graphrewrite.errors import GraphRewriteError
+from graphrewrite.ir import Model
+from tests.engine.bridge.backend import cases, proto_of, tags
+
+PER_OPERATOR = 2
+LARGEST = 400  # numbers of an input: a finite difference each
+
+# Operators with a form whose gradient cannot be seen on onnx's cases, with the reason.
+UNSEEN: dict[str, str] = {}
+
+
+def single(case: TestCase) -> str | None:
+    """Return the operator of a case of one node with floats in and out, None for other cases."""
+    graph = proto_of(case).graph
+    if len(graph.node) != 1 or tags(case) & {"text", "narrow", "ml", "training"}:
+        return None
+    return str(graph.node[0].op_type) if graph.node[0].domain in ("", "ai.onnx") else None
+
+
+@cache
+def chosen() -> dict[str, list[TestCase]]:
+    """Return small cases with float inputs by operator, those with most inputs first."""
+    found: dict[str, list[TestCase]] = {}
+    for case in cases().values():
+        name = single(case)
+        inputs = (case.data_sets or [((), ())])[0][0]
+        floats = [value for value in inputs if isinstance(value, np.ndarray) and value.dtype == np.float32]
+        if name and floats and sum(value.size for value in floats) <= LARGEST:
+            found.setdefault(name, []).append(case)
+    return {
+        name: sorted(several, key=lambda case: -len((case.data_sets or [((), ())])[0][0]))[:PER_OPERATOR]
+        for name, several in found.items()
+    }
+
+
+def trained() -> Iterator[str]:
+    """Yield the operators of the default domain whose forms say that gradients flow."""
+    for (domain, name), several in forms.known().items():
+        if domain == "" and any(form.gradient for form in several):
+            yield name
+
+
+def flat(value: object) -> list[torch.Tensor]:
+    """Return all float tensors of an output that depend on an input."""
+    if isinstance(value, (list, tuple)):
+        return [tensor for entry in value for tensor in flat(entry)]
+    usable = isinstance(value, torch.Tensor) and value.is_floating_point() and value.requires_grad
+    return [value] if usable else []
+
+
+def agrees(case: TestCase) -> bool:
+    """Compare gradients with finite differences; False when nothing depends on a float input."""
+    model = Model.from_proto(proto_of(case))
+    module = GraphModule(model).eval().double()
+    inputs = []
+    for value in (case.data_sets or [((), ())])[0][0]:
+        held = value_of(
+            value if isinstance(value, (list, type(None))) else np.asarray(value), torch.device("cpu")
+        )
+        if isinstance(held, torch.Tensor) and held.dtype == torch.float32:
+            held = held.double().requires_grad_()
+        inputs.append(held)
+    free = [i for i, value in enumerate(inputs) if isinstance(value, torch.Tensor) and value.requires_grad]
+
+    def run(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        fed = list(inputs)
+        for i, value in zip(free, values, strict=True):
+            fed[i] = value
+        return tuple(flat(module(*fed)))
+
+    if not run(*(inputs[i] for i in free)):
+        return False
+    return bool(torch.autograd.gradcheck(run, [inputs[i] for i in free], eps=1e-6, atol=1e-5, rtol=1e-3))
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_gradients_are_those_of_finite_differences(number: int) -> None:
+    wrong = {}
+    for name in sorted(set(trained()) & set(chosen()) - set(UNSEEN))[number::8]:
+        seen = False
+        for case in chosen()[name]:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    seen |= agrees(case)
+            except (GraphRewriteError, RuntimeError, TypeError, ValueError) as error:
+                wrong[case.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        if not seen and name not in {key.split(":")[0] for key in wrong}:
+            wrong.setdefault(name, "no output depends on a float input: file the form with gradient=False")
+    assert wrong == {}
+
+
+def test_a_wrong_gradient_is_caught() -> None:
+    class Halved(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+            return x * 1
+
+        @staticmethod
+        def backward(ctx: object, grad: torch.Tensor) -> torch.Tensor:
+            return grad / 2
+
+    x = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(RuntimeError, match="Jacobian"):
+        torch.autograd.gradcheck(Halved.apply, [x])
