@@ -72,7 +72,7 @@ class GraphModule(fx.GraphModule):
         kinds = roles(own, plain.opsets, trainable, frozen)
         kinds.update((key, Role(FROZEN, _INSIDE)) for key in numbers if key not in known)
         live = [key for key, role in kinds.items() if role.kind != FROZEN]
-        where = places(live)
+        where = places(live, [*dir(type(self)), "record"])
         root = nn.Module()
         for key in live:
             tensor = tensor_of(numbers[key].array).clone()
@@ -108,7 +108,7 @@ class GraphModule(fx.GraphModule):
         """Weights that are not trained, and why."""
         return {key: role.why for key, role in self.record.roles.items() if role.kind != PARAMETER}
 
-    def weight(self, name: str) -> torch.Tensor:
+    def weight_named(self, name: str) -> torch.Tensor:
         """Return the parameter or running statistic that an initializer became.
 
         Raises:

@@ -14,14 +14,14 @@ from torch import fx, nn
 _RESERVED = frozenset(dir(fx.GraphModule)) | frozenset(dir(fx.GraphModule(nn.Module(), fx.Graph())))
 
 
-def places(keys: Collection[str]) -> dict[str, str]:
-    """Return a dotted place for each name, the name itself wherever torch allows it."""
+def places(keys: Collection[str], reserved: Collection[str] = ()) -> dict[str, str]:
+    """Return a dotted place for each name, the name itself wherever torch and the names `reserved` allow it."""
     taken = {tuple(key.split(".")) for key in keys}
     prefixes = {parts[:length] for parts in taken for length in range(1, len(parts))}
     found: dict[str, str] = {}
     for key in keys:
         parts = tuple(key.split("."))
-        fits = all(parts) and parts not in prefixes and not any(part in _RESERVED for part in parts)
+        fits = all(parts) and parts not in prefixes and not (_RESERVED | set(reserved)) & set(parts)
         found[key] = key if fits else f"_renamed.{len(found)}_{key.replace('.', '_')}"
     return found
 

@@ -8,9 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch")
-
 from onnx.backend.test.case.test_case import TestCase
 
 from graphrewrite.bridge import forms

@@ -6,9 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch")
-
+import torch
 from onnx.backend.test.case.test_case import TestCase
 
 from graphrewrite.bridge import GraphModule, forms
