@@ -18,6 +18,7 @@ from graphrewrite.bridge.numbers import array_from, tensor_of
 from graphrewrite.bridge.site import Site, refusal
 from graphrewrite.bridge.sizes import on_host
 from graphrewrite.bridge.value import Value
+from graphrewrite.bridge.weights import is_floating
 from graphrewrite.errors import InvalidModel
 from graphrewrite.ir import Array, Model, ShapeInfo, constant_value, infer
 
@@ -145,10 +146,16 @@ class Writer:
         if form.is_module:
             call = self.call_module(target(**settings), site.node.op, *inputs)
         else:
+            if form.plain is not None and not settings and self._are_floats(site):
+                target = form.plain
             call = self.call(target, *inputs, **settings)
         if form.several:
             return [Value("", self.item(call, i)) for i in range(site.outputs)]
         return [Value("", call)]
+
+    def _are_floats(self, site: Site) -> bool:
+        kinds = [None if value is None else self.dtype(value) for value in site.inputs]
+        return all(kind is not None and is_floating(kind) for kind in kinds)
 
     def _settings(self, site: Site, form: Form) -> dict[str, object]:
         """Return the keyword arguments of a form: the node's attributes, and what forms are given."""
@@ -175,6 +182,8 @@ class Writer:
         values = site.inputs
         if not form.folds or not any(values) or any(v is not None and v.array is None for v in values):
             return None
+        if form.lower is not None:
+            return self._folded_calls(site, form.lower)
         settings = self._settings(site, form)
         if "like" in settings:
             settings["like"] = torch.zeros(0)
@@ -196,6 +205,20 @@ class Writer:
         several = made if isinstance(made, tuple) else (made,)
         if not all(entry is None or isinstance(entry, torch.Tensor) for entry in several):
             return None
+        return [None if entry is None else Value("", array=array_from(entry)) for entry in several]
+
+    def _folded_calls(self, site: Site, lower: Callable[[Site], object]) -> list[Value | None] | None:
+        """Return the outputs of a node whose form writes calls, from running these calls now."""
+        aside = Writer(self.shared, gs.Graph(), nn.Module())
+        values = [None if value is None else Value(value.name, array=value.array) for value in site.inputs]
+        made = lower(Site(aside, site.node, site.version, values))
+        calls = tuple(made) if isinstance(made, (tuple, list)) else (made,)
+        aside.written.output(calls)
+        try:
+            with torch.no_grad():
+                several = fx.Interpreter(aside.root, graph=aside.written).run()
+        except (RuntimeError, ValueError, IndexError, TypeError):
+            return None  # as above
         return [None if entry is None else Value("", array=array_from(entry)) for entry in several]
 
     # What forms ask for.

@@ -46,6 +46,7 @@ class Form:
         attributes: keyword -> default (`REQUIRED` when the node must say it).
         several: whether the form returns a tuple of outputs.
         ignores: attributes that a node may carry and that change nothing here.
+        plain: torch's own function for inputs known to be floats; takes them in order and no attributes.
     """
 
     REQUIRED: ClassVar[object] = inspect.Parameter.empty
@@ -61,6 +62,7 @@ class Form:
     attributes: "dict[str, object] | None" = None
     several: bool = False
     ignores: frozenset[str] = frozenset()
+    plain: Callable[..., object] | None = None
 
     @property
     def is_module(self) -> bool:
@@ -99,6 +101,7 @@ def op(
     gradient: bool = True,
     folds: bool = True,
     ignores: tuple[str, ...] = (),
+    plain: Callable[..., object] | None = None,
 ) -> Callable[[F], F]:
     """File a function or module class as the form of an operator; see `Form` for the options."""
 
@@ -125,11 +128,30 @@ def op(
                 attributes=attributes,
                 several=several,
                 ignores=frozenset(ignores),
+                plain=plain,
             ),
         )
         return target
 
     return add
+
+
+def as_is(name: str, function: Callable[..., object], *, since: int = 1, gradient: bool = True) -> None:
+    """File a function of torch that computes an operator as it stands: all inputs in order, no attributes."""
+    _file(
+        "",
+        name,
+        Form(
+            since=since,
+            target=function,
+            lower=None,
+            host=frozenset(),
+            still={},
+            gradient=gradient,
+            folds=True,
+            attributes={},
+        ),
+    )
 
 
 def lowers(
@@ -140,6 +162,7 @@ def lowers(
     host: tuple[int, ...] = (),
     still: Mapping[str | int, str] | None = None,
     gradient: bool = True,
+    folds: bool = False,
 ) -> Callable[[F], F]:
     """File a function of a `Site` that writes the calls of a node and returns its outputs."""
 
@@ -154,7 +177,7 @@ def lowers(
                 host=frozenset(host),
                 still=dict(still or {}),
                 gradient=gradient,
-                folds=False,
+                folds=folds,
             ),
         )
         return lower
