@@ -82,7 +82,7 @@ def judged(case: TestCase, frozen: bool = False) -> Verdict:
     """Run a case; with `frozen` all inputs but the first are initializers."""
     for inputs, wanted in case.data_sets or ():
         names = [value.name for value in proto_of(case).graph.input]
-        feeds = {name: _plain(value) for name, value in zip(names, inputs, strict=False)}
+        feeds = {name: plain_of(value) for name, value in zip(names, inputs, strict=False)}
         proto = with_weights(proto_of(case), feeds) if frozen else proto_of(case)
         try:
             model = Model.from_proto(proto)
@@ -93,7 +93,7 @@ def judged(case: TestCase, frozen: bool = False) -> Verdict:
         except (GraphRewriteError, Exception) as error:
             return Verdict("failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
         for name, value in zip(found, wanted, strict=False):
-            why = difference(_plain(value), found[name], case.rtol, case.atol)
+            why = difference(plain_of(value), found[name], case.rtol, case.atol)
             if why:
                 return Verdict("wrong", f"{name}: {why}")
     return Verdict("passed")
@@ -125,9 +125,10 @@ def difference(wanted: Fed, found: Fed, rtol: float, atol: float) -> str:
         return f"numbers differ by up to {np.nanmax(np.abs(one - two)):.3g}"
 
 
-def _plain(value: object) -> Fed:
+def plain_of(value: object) -> Fed:
+    """Return what a case holds as arrays, lists of them, or None."""
     if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
+        return [plain_of(entry) for entry in value]
     if isinstance(value, TensorProto):
         return numpy_helper.to_array(value)
     return None if value is None else np.asarray(value)

@@ -13,7 +13,7 @@ from graphrewrite.bridge import GraphModule, forms
 from graphrewrite.bridge.numbers import value_of
 from graphrewrite.errors import GraphRewriteError
 from graphrewrite.ir import Model
-from tests.engine.bridge.backend import cases, proto_of, tags
+from tests.engine.bridge.backend import cases, plain_of, proto_of, tags
 
 PER_OPERATOR = 2
 LARGEST = 400  # numbers of an input: a finite difference each
@@ -67,9 +67,7 @@ def agrees(case: TestCase) -> bool:
     module = GraphModule(model).eval().double()
     inputs = []
     for value in (case.data_sets or [((), ())])[0][0]:
-        held = value_of(
-            value if isinstance(value, (list, type(None))) else np.asarray(value), torch.device("cpu")
-        )
+        held = value_of(plain_of(value), torch.device("cpu"))
         if isinstance(held, torch.Tensor) and held.dtype == torch.float32:
             held = held.double().requires_grad_()
         inputs.append(held)
