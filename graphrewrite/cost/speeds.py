@@ -25,7 +25,9 @@ from graphrewrite.ir.symbols import Dim
 # Where set, the file to read and write instead of the one in the user's cache folder.
 OVERRIDE = "GRAPHREWRITE_SPEEDS"
 # What was measured is a chain of like layers; a network adds a little on both sides, so a narrow win counts as none.
-MARGIN = 0.9
+_MARGIN = 0.9
+# Where the kernels for a set are those for another one: nothing uses the matrix tiles of AMX yet.
+_KERNELS_OF = {"amx": "avx512"}
 _FORMAT = 1
 _NEIGHBOURS = 4
 # A step in density or taps changes a speed more than a step of the same size in channels or positions.
@@ -136,6 +138,22 @@ def _a_line_each(content: dict[str, object]) -> str:
     return f'{head[:-1]}, "points": [\n{points}\n]}}\n'
 
 
+def gain(speeds: Speeds | None, before: tuple[str, Work], after: tuple[str, Work]) -> float | str:
+    """Return how many times as fast a layer is in another form, if that is worth it; else why it is not.
+
+    Both forms come with what they have to do; `speeds` are None where there are none for this machine.
+    """
+    if speeds is None:
+        return "no speeds are known for this machine (measure them with: graphrewrite calibrate)"
+    old, new = speeds.seconds(*before), speeds.seconds(*after)
+    if old is None or new is None:
+        missing = before[0] if old is None else after[0]
+        return f"no speeds of {missing} are known for this machine (run: graphrewrite calibrate)"
+    if old / new * _MARGIN > 1:
+        return old / new
+    return f"it would run {old / new:.2f} times as fast on {speeds.machine} ({speeds.isa})"
+
+
 def speeds_path(isa: str) -> Path:
     """Return where the speeds of this machine are kept for an instruction set."""
     override = os.environ.get(OVERRIDE)
@@ -156,7 +174,7 @@ def load_speeds(isa: str) -> Speeds | None:
     path = speeds_path(isa)
     if path.is_file():
         return _read(path.read_text(encoding="utf-8"), str(path))
-    shipped = resources.files("graphrewrite.cost") / "measured" / f"{isa}.json"
+    shipped = resources.files("graphrewrite.cost") / "measured" / f"{_KERNELS_OF.get(isa, isa)}.json"
     return _read(shipped.read_text(encoding="utf-8"), shipped.name) if shipped.is_file() else None
 
 

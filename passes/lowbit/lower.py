@@ -28,6 +28,7 @@ from graphrewrite.passes.lowbit.quantise import Quantised, Singles, quantised
 from graphrewrite.passes.lowbit.reference import slow
 from graphrewrite.passes.lowbit.worth import why_slower
 from graphrewrite.passes.patterns import as_tuples, check_weights_named, why_left
+from graphrewrite.passes.when import check_when
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
 from graphrewrite.runtime.speeds import known_speeds
@@ -44,11 +45,12 @@ class LowerLowBit:
         bits: 1 (signs), 2 (four levels, or three where these are nearer) or 4 (sixteen levels).
         group: inputs that share a scale, a multiple of 16 up to 4096; 0 for one scale per output, which is fastest.
         rows: how many rows a product is taken to have where the graph does not say, such as samples of a batch.
+        when: "faster" lowers a product only where measured speeds foretell a gain (see LowerBlockSparse), and no weight
+            so small that a call costs more; "always" lowers all, for files that are to be small or to run elsewhere.
         only: patterns (`*` is any text) of the nodes to lower; empty for all.
         skip: patterns of nodes to leave alone.
 
-    Layers are left where speeds measured on this machine say that floats are faster, and where a weight is so small
-    that a call costs more. Nodes in bodies of loops are layers like others. The claim is equality with the graph whose
+    Nodes in bodies of loops are layers like others. The claim is equality with the graph whose
     weights are what the codes stand for and whose activations are rounded to 255 levels per row; how far each weight is
     from the original is in the details.
     """
@@ -56,6 +58,7 @@ class LowerLowBit:
     bits: int = 2
     group: int = 64
     rows: int = 1
+    when: str = "faster"
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
 
@@ -71,6 +74,7 @@ class LowerLowBit:
             )
         if isinstance(self.rows, bool) or self.rows < 1:
             raise InvalidConfig(f"LowerLowBit.rows is {self.rows!r}; expected a whole number of at least 1")
+        check_when("LowerLowBit", self.when)
         as_tuples(self, "only", "skip")
 
     @paused()
@@ -79,7 +83,8 @@ class LowerLowBit:
         if model.opset < OLDEST_OPSET:
             old = f"operator set {model.opset} is too old for function bodies; convert to {OLDEST_OPSET} or newer"
             return Outcome(model, False, (Note("skipped", "the whole model", old),))
-        before, speeds, shapes = model.clone(), known_speeds(), infer(model)
+        speeds = known_speeds() if self.when == "faster" else None
+        before, shapes = model.clone(), infer(model)
         total = sum(node.op in ("MatMul", "Gemm") for node in all_nodes(model.graph))
         names: list[str] = []
         notes: list[Note] = []
@@ -89,7 +94,7 @@ class LowerLowBit:
             if context.progress is not None:
                 context.progress("low bits", min(len(made) + len(notes), total), total)
             why: str | None = each.why if isinstance(each, Left) else self._why_not(each)
-            if why is None and isinstance(each, Layer):
+            if why is None and isinstance(each, Layer) and self.when == "faster":
                 shape = shapes.shape(each.node.inputs[0].name)
                 rows = self.rows if shape is None else positions(shape[:-1], self.rows)
                 inputs, outputs = each.weight.shape

@@ -1,13 +1,13 @@
 """Swapping layers for operators that skip blocks of zeros, where the machine is faster with them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from graphrewrite import custom_ops
-from graphrewrite.cost.speeds import MARGIN, Speeds, Work, positions
+from graphrewrite.cost.speeds import Speeds, Work, gain, positions
 from graphrewrite.custom_ops.blocks.pack import density, pack
 from graphrewrite.custom_ops.spec import OLDEST_OPSET, Value
 from graphrewrite.ir import Model
@@ -18,6 +18,7 @@ from graphrewrite.passes.sparse.activations import activation_of
 from graphrewrite.passes.sparse.align import aligned
 from graphrewrite.passes.tidy.linear import Linear, bias_vector, read_linear
 from graphrewrite.passes.tidy.reading import integer, integers, real, text
+from graphrewrite.passes.when import UNSIZED
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, Same, passes
 from graphrewrite.pipeline.base import Json
 from graphrewrite.runtime.speeds import known_speeds
@@ -95,27 +96,25 @@ class LowerBlockSparse:
         if self.when == "always":
             width = min(shares, key=lambda w: (shares[w] * (1 + 1 / w), -w))
             return _Plan(linear, weight, op, width, shares[width], None)
-        if speeds is None:
-            return "no speeds are known for this machine; measure them with: graphrewrite calibrate"
         shape = draft.shape(linear.node.outputs[0])
         if shape is None:
-            return "how large its output is cannot be told, so neither what it costs"
+            return UNSIZED
         places = positions(shape[2:] if is_conv else shape[:-1])
         taps = int(np.prod(weight.shape[2:]))
 
-        def seconds(form: str, share: float) -> float:
-            found = speeds.seconds(form, Work(weight.shape[1], weight.shape[0], places, taps, share))
+        def sparse(width: int) -> tuple[str, Work]:
+            return f"{op}/{width}", Work(weight.shape[1], weight.shape[0], places, taps, shares[width])
+
+        def seconds(width: int) -> float:
+            found = None if speeds is None else speeds.seconds(*sparse(width))
             return float("inf") if found is None else found
 
-        dense = seconds("Conv" if is_conv else "MatMul", 1.0)
-        width = min(shares, key=lambda w: seconds(f"{op}/{w}", shares[w]))
-        gain = dense / seconds(f"{op}/{width}", shares[width])
-        if not gain * MARGIN > 1:
-            return (
-                f"{1 - shares[width]:.0%} of its blocks of {width} are zero, and it would run {gain:.2f} times as fast "
-                f"on {speeds.machine} ({speeds.isa}); it stays dense"
-            )
-        return _Plan(linear, weight, op, width, shares[width], gain)
+        width = min(shares, key=seconds)
+        dense = ("Conv" if is_conv else "MatMul", replace(sparse(width)[1], density=1.0))
+        found = gain(speeds, dense, sparse(width))
+        if isinstance(found, str):
+            return f"{1 - shares[width]:.0%} of its blocks of {width} are zero, and {found}; it stays dense"
+        return _Plan(linear, weight, op, width, shares[width], found)
 
 
 class _Plan(NamedTuple):

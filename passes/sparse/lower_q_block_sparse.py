@@ -1,12 +1,12 @@
 """Swapping quantised layers for operators that skip blocks of 16 outputs x 4 inputs, where the machine is faster so."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphrewrite.cost.speeds import MARGIN, Speeds, Work, positions
+from graphrewrite.cost.speeds import Speeds, Work, gain, positions
 from graphrewrite.custom_ops.quads import density
 from graphrewrite.custom_ops.spec import OLDEST_OPSET
 from graphrewrite.ir import Model
@@ -21,6 +21,7 @@ from graphrewrite.passes.sparse.quantised_product import (
     read_float_product,
     read_quantised_product,
 )
+from graphrewrite.passes.when import UNSIZED
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
 from graphrewrite.runtime.speeds import known_speeds
@@ -127,30 +128,19 @@ class LowerQBlockSparse:
             )
         if self.when == "always":
             return None
-        if speeds is None:
-            return "no speeds are known for this machine; measure them with: graphrewrite calibrate"
         shape = draft.shape(layer.y)
         if shape is None:
-            return "how large its output is cannot be told, so neither what it costs"
+            return UNSIZED
         is_conv = isinstance(layer, QuantisedConv)
         outputs, inputs = layer.weight.shape[:2]
-        work = (
-            inputs,
-            outputs,
-            positions(shape[2:] if is_conv else shape[:-1]),
-            int(np.prod(layer.weight.shape[2:])),
-        )
+        places, taps = positions(shape[2:] if is_conv else shape[:-1]), int(np.prod(layer.weight.shape[2:]))
+        work = Work(inputs, outputs, places, taps)
         before, after = (
             ("QLinearConv", "QBlockSparseConv")
             if isinstance(layer, QuantisedConv)
             else (layer.dense, "QBlockSparseMatMul")
         )
-        dense, sparse = speeds.seconds(before, Work(*work)), speeds.seconds(after, Work(*work, share))
-        if dense is None or sparse is None:
-            return f"no speeds of {before if dense is None else after} are known; run: graphrewrite calibrate"
-        if not dense / sparse * MARGIN > 1:
-            return (
-                f"{1 - share:.0%} of its blocks of 16 x 4 are zero, and it would run {dense / sparse:.2f} times as "
-                f"fast on {speeds.machine} ({speeds.isa}); it stays dense"
-            )
-        return dense / sparse
+        found = gain(speeds, (before, work), (after, replace(work, density=share)))
+        if isinstance(found, str):
+            return f"{1 - share:.0%} of its blocks of 16 x 4 are zero, and {found}; it stays dense"
+        return found

@@ -1,6 +1,7 @@
 """What both lowerings of zeros ask of their options."""
 
 from graphrewrite.errors import InvalidConfig
+from graphrewrite.passes.when import check_when
 
 
 def check(step: str, min_sparsity: float, when: str) -> None:
@@ -11,5 +12,4 @@ def check(step: str, min_sparsity: float, when: str) -> None:
     """
     if not 0 <= min_sparsity <= 1:
         raise InvalidConfig(f"{step}.min_sparsity is {min_sparsity}; expected a share from 0 to 1")
-    if when not in ("faster", "always"):
-        raise InvalidConfig(f"{step}.when is {when!r}; expected 'faster' or 'always'")
+    check_when(step, when)

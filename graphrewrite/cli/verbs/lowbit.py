@@ -51,6 +51,12 @@ class LowBit:
         what.add_argument(
             "--tidy", action="store_true", help="tidy the graph first: fold computed weights into constants"
         )
+        what.add_argument(
+            "--lower",
+            choices=("faster", "always"),
+            default="faster",
+            help="products that this machine is faster with (default; see calibrate), or all",
+        )
         choice = parser.add_argument_group("choice of layers")
         choice.add_argument(
             "--rows",
@@ -84,7 +90,14 @@ def _pipeline(options: Namespace) -> Pipeline:
 
         steps.append(WriteOutGates())
     steps.append(
-        LowerLowBit(options.bits, options.group, options.rows, tuple(options.only), tuple(options.skip))
+        LowerLowBit(
+            options.bits,
+            options.group,
+            options.rows,
+            options.lower,
+            tuple(options.only),
+            tuple(options.skip),
+        )
     )
     return Pipeline(tuple(steps), verify=options.verify)
 

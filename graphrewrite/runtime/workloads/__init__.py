@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from graphrewrite.cost.speeds import Work
 from graphrewrite.ir import Model
+from graphrewrite.ir.custom import declare
 from graphrewrite.registry import Registry
 
 
@@ -23,4 +24,11 @@ class Workload(Protocol):
 
 workloads: Registry[Workload] = Registry("workload", package=__name__, of=Workload)
 
-__all__ = ["Work", "Workload", "workloads"]
+
+def declared(model: Model, op: str) -> Model:
+    """Return the model with the function body of one of our operators in it."""
+    declare(model, op)
+    return model
+
+
+__all__ = ["Work", "Workload", "declared", "workloads"]

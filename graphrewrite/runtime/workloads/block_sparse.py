@@ -11,8 +11,7 @@ from graphrewrite import custom_ops
 from graphrewrite.custom_ops.blocks.pack import pack
 from graphrewrite.custom_ops.spec import Value
 from graphrewrite.ir import Builder, Model
-from graphrewrite.ir.custom import declare
-from graphrewrite.runtime.workloads import Work, workloads
+from graphrewrite.runtime.workloads import Work, declared, workloads
 from graphrewrite.runtime.workloads.dense import maps, matrices
 
 _DENSITIES = (0.5, 0.25, 0.1)
@@ -88,9 +87,7 @@ def _chain(
         sources = (x, b.constant(blocks.blocks), b.constant(blocks.positions), bias)
         x = b.op(op, *sources, domain=custom_ops.DOMAIN)
         x.inputs[0].attrs.update(drawn)
-    model = b.model(x)
-    declare(model, op)
-    return model
+    return declared(b.model(x), op)
 
 
 def _sparse(

@@ -9,8 +9,7 @@ import numpy as np
 from graphrewrite import custom_ops
 from graphrewrite.custom_ops.ops.low_bit_mat_mul.pack import pack, pack_scales
 from graphrewrite.ir import Builder, Model
-from graphrewrite.ir.custom import declare
-from graphrewrite.runtime.workloads import Work, workloads
+from graphrewrite.runtime.workloads import Work, declared, workloads
 from graphrewrite.runtime.workloads.dense import matrices
 
 _GROUP = 64
@@ -46,9 +45,7 @@ class LowBitMatMul:
                 offset=(1 << self.bits) - 1,
                 depth=work.inputs,
             )
-        model = b.model(x)
-        declare(model, "LowBitMatMul")
-        return model
+        return declared(b.model(x), "LowBitMatMul")
 
 
 for _bits in (1, 2, 4):

@@ -9,8 +9,7 @@ from graphrewrite import custom_ops
 from graphrewrite.custom_ops.quads import pack
 from graphrewrite.custom_ops.quads.sample import sparse_weight
 from graphrewrite.ir import Builder, Model
-from graphrewrite.ir.custom import declare
-from graphrewrite.runtime.workloads import Work, workloads
+from graphrewrite.runtime.workloads import Work, declared, workloads
 from graphrewrite.runtime.workloads.dense import maps, matrices
 
 _DENSITIES = (1.0, 0.5, 0.25, 0.1)
@@ -87,7 +86,7 @@ class SparseQuantisedMatMul:
             packed = (b.constant(quads.blocks), b.constant(quads.positions))
             x = b.op("QBlockSparseMatMul", x, *packed, step, bias, domain=custom_ops.DOMAIN)
             x.inputs[0].attrs.update(attributes)
-        return _declared(b.model(x), "QBlockSparseMatMul")
+        return declared(b.model(x), "QBlockSparseMatMul")
 
 
 def _steps(work: Work) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
@@ -118,9 +117,4 @@ def _convolutions(work: Work, layers: int, seed: int, is_sparse: bool) -> Model:
             x = b.op("QLinearConv", *sources)
             x.inputs[0].attrs.update(window)
     model = b.model(x, dtypes=[np.uint8])
-    return _declared(model, "QBlockSparseConv") if is_sparse else model
-
-
-def _declared(model: Model, op: str) -> Model:
-    declare(model, op)
-    return model
+    return declared(model, "QBlockSparseConv") if is_sparse else model

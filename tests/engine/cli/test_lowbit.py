@@ -7,6 +7,15 @@ import pytest
 
 from graphrewrite.cli import main
 from graphrewrite.ir import Builder, Model
+from graphrewrite.passes.lowbit import lower
+from tests.support.speeds import quick
+
+
+@pytest.fixture(autouse=True)
+def quick_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is lowered must not depend on the machine that runs the tests."""
+    forms = [f"LowBitMatMul/{bits}" for bits in (1, 2, 4)]
+    monkeypatch.setattr(lower, "known_speeds", lambda: quick(*forms))
 
 
 @pytest.fixture
@@ -41,6 +50,19 @@ def test_a_table_says_what_was_left(model: str, capsys: pytest.CaptureFixture[st
     shown = capsys.readouterr().out
     assert "lowered 1 of 2 to 2 bits" in shown
     assert "its weight has 1920 numbers" in shown
+
+
+def test_always_lowers_what_is_not_faster(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lower, "known_speeds", lambda: None)
+    out = str(Path(model).with_name("out.onnx"))
+
+    assert main(["lowbit", model, "-o", out, "-v"]) == 0
+    assert "graphrewrite calibrate" in capsys.readouterr().out
+    assert not Model.load(out).nodes("LowBitMatMul")
+    assert main(["lowbit", model, "-o", out, "--lower", "always"]) == 0
+    assert len(Model.load(out).nodes("LowBitMatMul")) == 2
 
 
 def test_nothing_to_lower_is_a_failure_when_strict(model: str) -> None:

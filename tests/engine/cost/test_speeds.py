@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from graphrewrite.cost.speeds import Point, Speeds, Work, load_speeds, positions, speeds_path
+from graphrewrite.cost.speeds import Point, Speeds, Work, gain, load_speeds, positions, speeds_path
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir.symbols import Symbols
 
@@ -37,6 +37,30 @@ def test_half_the_products_take_less_time_at_the_same_speed() -> None:
 
 def test_what_was_not_measured_is_not_known() -> None:
     assert known().seconds("MatMul", Work(64, 64, 1)) is None
+
+
+def test_a_gain_is_one_that_is_left_when_a_network_takes_its_part() -> None:
+    work = Work(64, 64, 196)
+    machine = Speeds("isa", "here", "r", (Point("old", work, 1e-3), Point("new", work, 0.89e-3)))
+    assert gain(machine, ("old", work), ("new", work)) == pytest.approx(1 / 0.89)
+    assert gain(machine, ("new", work), ("old", work)) == "it would run 0.89 times as fast on here (isa)"
+    slower = Speeds("isa", "here", "r", (Point("old", work, 1e-3), Point("new", work, 0.91e-3)))
+    assert gain(slower, ("old", work), ("new", work)) == "it would run 1.10 times as fast on here (isa)"
+
+
+def test_no_gain_is_foretold_where_nothing_was_measured() -> None:
+    work = Work(64, 64, 196)
+    assert "no speeds of other are known" in str(gain(known(), ("Conv", work), ("other", work)))
+    assert "no speeds of MatMul are known" in str(gain(known(), ("MatMul", work), ("Conv", work)))
+    assert "graphrewrite calibrate" in str(gain(None, ("Conv", work), ("Conv", work)))
+
+
+def test_machines_with_matrix_tiles_run_what_was_measured_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRAPHREWRITE_SPEEDS", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert load_speeds("amx") == load_speeds("avx512") is not None
 
 
 def test_positions_are_counted_from_shapes() -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -13,19 +12,19 @@ from graphrewrite.custom_ops.ops.low_bit_mat_mul.pack import unpack
 from graphrewrite.errors import InvalidConfig, VerificationError
 from graphrewrite.ir import Builder, Model
 from graphrewrite.ir.edit import all_nodes
-from graphrewrite.passes.lowbit import LowerLowBit
+from graphrewrite.passes.lowbit import LowerLowBit, lower
 from graphrewrite.passes.lowbit.worth import why_slower
 from graphrewrite.pipeline import Context, Outcome, Pipeline
 from graphrewrite.runtime import run, sample_inputs
 from tests.engine.dims.bodies import filled
+from tests.support.speeds import quick
 
 
 @pytest.fixture(autouse=True)
-def no_speeds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def quick_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is lowered must not depend on the machine that runs the tests."""
-    empty = tmp_path / "speeds.json"
-    Speeds("none", "none", "none", ()).save(empty)
-    monkeypatch.setenv("GRAPHREWRITE_SPEEDS", str(empty))
+    forms = [f"LowBitMatMul/{bits}" for bits in (1, 2, 4)]
+    monkeypatch.setattr(lower, "known_speeds", lambda: quick(*forms))
 
 
 def perceptron() -> Model:
@@ -167,17 +166,36 @@ def test_a_constant_sum_behind_a_product_becomes_its_bias() -> None:
 
 def test_measured_speeds_decide() -> None:
     work = Work(256, 256, 32)
-    slow = Speeds("isa", "", "", (Point("MatMul", work, 1e-6), Point("LowBitMatMul/2", work, 2e-6)))
-    quick = Speeds("isa", "", "", (Point("MatMul", work, 2e-6), Point("LowBitMatMul/2", work, 1e-6)))
+    slow = Speeds("isa", "here", "", (Point("MatMul", work, 1e-6), Point("LowBitMatMul/2", work, 2e-6)))
+    fast = Speeds("isa", "here", "", (Point("MatMul", work, 2e-6), Point("LowBitMatMul/2", work, 1e-6)))
 
-    assert why_slower(slow, 2, work) == "32 rows of 256 x 256 would take 2 us instead of 1 (isa)"
-    assert why_slower(quick, 2, work) is None
-    assert why_slower(quick, 4, work) is None  # nobody measured it
-    assert why_slower(None, 2, work) is None
+    assert why_slower(slow, 2, work) == (
+        "it would run 0.50 times as fast on here (isa); 32 rows of 256 x 256 stay in floats"
+    )
+    assert why_slower(fast, 2, work) is None
+    assert "no speeds of LowBitMatMul/4 are known" in (why_slower(fast, 4, work) or "")
+    assert "graphrewrite calibrate" in (why_slower(None, 2, work) or "")
 
 
-@pytest.mark.parametrize("wrong", [{"bits": 3}, {"group": 20}, {"group": 8192}, {"rows": 0}])
-def test_impossible_settings_are_refused(wrong: dict[str, int]) -> None:
+def test_without_speeds_nothing_is_lowered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lower, "known_speeds", lambda: None)
+    outcome = _run(perceptron(), LowerLowBit())
+
+    assert not outcome.changed
+    assert any("graphrewrite calibrate" in note.text for note in outcome.notes)
+
+
+def test_always_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lower, "known_speeds", lambda: None)
+    result = Pipeline([LowerLowBit(when="always")]).run(perceptron())
+
+    assert [node.name for node in result.model.nodes("LowBitMatMul")] == ["wide", "gemm", "small"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"bits": 3}, {"group": 20}, {"group": 8192}, {"rows": 0}, {"when": "never"}]
+)
+def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidConfig, match="expected"):
         LowerLowBit(**wrong)  # type: ignore[arg-type]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graphrewrite import cost
-from graphrewrite.cost.speeds import Point, Speeds, Work
+from graphrewrite.cost.speeds import Speeds
 from graphrewrite.custom_ops.blocks.pack import pack
 from graphrewrite.dims import groups
 from graphrewrite.errors import InvalidConfig, VerificationError
@@ -17,6 +17,7 @@ from graphrewrite.pipeline import Context, Pipeline
 from graphrewrite.pipeline.manager import PipelineResult
 from graphrewrite.pipeline.verify import relative_error
 from graphrewrite.runtime import run
+from tests.support.speeds import machine_of
 
 RNG = np.random.default_rng(0)
 
@@ -57,13 +58,8 @@ def lowered(model: Model, when: str = "always", sparsity: float = 0.75) -> Pipel
 
 def speeds(factor: float) -> Speeds:
     """A machine on which the sparse forms are `factor` times as fast as dense ones, product for product."""
-    work = Work(16, 16, 81, 9)
-    forms = {"Conv": 1.0, "MatMul": 1.0} | {
-        f"BlockSparse{kind}/{width}": factor for kind in ("Conv", "MatMul") for width in (4, 8, 16, 32)
-    }
-    return Speeds(
-        "none", "a machine", "", tuple(Point(form, work, 1e-3 / rate) for form, rate in forms.items())
-    )
+    forms = [f"BlockSparse{kind}/{width}" for kind in ("Conv", "MatMul") for width in (4, 8, 16, 32)]
+    return machine_of({"Conv": 1.0, "MatMul": 1.0} | dict.fromkeys(forms, factor))
 
 
 def test_every_layer_and_what_is_folded_in() -> None:
