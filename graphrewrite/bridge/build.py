@@ -21,6 +21,7 @@ from graphrewrite.bridge.value import Value
 from graphrewrite.bridge.weights import is_floating
 from graphrewrite.errors import InvalidModel
 from graphrewrite.ir import Array, Model, ShapeInfo, constant_value, infer
+from graphrewrite.ir.inline import Expansion
 
 _ANCHOR = "_anchor"
 
@@ -45,6 +46,7 @@ class Weighed:
             places  # id of a stored tensor -> where its parameter or statistic lies in the root module
         )
         self.expand = expand
+        self.expansion = Expansion(model)
         self._info: ShapeInfo | None = None
 
     @property

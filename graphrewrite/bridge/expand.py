@@ -12,7 +12,6 @@ from onnx import FunctionProto, NodeProto, TypeProto
 from onnx.defs import SchemaError, get_schema
 
 from graphrewrite.ir.codec import node_to_proto
-from graphrewrite.ir.inline import body_of
 from graphrewrite.ir.values import numpy_dtype_to_onnx
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def expand(node: gs.Node, shared: "Weighed") -> Sequence[gs.Node] | None:
     """Return the nodes of an operator's function body, hooked to the node's tensors; None when it has none."""
     domain = "" if node.domain in (None, "ai.onnx") else str(node.domain)
     function = _local(node, domain, shared) or _defined(node, domain, shared)
-    return None if function is None else body_of(shared.model, node, function)
+    return None if function is None else shared.expansion.body(node, function)
 
 
 def _local(node: gs.Node, domain: str, shared: "Weighed") -> FunctionProto | None:

@@ -137,7 +137,9 @@ class GraphModule(fx.GraphModule):
             raise InvalidData(
                 f"the input {missing[0]!r} was not given; expected {', '.join(self.record.inputs)}; feed all of them"
             )
-        device = next((tensor.device for tensor in self.state_dict().values()), torch.device("cpu"))
+        device = next(
+            (tensor.device for tensor in (*self.parameters(), *self.buffers())), torch.device("cpu")
+        )
         with torch.no_grad():
             found = self(*(value_of(feeds[name], device) for name in self.record.inputs))
         several = (found,) if len(self.record.outputs) == 1 else found

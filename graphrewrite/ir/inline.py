@@ -5,6 +5,7 @@ schemas define are not touched.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -45,23 +46,19 @@ def inlined(model: Model, keep: Collection[str] = (DOMAIN,)) -> Model:
         return model
     copy = model.clone()
     copy.opsets.update(opsets)
-    _Expansion(copy, fitting).run()
+    Expansion(copy, fitting).run()
     _drop_unused_functions(copy, opsets.keys() - model.opsets.keys())
     return copy
 
 
-def body_of(model: Model, call: gs.Node, function: FunctionProto) -> list[gs.Node]:
-    """Return the nodes of a function's body hooked to the tensors of one call, which stays where it is.
+class Expansion:
+    """One run over a model: what all calls share.
 
-    The tensors' lists of producers and readers then name both, so the model must be a copy that is thrown away.
+    `body` alone hooks a function's nodes to the tensors of a call that stays where it is: those then name both as their
+    producers and readers, so the model must be a copy that is thrown away.
     """
-    return _Expansion(model, {}).body(call, function)
 
-
-class _Expansion:
-    """One run over a model: what all calls share."""
-
-    def __init__(self, model: Model, functions: Mapping[_Key, FunctionProto]) -> None:
+    def __init__(self, model: Model, functions: Mapping[_Key, FunctionProto] = MappingProxyType({})) -> None:
         self.model = model
         self.functions = functions
         self.namer = Namer(model.graph)
@@ -71,6 +68,7 @@ class _Expansion:
         }
 
     def run(self) -> None:
+        """Replace every call, in bodies too."""
         waiting = [self.model.graph]
         while waiting:
             graph = waiting.pop()
