@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 
 from graphrewrite.cost.speeds import Point, Speeds, Work
+from graphrewrite.runtime.workloads import workloads
 
 # One point per form suffices: at all sizes the speed is then that of the nearest, which is this one.
 _SOME = Work(16, 16, 81, 9)
+_DENSE = ("Conv", "MatMul", "QLinearConv", "MatMulInteger")
 
 
 def machine_of(rates: Mapping[str, float]) -> Speeds:
@@ -14,6 +16,6 @@ def machine_of(rates: Mapping[str, float]) -> Speeds:
     return Speeds("none", "a machine", "", points)
 
 
-def quick(*forms: str) -> Speeds:
-    """Return a machine that does these forms ten times as fast as Conv and MatMul."""
-    return machine_of({"Conv": 1.0, "MatMul": 1.0} | dict.fromkeys(forms, 10.0))
+def quick() -> Speeds:
+    """Return a machine that is ten times as fast with every form of ours as with dense ones."""
+    return machine_of({form: 1.0 if form in _DENSE else 10.0 for form in workloads})
