@@ -49,8 +49,13 @@ def _defined(node: gs.Node, domain: str, shared: "Weighed") -> FunctionProto | N
         return None
     proto = NodeProto()
     node_to_proto(node, proto)
-    types = [_type_of(tensor, shared).SerializeToString() for tensor in node.inputs]
-    written = known.get_context_dependent_function_with_opset_version(held, proto.SerializeToString(), types)
+    types = [_type_of(tensor, shared) for tensor in node.inputs]
+    # onnx writes such bodies from the types it is given, and dies of one that says nothing.
+    if any(tensor.name and not kind.ByteSize() for tensor, kind in zip(node.inputs, types, strict=True)):
+        return None
+    written = known.get_context_dependent_function_with_opset_version(
+        held, proto.SerializeToString(), [kind.SerializeToString() for kind in types]
+    )
     if not written:
         return None
     function.ParseFromString(written)
