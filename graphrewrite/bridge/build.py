@@ -15,7 +15,7 @@ from graphrewrite.bridge.forms import Form, find
 from graphrewrite.bridge.host import Numbers
 from graphrewrite.bridge.names import put
 from graphrewrite.bridge.numbers import array_from, tensor_of
-from graphrewrite.bridge.site import Site, refusal
+from graphrewrite.bridge.site import Site, array_in, refusal
 from graphrewrite.bridge.sizes import on_host
 from graphrewrite.bridge.value import Value
 from graphrewrite.bridge.weights import is_floating
@@ -169,9 +169,7 @@ class Writer:
                 settings[name] = self.like
             elif name in site.attributes:
                 value = site.attributes[name]
-                settings[name] = (
-                    tensor_of(array) if (array := _tensor_attribute(value)) is not None else value
-                )
+                settings[name] = tensor_of(array) if (array := array_in(value)) is not None else value
             elif default is Form.REQUIRED:
                 site.refuse(f"it lacks the attribute {name!r}")
         ignored = set(site.attributes) - set(form.attributes or {}) - form.ignores
@@ -372,9 +370,3 @@ def _literal(array: Array) -> Numbers:
 
     wide = array.astype(np.float64) if array.dtype.kind == "V" or array.dtype.name == "bfloat16" else array
     return cast(Numbers, nested(wide.tolist()))
-
-
-def _tensor_attribute(value: object) -> Array | None:
-    if isinstance(value, gs.Constant):
-        return constant_value(value)
-    return value if isinstance(value, np.ndarray) else None

@@ -83,7 +83,7 @@ def tensor_of(array: Array) -> torch.Tensor:
     by_bits = _BY_BITS.get(array.dtype)
     if by_bits is not None:
         array = np.ascontiguousarray(array).reshape(array.shape).view(by_bits[1])
-    elif array.dtype.kind == "V" or array.dtype.name.startswith(("float4", "float6", "float8")):
+    elif array.dtype.kind == "V" or array.dtype.name.startswith(("float4_", "float6_", "float8_")):
         raise UnsupportedOp(
             f"torch has no element type {array.dtype.name}; expected a type of whole bytes; leave this tensor out"
         )

@@ -10,7 +10,7 @@ from torch import fx
 from graphrewrite.bridge.host import Numbers
 from graphrewrite.bridge.value import Value
 from graphrewrite.errors import UnsupportedOp
-from graphrewrite.ir import Array
+from graphrewrite.ir import Array, constant_value
 
 if TYPE_CHECKING:
     from graphrewrite.bridge.build import BodyOf, Writer
@@ -116,6 +116,11 @@ class Site:
         """Return a text attribute."""
         return str(self.attributes.get(name, default))
 
+    def array(self, name: str, default: Array) -> Array:
+        """Return the numbers of a tensor attribute."""
+        found = array_in(self.attributes.get(name))
+        return default if found is None else found
+
     def refuse(self, why: str) -> NoReturn:
         """Say that this node has no torch form.
 
@@ -123,6 +128,13 @@ class Site:
             UnsupportedOp: always; names the node, its operator and version, and `why`.
         """
         raise refusal(self.node, self.version, why)
+
+
+def array_in(value: object) -> Array | None:
+    """Return the numbers of an attribute that holds a tensor, None when it holds something else."""
+    if isinstance(value, gs.Constant):
+        return constant_value(value)
+    return value if isinstance(value, np.ndarray) else None
 
 
 def refusal(node: gs.Node, version: int, why: str) -> UnsupportedOp:
