@@ -1,0 +1,42 @@
+"""Functions of one number: roots, exponentials, circular and hyperbolic ones, rounding."""
+
+import torch
+
+from graphrewrite.bridge.forms import as_is, op
+from graphrewrite.bridge.unsigned import widened
+
+for _name, _function in {
+    "Sqrt": torch.sqrt,
+    "Reciprocal": torch.reciprocal,
+    "Exp": torch.exp,
+    "Log": torch.log,
+    "Sin": torch.sin,
+    "Cos": torch.cos,
+    "Tan": torch.tan,
+    "Asin": torch.asin,
+    "Acos": torch.acos,
+    "Atan": torch.atan,
+    "Sinh": torch.sinh,
+    "Cosh": torch.cosh,
+    "Tanh": torch.tanh,
+    "Asinh": torch.asinh,
+    "Acosh": torch.acosh,
+    "Atanh": torch.atanh,
+}.items():
+    as_is(_name, _function)
+
+for _name, _function in {"Ceil": torch.ceil, "Floor": torch.floor, "Round": torch.round}.items():
+    as_is(_name, _function, gradient=False)
+
+
+@op("Erf", plain=torch.erf)
+def erf(x: torch.Tensor) -> torch.Tensor:
+    """Return the error function, in the type of x also where that is a whole number."""
+    return torch.erf(x.to(torch.float64)).to(x.dtype)
+
+
+@op("Sign", gradient=False)
+@widened
+def sign(x: torch.Tensor) -> torch.Tensor:
+    """Return -1, 0 or 1."""
+    return torch.sign(x)

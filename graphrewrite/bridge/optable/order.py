@@ -1,0 +1,43 @@
+"""The largest and smallest numbers along an axis, and where they are."""
+
+import torch
+
+from graphrewrite.bridge.forms import op
+from graphrewrite.bridge.unsigned import sortable
+
+
+@op("ArgMax", gradient=False)
+def arg_max(x: torch.Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> torch.Tensor:
+    """Return where the largest number is, the first or the last of several."""
+    keys = sortable(x)
+    if not select_last_index:
+        return keys.argmax(axis, bool(keepdims))
+    return x.shape[axis] - 1 - keys.flip(axis).argmax(axis, bool(keepdims))
+
+
+@op("ArgMin", gradient=False)
+def arg_min(x: torch.Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> torch.Tensor:
+    """Return where the smallest number is, the first or the last of several."""
+    keys = sortable(x)
+    if not select_last_index:
+        return keys.argmin(axis, bool(keepdims))
+    return x.shape[axis] - 1 - keys.flip(axis).argmin(axis, bool(keepdims))
+
+
+@op("TopK", since=10, host=("k",), ignores=("sorted",))
+def top_k(
+    x: torch.Tensor, k: tuple[int, ...] | int, *, axis: int = -1, largest: int = 1
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the k largest or smallest numbers in order, and where they are; of equal ones, the first come first.
+
+    torch's own call leaves open which of several equal numbers it takes; a stable sort does not.
+    """
+    count = k[0] if isinstance(k, tuple) else k
+    values, places = torch.sort(x, dim=axis, descending=bool(largest), stable=True)
+    return values.narrow(axis, 0, count), places.narrow(axis, 0, count)
+
+
+@op("TopK")
+def top_k_by_attribute(x: torch.Tensor, *, k: int, axis: int = -1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the k largest numbers in order, and where they are."""
+    return top_k(x, k, axis=axis)
