@@ -2,7 +2,8 @@
 
 Run `python tests/bench/corpus_bridge.py [--only 'resnet*'] [--every N] [--write]`. A model is right when its outputs
 equal onnxruntime's to 1e-4 of the largest; where they do not, a nudge of 1e-7 of the inputs tells whether the model
-itself is that sensitive. Writing back without training must give the same bytes. Runs are kept in build/bench/, so an
+itself is that sensitive. A model in half precision is held against onnxruntime in single precision, where the two do
+not round differently, and its own outputs must be near. Writing back without training must give the same bytes. Runs are kept in build/bench/, so an
 interrupted bench continues; `--fresh` starts over, `--again` repeats what failed.
 """
 
@@ -28,12 +29,14 @@ from graphrewrite.bridge import GraphModule, forms
 from graphrewrite.bridge.numbers import Fed
 from graphrewrite.bridge.weights import FROZEN, stored
 from graphrewrite.ir import Model
+from graphrewrite.ir.widen import is_narrow, widen_feeds, widened
 from graphrewrite.runtime import session
 from tests.bench.common import RESULTS, ROOT, apart, clean_when_stopped, facts, say, table, tell
 from tests.corpus.index import Entry, entries
 
 LIMIT_SECONDS = 240
 RTOL = 1e-4
+HALF = 0.05  # how far layer upon layer of half precision may be from the same in single
 PAGE = ROOT / "tests" / "corpus" / "BRIDGE.md"
 RIGHT, SENSITIVE, WRONG, CHANGED, FAILED = "right", "sensitive", "wrong", "changed", "failed"
 
@@ -67,6 +70,10 @@ def bridged(entry: Entry) -> Row:
     names = [output.name for output in model.outputs]
     wanted = dict(zip(names, run.run(names, feeds), strict=True))
     error, why = worst(wanted, found)
+    if is_narrow(model) and error <= HALF:
+        wide, wide_feeds = widened(model), widen_feeds(feeds)
+        single = dict(zip(names, session(wide, threads=1).run(names, wide_feeds), strict=True))
+        error, why = worst(single, GraphModule(wide).eval().run(wide_feeds))
     end = RIGHT if error <= RTOL else WRONG
     if end == WRONG:
         rng = np.random.default_rng(1)
