@@ -85,6 +85,7 @@ def inputs(channels: int, size: int) -> dict[str, Array]:
 def layers(isa: str, rounds: int, threads: int) -> list[str]:
     """Return the rows of the table of convolutions on one instruction set."""
     roof = roofs()["popcount_512" if isa == "avx512" else "popcount_256"]
+    musts = MUSTS[isa] if threads == 1 else {"bits": {}, "floats": {}}
     ratios = ["vs float32", "vs int8"]
     rows = head(
         ["layer", "float32 us", "int8 us", "bits to bits us", "Gop/s (of the roof)"]
@@ -106,8 +107,8 @@ def layers(isa: str, rounds: int, threads: int) -> list[str]:
         share = speed / (threads * roof.operations / spent["roof"])
         cells = [f"{kernel}x{kernel} {channels}@{size}", _us(each["float"]), _us(each["int8"])]
         cells += [_us(each["bits"]), f"{speed * 1e-9:.0f} ({share:.0%})"]
-        cells += _ratios(each, "bits", MUSTS[isa]["bits"].get((kernel, channels)))
-        cells += [_us(each["floats"]), *_ratios(each, "floats", MUSTS[isa]["floats"].get((kernel, channels)))]
+        cells += _ratios(each, "bits", musts["bits"].get((kernel, channels)))
+        cells += [_us(each["floats"]), *_ratios(each, "floats", musts["floats"].get((kernel, channels)))]
         rows.append(row(cells))
         tell(rows[-1])
     return rows

@@ -1,14 +1,15 @@
 """What the benches of the custom operators share: rivals timed in turns, layers in a chain, caches made cold.
 
-On one thread times are CPU seconds of that thread, so that other work on the machine does not count; on more, wall
-seconds, which mean something on a quiet machine only. Threads of a session spin while a run lasts, never between runs.
-A layer's time inside a network is the slope between a session of one layer and one of five.
+Times are taken while nobody else wants a core: on one thread CPU seconds of that thread, on more wall seconds. Threads
+of a session spin while a run lasts, never between runs. A layer's time inside a network is the slope between a session
+of one layer and one of five.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from statistics import median
 
 import numpy as np
@@ -18,6 +19,7 @@ from onnx import helper
 
 from graphrewrite import custom_ops
 from graphrewrite.ir import Array
+from tests.bench.alone import Patience
 
 Layer = tuple[onnx.NodeProto, Mapping[str, Array]]  # a node, and its constants by name
 Maker = Callable[[int, str, str], Layer]  # given a number and the names of its input and output
@@ -77,16 +79,21 @@ def in_turns(
     small = _small_call()
     for run in rivals.values():
         run()
+
+    def once(run: Callable[[], object]) -> float:
+        if evict is None:
+            run()  # so that it finds its own data in the cache, not those of the rival before
+        else:
+            evict()
+            small()
+        start = now()
+        run()
+        return (now() - start) * 1e-9
+
+    patience = Patience()
     for _ in range(rounds):
         for name, run in rivals.items():
-            if evict is None:
-                run()  # so that it finds its own data in the cache, not those of the rival before
-            else:
-                evict()
-                small()
-            start = now()
-            run()
-            spent[name].append((now() - start) * 1e-9)
+            spent[name].append(patience.alone(partial(once, run)))
     return {name: median(values) for name, values in spent.items()}
 
 
@@ -104,7 +111,7 @@ def read_rate(threads: int) -> float:
     parts = np.split(np.ones(_EVICTED // 8), threads)
     best = float("inf")
     with ThreadPoolExecutor(threads) as pool:
-        for _ in range(15):
+        for _ in range(31):
             start = time.perf_counter()
             list(pool.map(np.sum, parts))
             best = min(best, time.perf_counter() - start)

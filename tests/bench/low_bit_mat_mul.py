@@ -79,6 +79,7 @@ def spent_in(inputs: int, outputs: int, batch: int, rounds: int, threads: int) -
 
 def products(rounds: int, threads: int, isa: str | None) -> list[str]:
     """Return the table of all shapes and batches with one instruction set."""
+    bars = isa is None and threads == 1
     times = [f"{form}: us, vs fp32 / 4-bit / int8" for form in FORMS]
     rows = head(["K x N", "batch", *(f"{name} us" for name in RIVALS), *times])
     for (inputs, outputs), batch in product(MATRICES, BATCHES):
@@ -86,7 +87,7 @@ def products(rounds: int, threads: int, isa: str | None) -> list[str]:
             spent = spent_in(inputs, outputs, batch, rounds if batch < 8 else max(3, rounds // 3), threads)
         cells = [f"{inputs} x {outputs}", str(batch), *(us(spent[name]) for name in RIVALS)]
         for form in FORMS:
-            musts = MUSTS.get((batch, form), (0, 0)) if inputs == outputs == 4096 and isa is None else (0, 0)
+            musts = MUSTS.get((batch, form), (0, 0)) if bars and inputs == outputs == 4096 else (0, 0)
             ratios = [spent[name] / spent[form] for name in RIVALS]
             cells.append(f"{us(spent[form])}, " + " / ".join(map(told, ratios, (*musts, 0))))
         rows.append(row(cells))

@@ -11,6 +11,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 
 from graphrewrite.ir import Builder, Model
 from graphrewrite.runtime import Feeds, sample_inputs
+from tests.bench.alone import Patience
 from tests.bench.common import Spent, middle, timed
 from tests.bench.kernels_common import session
 
@@ -22,9 +23,10 @@ def measure(models: Mapping[str, Model], rounds: int, threads: int) -> dict[str,
         for name, each in models.items()
     }
     spent: dict[str, list[Spent]] = {name: [] for name in calls}
+    patience = Patience()
     for number in range(rounds + 1):
         for name, call in calls.items():
-            took = timed(call)[1]
+            took = patience.alone(partial(timed, call))[1]
             if number:
                 spent[name].append(took)
     return {name: middle(values) for name, values in spent.items()}

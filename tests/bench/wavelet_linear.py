@@ -19,6 +19,7 @@ from graphrewrite.passes.factor import Factorize, LowerWavelet, WriteOutGates
 from graphrewrite.passes.factor.factorizations import factorizations
 from graphrewrite.passes.factor.wavelets import coefficients, filters
 from graphrewrite.pipeline import Pass, Pipeline
+from tests.bench.alone import Patience
 from tests.bench.common import command, facts, say, tell
 from tests.bench.dense_layers import float_product, int8_product
 from tests.bench.kernels_common import (
@@ -114,13 +115,18 @@ def _warm(x: Array, makers: Sequence[Named], rounds: int, threads: int) -> dict[
         with forced(isa):
             rivals[name] = _bound(chained(x, 1, maker), x, threads)
     spent: dict[str, list[float]] = {name: [] for name in rivals}
+
+    def once(run: Callable[[], object]) -> float:
+        run()
+        start = now()
+        for _ in range(IN_A_ROW):
+            run()
+        return (now() - start) * 1e-9 / IN_A_ROW
+
+    patience = Patience()
     for _ in range(rounds):
         for name, run in rivals.items():
-            run()
-            start = now()
-            for _ in range(IN_A_ROW):
-                run()
-            spent[name].append((now() - start) * 1e-9 / IN_A_ROW)
+            spent[name].append(patience.alone(partial(once, run)))
     return {name: median(values) for name, values in spent.items()}
 
 
