@@ -23,6 +23,7 @@ from torch import nn
 from graphrewrite.bridge import GraphModule
 from graphrewrite.ir import Model
 from tests.bench.common import Spent, kept, say, table, timed
+from tests.corpus.stubs import import_torchvision
 
 TITLE = "Bridged modules beside hand-written ones"
 
@@ -95,6 +96,7 @@ def rivals(module: nn.Module, x: torch.Tensor) -> Mapping[str, nn.Module]:
     proto = exported(module.train(), x)
     found = {"by hand": module, "bridged": GraphModule(Model.from_proto(proto))}
     try:
+        import_torchvision()  # onnx2torch wants it, and its compiled part may be missing
         import onnx2torch
 
         found["onnx2torch"] = onnx2torch.convert(proto)
