@@ -334,7 +334,10 @@ class Writer:
             return Value(outer.name, array=outer.array)
         if outer.numbers is not None and not isinstance(outer.numbers, fx.Node):
             return Value(outer.name, numbers=outer.numbers, kind=outer.kind)
-        inner = Value(outer.name, self._input(outer.name))
+        node = self._input(outer.name)
+        if outer.node is not None:
+            node.meta.update((k, v) for k, v in outer.node.meta.items() if k in ("sizes", "statistic"))
+        inner = Value(outer.name, node)
         self.captured.append((outer, inner))
         return inner
 
@@ -343,8 +346,9 @@ class Writer:
             return self._capture(self.parent._weight(name, place))
         if place not in self._weights:
             node = self.written.create_node("get_attr", place)
-            stored = self.root.get_submodule(place.rpartition(".")[0])
-            node.meta["sizes"] = tuple(getattr(stored, place.rpartition(".")[2]).shape)
+            stored = getattr(self.root.get_submodule(place.rpartition(".")[0]), place.rpartition(".")[2])
+            node.meta["sizes"] = tuple(stored.shape)
+            node.meta["statistic"] = not isinstance(stored, nn.Parameter)
             self._weights[place] = node
         return Value(name, self._weights[place])
 

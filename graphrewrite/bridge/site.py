@@ -70,6 +70,11 @@ class Site:
         value = self.inputs[slot] if slot < len(self.inputs) else None
         return None if value is None else self._writer.dtype(value)
 
+    def is_statistic(self, slot: int) -> bool:
+        """Whether an input is a running statistic of the module, which the norm that reads it moves in place."""
+        value = self.inputs[slot] if slot < len(self.inputs) else None
+        return value is not None and value.node is not None and bool(value.node.meta.get("statistic"))
+
     def call(self, target: Callable[..., object], *args: object, **kwargs: object) -> fx.Node:
         """Write a call of a function that can be imported by name (torch's, or one of a family's file)."""
         return self._writer.call(target, *args, **kwargs)
