@@ -41,6 +41,10 @@ class VerificationError(GraphRewriteError):
     """A pass broke its claim: a defect of the pass, never of the user's model."""
 
 
+class Diverged(GraphRewriteError):
+    """Training met a number that is not finite; the message says where it arose, and what was kept."""
+
+
 class MissingExtra(GraphRewriteError):
     """An optional package is needed for this; the message names the extra that brings it."""
 

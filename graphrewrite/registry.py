@@ -126,8 +126,9 @@ class Registry(Generic[T]):
             raise
 
     def _import_files(self, package: str, depth: int) -> None:
-        root = importlib.import_module(package)
-        for info in sorted(pkgutil.iter_modules(root.__path__), key=lambda entry: entry.name):
+        # A kind whose entries are so small that they share one file has a module instead of a folder.
+        folder = getattr(importlib.import_module(package), "__path__", [])
+        for info in sorted(pkgutil.iter_modules(folder), key=lambda entry: entry.name):
             name = f"{package}.{info.name}"
             try:
                 importlib.import_module(name)

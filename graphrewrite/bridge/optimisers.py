@@ -1,0 +1,70 @@
+"""Optimisers by name: a recipe is text, so it names torch's classes instead of holding them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+import torch
+
+from graphrewrite.errors import InvalidConfig, UnknownNameError
+from graphrewrite.serial import Json
+
+_SHORT = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """One of torch's optimisers: `sgd`, `adam`, `adamw`, or the name of any class in `torch.optim`.
+
+    `options` are its keyword arguments but for the rate, which belongs to the stage.
+    """
+
+    name: str = "adamw"
+    options: Mapping[str, Json] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if "lr" in self.options:
+            raise InvalidConfig(
+                "Optimiser.options holds 'lr'; the rate may differ from stage to stage; set Stage.rate instead"
+            )
+
+    def make(
+        self, weights: Iterable[torch.nn.Parameter], others: Iterable[torch.nn.Parameter], rate: float
+    ) -> torch.optim.Optimizer:
+        """Return the optimiser for these parameters; `others`, which are no weights, do not decay.
+
+        Raises:
+            UnknownNameError: torch has no such optimiser.
+            InvalidConfig: it does not take these options, or cannot make single steps.
+        """
+        factory = getattr(torch.optim, _SHORT.get(self.name, self.name), None)
+        known = [name for name in dir(torch.optim) if _is_optimiser(getattr(torch.optim, name))]
+        if factory is None or not _is_optimiser(factory):
+            close = get_close_matches(self.name, [*_SHORT, *known], n=3) or list(_SHORT)
+            raise UnknownNameError(
+                f"torch has no optimiser {self.name!r}; did you mean {', '.join(close)}? (any class of torch.optim)"
+            )
+        if factory is torch.optim.LBFGS:
+            raise InvalidConfig(
+                "LBFGS runs the model several times a step; expected an optimiser that takes one gradient; take another"
+            )
+        groups: list[dict[str, object]] = [{"params": list(weights)}]
+        rest = list(others)
+        if rest:
+            groups.append({"params": rest, "weight_decay": 0.0})
+        try:
+            made: torch.optim.Optimizer = factory(groups, lr=rate, **self.options)
+        except (TypeError, ValueError) as error:
+            raise InvalidConfig(
+                f"the optimiser {self.name!r} does not take {dict(self.options)} ({error}); expected arguments of "
+                f"torch.optim.{factory.__name__}; correct Optimiser.options"
+            ) from error
+        return made
+
+
+def _is_optimiser(found: object) -> bool:
+    return (
+        isinstance(found, type)
+        and issubclass(found, torch.optim.Optimizer)
+        and found is not torch.optim.Optimizer
+    )

@@ -1,0 +1,227 @@
+"""One stage of a run: the module, its optimiser, and what a step does."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from graphrewrite.bridge.losses import Batch, Loss
+from graphrewrite.bridge.module import GraphModule
+from graphrewrite.bridge.numbers import tensor_of
+from graphrewrite.bridge.recipe import Recipe, Stage
+from graphrewrite.bridge.taps import tapped
+from graphrewrite.bridge.train.batches import Order
+from graphrewrite.bridge.train.ema import Average, copy_into
+from graphrewrite.bridge.train.fault import Fault, find_fault
+from graphrewrite.bridge.train.samples import Samples, Taken
+from graphrewrite.bridge.train.teaching import Teacher, teacher_for
+from graphrewrite.bridge.weights import STATISTICS
+from graphrewrite.errors import InvalidConfig, InvalidData, UnknownNameError
+from graphrewrite.ir import Model
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What stays the same from stage to stage."""
+
+    model: Model
+    recipe: Recipe
+    accelerator: "Accelerator"
+    samples: Samples
+    order: Order
+    teacher: Model | None
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The losses of a batch: their weighted sum, and each without its weight, by name."""
+
+    total: torch.Tensor
+    each: Mapping[str, torch.Tensor]
+
+
+class StageRun:
+    """A stage while it runs.
+
+    Attributes:
+        module: the graph; its parameters are those that are trained.
+        net: the same with taps, as Accelerate wrapped it.
+        average: of the weights, when the recipe asks for one.
+    """
+
+    def __init__(
+        self, setting: Setting, stage: Stage, number: int, carried: Mapping[str, torch.Tensor]
+    ) -> None:
+        self.setting = setting
+        self.stage = stage
+        self.number = number
+        _check(setting, stage)
+        accelerator = setting.accelerator
+        self.module = GraphModule(setting.model, trainable=setting.recipe.trainable)
+        copy_into(self.module.state_dict(keep_vars=True), carried)
+        self.module.to(accelerator.device)
+        weights = _chosen(self.module, stage)
+        self.teacher: Teacher | None = teacher_for(
+            setting.teacher, setting.model, stage.losses, accelerator.device
+        )
+        taps = [name for loss in stage.losses for name in loss.needs.student]
+        self._tapped = tapped(self.module, taps)
+        optimiser = setting.recipe.optimiser.make(weights, (), stage.rate)
+        self.net: nn.Module
+        self.net, self.optimiser = accelerator.prepare(self._tapped, optimiser)
+        self.average = Average(self.live, setting.recipe.ema) if setting.recipe.ema is not None else None
+
+    @property
+    def live(self) -> dict[str, torch.Tensor]:
+        """Parameters and statistics by name, as they are in this process; writing into them is what counts."""
+        found: dict[str, torch.Tensor] = self._tapped.body.state_dict(keep_vars=True)
+        return found
+
+    def train(self) -> None:
+        """Enter training mode; batch norms stay as they are where the stage says so."""
+        self.net.train()
+        if self.stage.norms == "frozen":
+            for node in self._tapped.body.graph.nodes:
+                if (
+                    node.op == "call_module"
+                    and str(node.target).split(".")[-1].rsplit("_", 1)[0] in STATISTICS
+                ):
+                    self._tapped.body.get_submodule(str(node.target)).eval()
+
+    def step(self, epoch: int, step: int) -> dict[str, torch.Tensor]:
+        """Take the optimiser's step number `step` of an epoch of this stage; return the losses of its samples.
+
+        Raises:
+            Diverged: a loss is no finite number.
+        """
+        accelerator, setting = self.setting.accelerator, self.setting
+        counted = self._epochs_before() + epoch
+        rate = self.stage.rate_at(epoch * setting.order.steps + step, setting.order.steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad()
+        parts = list(setting.order.parts(counted, step))
+        sums: dict[str, torch.Tensor] = {}
+        for number, part in enumerate(parts):
+            waits = number + 1 < len(parts)
+            with accelerator.no_sync(self.net) if waits else nullcontext():
+                taken = setting.samples.take(part.numbers, counted)
+                generator = torch.get_rng_state()
+                found = self.losses_of(self.batch(taken))
+                if not bool(torch.isfinite(found.total)):
+                    torch.set_rng_state(generator)
+                    raise self.fault(taken, found).error(self.number, epoch, step)
+                accelerator.backward(found.total * part.share)
+            for name, value in {"loss": found.total, **found.each}.items():
+                sums[name] = sums.get(name, torch.zeros_like(value.detach())) + value.detach() * part.share
+        if setting.recipe.clip is not None:
+            accelerator.clip_grad_norm_(self.net.parameters(), setting.recipe.clip)
+        self.optimiser.step()
+        if self.average is not None:
+            self.average.update(self.live)
+        return sums
+
+    def losses_of(self, batch: Batch) -> Losses:
+        """Return the losses of what student and teacher gave."""
+        names = names_of(self.stage.losses)
+        each = {name: loss(batch) for name, loss in zip(names, self.stage.losses, strict=True)}
+        total = torch.zeros((), device=self.setting.accelerator.device)
+        for loss, value in zip(self.stage.losses, each.values(), strict=True):
+            total = total + loss.weight * value
+        return Losses(total, each)
+
+    def result(self) -> dict[str, torch.Tensor]:
+        """Return the weights and statistics the stage would end with now, whole and on the CPU."""
+        with self.average.applied(self.live) if self.average is not None else nullcontext():
+            whole = self.setting.accelerator.get_state_dict(self.net)
+            prefix = "body."
+            return {
+                name.removeprefix(prefix): tensor.detach().cpu().clone() for name, tensor in whole.items()
+            }
+
+    def batch(self, taken: Taken) -> Batch:
+        """Run student and teacher on some samples.
+
+        Raises:
+            InvalidData: the teacher's outputs have other shapes than the student's.
+        """
+        device = self.setting.accelerator.device
+        feeds = {name: tensor_of(array).to(device) for name, array in taken.feeds.items()}
+        labels = None if taken.labels is None else tensor_of(taken.labels).to(device)
+        taught = self.teacher(feeds) if self.teacher is not None else {}
+        student = self.net(feeds)
+        outputs = self.module.record.outputs
+        for name in outputs:
+            if name in taught and taught[name].shape != student[name].shape:
+                raise InvalidData(
+                    f"the teacher's output for {name!r} has the shape {list(taught[name].shape)}, the student's "
+                    f"{list(student[name].shape)}; expected a teacher with the same outputs; give another"
+                )
+        return Batch(student, taught, labels, outputs)
+
+    def fault(self, taken: Taken, found: Losses) -> Fault:
+        """Find out where the first number that is not finite arose."""
+        device = self.setting.accelerator.device
+        feeds = [tensor_of(taken.feeds[name]).to(device) for name in self.module.record.inputs]
+        return find_fault(self.module, self.live, feeds, found.each)
+
+    def _epochs_before(self) -> int:
+        return sum(stage.epochs for stage in self.setting.recipe.stages[: self.number])
+
+
+def names_of(losses: Sequence[Loss]) -> list[str]:
+    """Return a name for each loss: that of its class, with a number where one occurs twice."""
+    names: list[str] = []
+    for loss in losses:
+        stem = type(loss).__name__
+        again = sum(name.split("#")[0] == stem for name in names)
+        names.append(f"{stem}#{again + 1}" if again else stem)
+    return names
+
+
+def _check(setting: Setting, stage: Stage) -> None:
+    labelled = next((loss for loss in stage.losses if loss.needs.labels), None)
+    if labelled is not None and not setting.samples.has_labels:
+        raise InvalidData(
+            f"{type(labelled).__name__} needs labels, and {setting.samples.what} has none; expected one for each "
+            "sample; give finetune(..., labels=...), or a loss that learns from a teacher alone, such as SoftLabels"
+        )
+
+
+def _chosen(module: GraphModule, stage: Stage) -> list[nn.Parameter]:
+    """Leave the gradients of a stage's weights on, turn all others off, and return the former."""
+    parameters = {
+        name: tensor
+        for name, tensor in module.state_dict(keep_vars=True).items()
+        if isinstance(tensor, nn.Parameter)
+    }
+    for field, patterns in (("trainable", stage.trainable), ("frozen", stage.frozen)):
+        for pattern in patterns:
+            if pattern != "*" and not any(fnmatchcase(name, pattern) for name in parameters):
+                reason = module.frozen.get(pattern)
+                raise UnknownNameError(
+                    f"Stage.{field} names {pattern!r}, and no trained weight is called so"
+                    + (f" (it is frozen: {reason})" if reason else "")
+                    + f"; expected a name, or a pattern with *, of the {len(parameters)} there are; correct it"
+                )
+    chosen = [
+        name
+        for name in parameters
+        if any(fnmatchcase(name, pattern) for pattern in stage.trainable)
+        and not any(fnmatchcase(name, pattern) for pattern in stage.frozen)
+    ]
+    if not chosen:
+        raise InvalidConfig(
+            f"a stage trains nothing: of the model's {len(parameters)} weights none is trainable and not frozen; "
+            "expected one or more; widen Stage.trainable"
+        )
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(name in set(chosen))
+    return [parameters[name] for name in chosen]

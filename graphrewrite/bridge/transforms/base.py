@@ -1,0 +1,54 @@
+"""What stands between a weight or activation and its readers: trained as a module, lowered into the graph."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import onnx_graphsurgeon as gs
+
+from graphrewrite.ir import Array, Builder
+from graphrewrite.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """The final form of a transform.
+
+    Attributes:
+        weight: what is stored instead of the weight, in any element type; None leaves the tensor as it is.
+        draw: draws nodes from that tensor to what its readers get; None when they read it as it is. Constants come
+            from `Builder.constant`.
+    """
+
+    weight: Array | None = None
+    draw: Callable[[Builder, gs.Tensor], gs.Tensor] | None = None
+
+
+@runtime_checkable
+class WeightTransform(Protocol):
+    """A frozen dataclass whose fields are its settings.
+
+    `tolerance` says how far the graph it lowers to may be from the trained module: largest difference by largest value.
+    """
+
+    @property
+    def tolerance(self) -> float:
+        """Relative difference between module and graph."""
+        ...
+
+    def module(self, weight: "torch.Tensor | None") -> "nn.Module":
+        """Return the trainable form, a module of one tensor; `weight` is None where it stands behind an activation."""
+        ...
+
+    def lower(self, weight: Array | None, state: Mapping[str, Array]) -> Lowered:
+        """Return the final form, given the trained weight and the trained module's own state."""
+        ...
+
+
+transforms: Registry[WeightTransform] = Registry(
+    "transform", package="graphrewrite.bridge.transforms", of=WeightTransform
+)
