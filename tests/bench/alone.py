@@ -16,7 +16,7 @@ _NAP = 0.005  # seconds
 class Patience:
     """So many seconds that may be spent on waiting for others, and on measurements that were spoilt by them."""
 
-    def __init__(self, seconds: float = 2.0) -> None:
+    def __init__(self, seconds: float = 3.0) -> None:
         self._left = seconds
 
     def alone(self, measure: Callable[[], T]) -> T:

@@ -66,10 +66,15 @@ def clock(threads: int) -> Callable[[], int]:
     return time.thread_time_ns if threads == 1 else time.perf_counter_ns
 
 
+def middle_of(threads: int) -> Callable[[Sequence[float]], float]:
+    """Return what sums up measurements: the median of CPU times, the least of wall times, to which others only add."""
+    return median if threads == 1 else min
+
+
 def in_turns(
     rivals: Mapping[str, Callable[[], object]], rounds: int, cold: bool = False, threads: int = 1
 ) -> dict[str, float]:
-    """Return the median seconds of each rival's call, all measured in turns; `cold` empties the caches before each.
+    """Return the seconds of each rival's call (`middle_of`), in turns; `cold` empties the caches before each.
 
     A call of a model of one node then brings the code of Python and onnxruntime back, which is warm in a network too.
     """
@@ -94,7 +99,7 @@ def in_turns(
     for _ in range(rounds):
         for name, run in rivals.items():
             spent[name].append(patience.alone(partial(once, run)))
-    return {name: median(values) for name, values in spent.items()}
+    return {name: middle_of(threads)(values) for name, values in spent.items()}
 
 
 def _evictor(threads: int) -> Callable[[], object]:

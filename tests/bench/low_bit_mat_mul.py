@@ -27,7 +27,6 @@ from tests.bench.kernels_common import (
     us,
 )
 
-BATCHES = (1, 2, 4, 8, 32)
 FORMS = {
     "2": (2, 0),
     "2/128": (2, 128),
@@ -77,14 +76,14 @@ def spent_in(inputs: int, outputs: int, batch: int, rounds: int, threads: int) -
     return in_a_network(makers, rounds, cold=True, threads=threads)
 
 
-def products(rounds: int, threads: int, isa: str | None) -> list[str]:
+def products(batches: list[int], rounds: int, threads: int, isa: str | None) -> list[str]:
     """Return the table of all shapes and batches with one instruction set."""
     bars = isa is None and threads == 1
     times = [f"{form}: us, vs fp32 / 4-bit / int8" for form in FORMS]
     rows = head(["K x N", "batch", *(f"{name} us" for name in RIVALS), *times])
-    for (inputs, outputs), batch in product(MATRICES, BATCHES):
+    for (inputs, outputs), batch in product(MATRICES, batches):
         with forced(isa):
-            spent = spent_in(inputs, outputs, batch, rounds if batch < 8 else max(3, rounds // 3), threads)
+            spent = spent_in(inputs, outputs, batch, rounds if batch < 8 else max(5, rounds // 3), threads)
         cells = [f"{inputs} x {outputs}", str(batch), *(us(spent[name]) for name in RIVALS)]
         for form in FORMS:
             musts = MUSTS.get((batch, form), (0, 0)) if bars and inputs == outputs == 4096 else (0, 0)
@@ -98,10 +97,11 @@ def products(rounds: int, threads: int, isa: str | None) -> list[str]:
 def main() -> None:
     """Print the table."""
     parser = options_of(__doc__, rounds=15)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8, 32])
     parser.add_argument("--isa", help="an instruction set instead of the best")
     chosen = parser.parse_args()
     say(f"{command()}; {facts()}")
-    say("\n".join(["", *products(chosen.rounds, chosen.threads, chosen.isa)]))
+    say("\n".join(["", *products(chosen.batches, chosen.rounds, chosen.threads, chosen.isa)]))
     say(f"\nNumbers in no cache are added up at {read_rate(chosen.threads) / 1e9:.1f} GB/s.")
 
 

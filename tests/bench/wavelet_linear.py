@@ -8,7 +8,6 @@ what the kernels were planned with, on another machine.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from statistics import median
 
 import numpy as np
 import onnx
@@ -31,6 +30,7 @@ from tests.bench.kernels_common import (
     chained,
     clock,
     head,
+    middle_of,
     options_of,
     ours,
     row,
@@ -127,7 +127,7 @@ def _warm(x: Array, makers: Sequence[Named], rounds: int, threads: int) -> dict[
     for _ in range(rounds):
         for name, run in rivals.items():
             spent[name].append(patience.alone(partial(once, run)))
-    return {name: median(values) for name, values in spent.items()}
+    return {name: middle_of(threads)(values) for name, values in spent.items()}
 
 
 def _bound(model: onnx.ModelProto, x: Array, threads: int) -> Callable[[], object]:
