@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -15,7 +15,7 @@ from graphrewrite.bridge.forms import Form, find
 from graphrewrite.bridge.host import Numbers
 from graphrewrite.bridge.names import put
 from graphrewrite.bridge.numbers import array_from, tensor_of
-from graphrewrite.bridge.site import Site, array_in, refusal
+from graphrewrite.bridge.site import BodyOf, Site, array_in, refusal
 from graphrewrite.bridge.sizes import on_host
 from graphrewrite.bridge.value import Value
 from graphrewrite.bridge.weights import is_floating
@@ -24,17 +24,6 @@ from graphrewrite.ir import Array, Model, ShapeInfo, constant_value, infer
 from graphrewrite.ir.inline import Expansion
 
 _ANCHOR = "_anchor"
-
-
-@dataclass(frozen=True)
-class BodyOf:
-    """A graph inside a node: the module that runs it, and what it reads from around the node.
-
-    The module takes the body's inputs, then the captured tensors, and returns a tuple of the body's outputs.
-    """
-
-    module: nn.Module
-    captured: tuple[fx.Node, ...]
 
 
 class Weighed:
@@ -77,30 +66,43 @@ class Writer:
         self.parent = parent
         self.written = fx.Graph()
         self.values: dict[str, Value] = {}
-        self.captured: list[tuple[Value, Value]] = []  # of the parent, and what it is here
+        self.captured: list[tuple[Value, bool]] = []  # of the parent, and whether it comes as numbers
         self._weights: dict[str, fx.Node] = {}
         self._constants: dict[int, fx.Node] = {}
         self._kept: list[Array] = []  # so that the ids above stay theirs
-        self._last_input: fx.Node | None = None
         self._modules = 0
 
-    def run(self) -> None:
-        """Write all nodes and the outputs."""
-        for tensor in self.graph.inputs:
+    def run(self, given: Sequence[np.dtype[np.generic]] = (), told: int = 0) -> None:
+        """Write all nodes and the outputs.
+
+        The first inputs arrive as single numbers of the types `given`, the first `told` outputs leave as numbers.
+        """
+        for i, tensor in enumerate(self.graph.inputs):
             if not isinstance(tensor, gs.Constant):
-                self.values[tensor.name] = Value(tensor.name, self._input(tensor.name))
+                node = self._input(tensor.name)
+                held = (
+                    Value(tensor.name, node)
+                    if i >= len(given)
+                    else Value("", numbers=node, rank=0, kind=given[i])
+                )
+                self.values[tensor.name] = held
         self.nodes(self.graph.nodes)
-        outputs = []
-        for tensor in self.graph.outputs:
+        made = self._results(self.graph)
+        outputs = [self.numbers(value) if i < told else self.tensor(value) for i, value in enumerate(made)]
+        single = self.parent is None and len(outputs) == 1
+        self.written.output(outputs[0] if single else tuple(outputs))
+
+    def _results(self, graph: gs.Graph) -> list[Value]:
+        found = []
+        for tensor in graph.outputs:
             value = self.value(tensor)
             if value is None:
                 raise InvalidModel(
                     f"nothing makes the output {tensor.name!r}; expected a node, an input or a constant of that name; "
                     "export the model again"
                 )
-            outputs.append(self.tensor(value))
-        single = self.parent is None and len(outputs) == 1
-        self.written.output(outputs[0] if single else tuple(outputs))
+            found.append(value)
+        return found
 
     def nodes(self, nodes: Sequence[gs.Node]) -> None:
         """Write nodes one after the other; one without a form is replaced by the nodes of its function body."""
@@ -192,7 +194,7 @@ class Writer:
             if value is None or value.array is None:
                 inputs.append(None)
             elif form.is_host(slot):
-                inputs.append(_literal(value.array))
+                inputs.append(host.literal(value.array))
             else:
                 inputs.append(tensor_of(value.array))
         while inputs and inputs[-1] is None:
@@ -266,7 +268,7 @@ class Writer:
         """Return a value as Python numbers, or the call that yields them."""
         if value.numbers is None:
             if value.array is not None:
-                value.numbers = _literal(value.array)
+                value.numbers = host.literal(value.array)
             else:
                 value.numbers = self.call(host.to_numbers, self.tensor(value))
         return value.numbers
@@ -310,12 +312,29 @@ class Writer:
             self._weights[_ANCHOR] = self.written.create_node("get_attr", _ANCHOR)
         return self._weights[_ANCHOR]
 
-    def body(self, node: gs.Node, name: str, graph: gs.Graph) -> BodyOf:
-        """Write a graph inside a node."""
+    def body(
+        self, node: gs.Node, name: str, graph: gs.Graph, given: Sequence[np.dtype[np.generic]], told: int
+    ) -> BodyOf:
+        """Write a graph inside a node; `given` and `told` as for `run`."""
         inner = Writer(self.shared, graph, nn.Module(), self)
-        inner.run()
+        inner.run(given, told)
         module = fx.GraphModule(inner.root, inner.written, class_name=f"{node.op}_{name}")
-        return BodyOf(module, tuple(self.tensor(outer) for outer, _ in inner.captured))
+        captured = [self.numbers(v) if on_host else self.tensor(v) for v, on_host in inner.captured]
+        kinds = [inner.dtype(inner.values[tensor.name]) for tensor in graph.outputs]
+        sizes = [self.shared.info.shape(tensor.name) for tensor in graph.outputs]
+        known = [None if s is None else tuple(d if isinstance(d, int) else None for d in s) for s in sizes]
+        return BodyOf(module, tuple(captured), tuple(zip(kinds, known, strict=True)))
+
+    def branch(self, graph: gs.Graph) -> list[Value]:
+        """Write the nodes of a graph inside a node right here, its names hidden from what follows."""
+        around = dict(self.values)
+        own = [*graph.initializers.values(), *(tensor for node in graph.nodes for tensor in node.outputs)]
+        for tensor in own:
+            self.values.pop(tensor.name, None)
+        self.nodes(graph.nodes)
+        found = [replace(value) for value in self._results(graph)]
+        self.values = around
+        return found
 
     # Inputs, weights, constants.
 
@@ -332,14 +351,16 @@ class Writer:
     def _capture(self, outer: Value) -> Value:
         if outer.array is not None:
             return Value(outer.name, array=outer.array)
-        if outer.numbers is not None and not isinstance(outer.numbers, fx.Node):
-            return Value(outer.name, numbers=outer.numbers, kind=outer.kind)
+        on_host = outer.numbers is not None and outer.rank is not None
+        if on_host and not isinstance(outer.numbers, fx.Node):
+            return replace(outer, node=None)
         node = self._input(outer.name)
+        self.captured.append((outer, on_host))
+        if on_host:
+            return replace(outer, node=None, numbers=node)
         if outer.node is not None:
             node.meta.update((k, v) for k, v in outer.node.meta.items() if k in ("sizes", "statistic"))
-        inner = Value(outer.name, node)
-        self.captured.append((outer, inner))
-        return inner
+        return Value(outer.name, node)
 
     def _weight(self, name: str, place: str) -> Value:
         if self.parent is not None:
@@ -364,13 +385,3 @@ class Writer:
 def _getitem(values: Sequence[object], index: int) -> object:
     """Return one of a form's outputs; a form may leave out those that come last."""
     return values[index]
-
-
-def _literal(array: Array) -> Numbers:
-    """Return an array as nested tuples of Python numbers."""
-
-    def nested(found: object) -> object:
-        return tuple(map(nested, found)) if isinstance(found, list) else found
-
-    wide = array.astype(np.float64) if array.dtype.kind == "V" or array.dtype.name == "bfloat16" else array
-    return cast(Numbers, nested(wide.tolist()))

@@ -8,7 +8,10 @@ A number here is an int or a bool, a vector a tuple of them; nothing else is com
 from collections.abc import Callable, Mapping
 from typing import TypeAlias, cast
 
+import numpy as np
 import torch
+
+from graphrewrite.ir import Array
 
 Number: TypeAlias = int | bool
 Numbers: TypeAlias = Number | tuple[Number, ...]
@@ -151,6 +154,19 @@ def part(data: Numbers, start: int, end: int) -> Numbers:
 def to_numbers(value: torch.Tensor) -> Numbers:
     """Read a tensor's numbers; this waits for the device."""
     return _nested(value.tolist())
+
+
+def literal(array: Array) -> Numbers:
+    """Return an array as nested tuples of Python numbers."""
+    wide = array.astype(np.float64) if array.dtype.kind == "V" or array.dtype.name == "bfloat16" else array
+    return _nested(wide.tolist())
+
+
+def single(value: Numbers) -> Number:
+    """Return the one number there is, which graphs give as a number or in vectors of one."""
+    while isinstance(value, tuple):
+        (value,) = value
+    return value
 
 
 def from_numbers(value: Numbers, dtype: torch.dtype, like: torch.Tensor) -> torch.Tensor:

@@ -1,11 +1,12 @@
 """What a torch form may know of the node it stands for, and how it writes its calls."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from torch import fx
+from torch import fx, nn
 
 from graphrewrite.bridge.host import Numbers
 from graphrewrite.bridge.value import Value
@@ -13,7 +14,22 @@ from graphrewrite.errors import UnsupportedOp
 from graphrewrite.ir import Array, constant_value
 
 if TYPE_CHECKING:
-    from graphrewrite.bridge.build import BodyOf, Writer
+    from graphrewrite.bridge.build import Writer
+
+
+@dataclass(frozen=True)
+class BodyOf:
+    """A graph inside a node, written as a module.
+
+    Attributes:
+        module: takes the body's inputs, then what is captured, and returns a tuple of the body's outputs.
+        captured: the tensors and numbers that it reads from around the node.
+        outputs: element type and sizes of each output, as far as they are known.
+    """
+
+    module: nn.Module
+    captured: tuple[fx.Node | Numbers, ...]
+    outputs: tuple[tuple[np.dtype[np.generic] | None, tuple[int | None, ...] | None], ...]
 
 
 class Site:
@@ -87,12 +103,22 @@ class Site:
         """Write the choice of one entry of a tuple."""
         return self._writer.item(value, index)
 
-    def body(self, name: str) -> "BodyOf":
-        """Build the graph in an attribute: a module, and the tensors it reads from around the node."""
+    def body(self, name: str, given: Sequence[np.dtype[np.generic]] = (), told: int = 0) -> BodyOf:
+        """Build the graph in an attribute: a module, and what it reads from around the node.
+
+        Its first inputs arrive as single numbers of the types `given`; its first `told` outputs leave as numbers.
+        """
+        return self._writer.body(self.node, name, self._graph(name), given, told)
+
+    def branch(self, name: str) -> list[Value]:
+        """Write the nodes of the graph in an attribute in place of this node; return its outputs."""
+        return self._writer.branch(self._graph(name))
+
+    def _graph(self, name: str) -> gs.Graph:
         graph = self.attributes.get(name)
         if not isinstance(graph, gs.Graph):
             self.refuse(f"it has no graph {name!r}")
-        return self._writer.body(self.node, name, graph)
+        return graph
 
     @property
     def like(self) -> fx.Node:
