@@ -17,9 +17,12 @@ from tests.engine.bridge.backend import cases, plain_of, proto_of, tags
 
 PER_OPERATOR = 2
 LARGEST = 400  # numbers of an input: a finite difference each
+OFF_CORNERS = 1e-3
 
-# Operators with a form whose gradient cannot be seen on onnx's cases, with the reason.
-UNSEEN: dict[str, str] = {}
+# Operators with a form whose gradient cannot be seen on onnx's cases, with the reason; their own files test it.
+UNSEEN: dict[str, str] = {
+    "Pow": "its cases have negative bases, whose powers are numbers for whole exponents only",
+}
 
 
 def single(case: TestCase) -> str | None:
@@ -65,11 +68,16 @@ def agrees(case: TestCase) -> bool:
     """Compare gradients with finite differences; False when nothing depends on a float input."""
     model = Model.from_proto(proto_of(case))
     module = GraphModule(model).eval().double()
+    form = forms.find(model.graph.nodes[0].op, "", model.opsets[""])
+    moved = torch.Generator().manual_seed(0)
     inputs = []
-    for value in (case.data_sets or [((), ())])[0][0]:
+    for slot, value in enumerate((case.data_sets or [((), ())])[0][0]):
         held = value_of(plain_of(value), torch.device("cpu"))
         if isinstance(held, torch.Tensor) and held.dtype == torch.float32:
-            held = held.double().requires_grad_()
+            held = held.double()
+            if form is None or form.why_still(slot) is None:
+                # Off the corners, where many cases have numbers and no difference tells a gradient.
+                held = (held + OFF_CORNERS * torch.rand(held.shape, generator=moved)).requires_grad_()
         inputs.append(held)
     free = [i for i, value in enumerate(inputs) if isinstance(value, torch.Tensor) and value.requires_grad]
 
