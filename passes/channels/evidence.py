@@ -1,9 +1,9 @@
-"""What a criterion may look at: weights by unit, and statistics of activations collected in one sweep."""
+"""What a criterion may look at: weights by unit, and statistics of activations and gradients over the data."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,13 @@ import onnx_graphsurgeon as gs
 from graphrewrite.data import Accumulator, collect
 from graphrewrite.dims import ChannelGroup, Member
 from graphrewrite.dims.shrink import weight_array
-from graphrewrite.errors import InvalidConfig
+from graphrewrite.errors import InvalidConfig, MissingExtra
 from graphrewrite.ir import Array, Model
 from graphrewrite.ir.edit import all_nodes
 from graphrewrite.pipeline import Context
 
 Scores = npt.NDArray[np.float64]
+Statistics: TypeAlias = dict[tuple[str | tuple[str, str], str], object]
 
 # Weights up to this many bytes are kept by position, so that groups which share one do not turn it again.
 _CACHED_BELOW = 16_000_000
@@ -32,9 +33,38 @@ class Need:
     make: Callable[[], Accumulator]
 
 
+class Products(Protocol):
+    """Takes weight times gradient of the loss, step by step; `result()` returns what they amount to."""
+
+    def update(self, products: Mapping[str, Array]) -> None:
+        """Take in one step: weight name -> products in its shape; a weight that is not trained is not there."""
+        ...
+
+    def result(self) -> object:
+        """Return the statistic over all steps."""
+        ...
+
+
+@dataclass(frozen=True)
+class GradientNeed:
+    """A statistic of the products of `weights` and their gradients; `tensor` (a group's name) and `key` name it.
+
+    `batch` samples go through the loss in one step.
+    """
+
+    tensor: str
+    key: str
+    weights: tuple[str, ...]
+    make: Callable[[], Products]
+    batch: int = 32
+
+
+AnyNeed: TypeAlias = Need | GradientNeed
+
+
 @runtime_checkable
 class Criterion(Protocol):
-    """A rule for what a unit is worth. May also define `needs(group) -> tuple[Need, ...]`; the default is none."""
+    """A rule for what a unit is worth. May also define `needs(group) -> tuple[AnyNeed, ...]`; the default is none."""
 
     def score(self, group: ChannelGroup, evidence: "Evidence") -> Scores:
         """Return one number per unit, [units]; larger = keep. Only the order and the ratios inside a group matter."""
@@ -87,33 +117,69 @@ class Evidence:
             ) from None
 
 
-def gathered(model: Model, needs: Iterable[Need], criterion: object, context: Context) -> Evidence:
-    """Collect what a criterion needs, each statistic once and all in one sweep.
+def gathered(model: Model, needs: Iterable[AnyNeed], criterion: object, context: Context) -> Evidence:
+    """Collect what a criterion needs, each statistic once: one sweep for those of tensors, one for gradients.
 
     Raises:
         InvalidConfig: it needs statistics and the context has no data.
+        MissingExtra: it needs gradients, and torch is not installed.
+        UnsupportedOp: it needs gradients, and an operator has no torch form.
     """
-    made = {(need.tensor, need.key): need.make for need in needs}
-    if not made:
+    asked = {(need.tensor, need.key): need for need in needs}
+    if not asked:
         return Evidence(model, context.seed)
     if context.data is None:
+        what = "activations" if any(isinstance(need, Need) for need in asked.values()) else "gradients"
         raise InvalidConfig(
-            f"the criterion {type(criterion).__name__} looks at activations; expected calibration data; "
+            f"the criterion {type(criterion).__name__} looks at {what}; expected calibration data; "
             "give it with --data, or Context(data=...) in Python"
         )
-    statistics = {key: make() for key, make in made.items()}
+    found = _of_tensors([need for need in asked.values() if isinstance(need, Need)], model, context)
+    found |= _of_gradients(
+        [need for need in asked.values() if isinstance(need, GradientNeed)], model, context
+    )
+    return Evidence(model, context.seed, found)
+
+
+def _of_tensors(needs: Sequence[Need], model: Model, context: Context) -> Statistics:
+    statistics = {(need.tensor, need.key): need.make() for need in needs}
     by_tensor: dict[str | tuple[str, str], list[Accumulator]] = {}
     for (tensor, _), accumulator in statistics.items():
         by_tensor.setdefault(tensor, []).append(accumulator)
-    collect(
-        model, context.data, by_tensor, seed=context.seed, progress=context.progress, threads=context.threads
-    )
-    return Evidence(
-        model, context.seed, {key: accumulator.result() for key, accumulator in statistics.items()}
-    )
+    if by_tensor:
+        assert context.data is not None
+        collect(
+            model,
+            context.data,
+            by_tensor,
+            seed=context.seed,
+            progress=context.progress,
+            threads=context.threads,
+        )
+    return {key: accumulator.result() for key, accumulator in statistics.items()}
 
 
-def needs_of(criterion: Criterion, group: ChannelGroup) -> tuple[Need, ...]:
+def _of_gradients(needs: Sequence[GradientNeed], model: Model, context: Context) -> Statistics:
+    found: Statistics = {}
+    for batch in sorted({need.batch for need in needs}):
+        try:
+            from graphrewrite.bridge.gradients import products
+        except ImportError as error:
+            raise MissingExtra(
+                f"gradients need torch, which cannot be imported ({error}); it comes with an extra; "
+                'install it with pip install "graphrewrite[train]", or choose a criterion without gradients'
+            ) from error
+        assert context.data is not None
+        made = {(need.tensor, need.key): need.make() for need in needs if need.batch == batch}
+        weights = {weight for need in needs if need.batch == batch for weight in need.weights}
+        for step in products(model, context.data, weights, batch, context.seed, context.progress):
+            for accumulator in made.values():
+                accumulator.update(step)
+        found |= {key: accumulator.result() for key, accumulator in made.items()}
+    return found
+
+
+def needs_of(criterion: Criterion, group: ChannelGroup) -> tuple[AnyNeed, ...]:
     """Return what a criterion wants to know about a group; most want nothing beyond weights."""
     asked = getattr(criterion, "needs", None)
     return tuple(asked(group)) if asked is not None else ()

@@ -8,7 +8,7 @@ from graphrewrite.dims import Groups, groups
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Model
 from graphrewrite.passes.channels import Ratio, RemoveChannels
-from graphrewrite.passes.channels.criteria import Evidence, criteria
+from graphrewrite.passes.channels.criteria import Evidence, Need, criteria
 from graphrewrite.passes.channels.evidence import needs_of
 from graphrewrite.pipeline import Context
 from graphrewrite.runtime import run
@@ -17,7 +17,8 @@ from tests.passes.channels.nets import cut, floats, group_of, pair, residual, sa
 
 def measured(model: Model, found: Groups, name: str, source: ArraySource) -> Evidence:
     """Collect what a criterion asks for, as the pass does."""
-    needs = [need for group in found for need in needs_of(criteria.make(name), group)]
+    asked = (need for group in found for need in needs_of(criteria.make(name), group))
+    needs = [need for need in asked if isinstance(need, Need)]
     made = {(need.tensor, need.key): need.make() for need in needs}
     by_tensor = {tensor: [made[key] for key in made if key[0] == tensor] for tensor, _ in made}
     collect(model, source, by_tensor, batch=5)
