@@ -11,7 +11,7 @@ from torch import fx, nn
 from graphrewrite.bridge.build import Weighed, Writer
 from graphrewrite.bridge.expand import expand
 from graphrewrite.bridge.names import name_states, places, put
-from graphrewrite.bridge.numbers import Fed, array_from, fed_from, tensor_of, value_of
+from graphrewrite.bridge.numbers import Fed, array_from, as_declared, fed_from, tensor_of, value_of
 from graphrewrite.bridge.weights import FROZEN, PARAMETER, Role, Stored, roles, stored
 from graphrewrite.errors import InvalidData, ShapeError, UnknownNameError
 from graphrewrite.ir import Model
@@ -143,7 +143,10 @@ class GraphModule(fx.GraphModule):
         with torch.no_grad():
             found = self(*(value_of(feeds[name], device) for name in self.record.inputs))
         several = (found,) if len(self.record.outputs) == 1 else found
-        return {name: fed_from(value) for name, value in zip(self.record.outputs, several, strict=True)}
+        return {
+            tensor.name: as_declared(fed_from(value), tensor.dtype)
+            for tensor, value in zip(self.record.model.outputs, several, strict=True)
+        }
 
     def write_back(self, state: Mapping[str, torch.Tensor] | None = None) -> Model:
         """Return a copy of the model with the present weights and statistics; everything else stays as it was.

@@ -15,13 +15,15 @@ _RESERVED = frozenset(dir(fx.GraphModule)) | frozenset(dir(fx.GraphModule(nn.Mod
 
 
 def places(keys: Collection[str], reserved: Collection[str] = ()) -> dict[str, str]:
-    """Return a dotted place for each name, the name itself wherever torch and the names `reserved` allow it."""
+    """Return a dotted place for each name, the name itself wherever torch and what is `reserved` at the top allow it."""
     taken = {tuple(key.split(".")) for key in keys}
     prefixes = {parts[:length] for parts in taken for length in range(1, len(parts))}
     found: dict[str, str] = {}
     for key in keys:
         parts = tuple(key.split("."))
-        fits = all(parts) and parts not in prefixes and not (_RESERVED | set(reserved)) & set(parts)
+        fits = (
+            all(parts) and parts not in prefixes and parts[0] not in reserved and not _RESERVED & set(parts)
+        )
         found[key] = key if fits else f"_renamed.{len(found)}_{key.replace('.', '_')}"
     return found
 

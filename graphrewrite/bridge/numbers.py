@@ -121,3 +121,10 @@ def fed_from(held: Held) -> Fed:
     if held is None:
         return None
     return [fed_from(entry) for entry in held] if isinstance(held, (list, tuple)) else array_from(held)
+
+
+def as_declared(fed: Fed, dtype: np.dtype[np.generic] | None) -> Fed:
+    """Return integers that were held one to a byte in the narrower type a model declares; others as they are."""
+    if not isinstance(fed, np.ndarray) or dtype is None or _WIDENED.get(np.dtype(dtype)) != fed.dtype:
+        return fed
+    return fed.astype(dtype)

@@ -1,6 +1,6 @@
 """Models of one node, run through the bridge, through onnxruntime and through onnx's own evaluator."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -10,7 +10,7 @@ from onnx.reference import ReferenceEvaluator
 
 from graphrewrite.bridge import GraphModule
 from graphrewrite.ir import Array, Model
-from tests.engine.bridge.backend import difference
+from tests.engine.bridge.backend import difference, with_weights
 
 Given = Sequence["Array | None"]
 
@@ -46,7 +46,7 @@ def node_model(
 
 def feeds(given: Given) -> dict[str, Array]:
     """Return what is fed by name."""
-    return {f"x{i}": value for i, value in enumerate(given) if value is not None}
+    return {f"x{i}": np.asarray(value) for i, value in enumerate(given) if value is not None}
 
 
 def bridged(proto: onnx.ModelProto, given: Given) -> list[Array]:
@@ -72,3 +72,19 @@ def same(found: Sequence[Array], wanted: Sequence[Array], rtol: float = 1e-5, at
     if any(why):
         print(why)
     return not any(why)
+
+
+def agrees(
+    op: str,
+    given: Given,
+    outputs: int = 1,
+    attributes: Mapping[str, object] | None = None,
+    *,
+    opset: int = 21,
+    judge: Callable[[onnx.ModelProto, Given], list[Array]] = by_onnxruntime,
+) -> bool:
+    """Whether a node gives what `judge` gives, with its other inputs fed and with them as constants."""
+    proto = node_model(op, given, outputs, attributes, opset=opset)
+    wanted = judge(proto, given)
+    frozen = with_weights(proto, feeds(given))
+    return same(bridged(proto, given), wanted) and same(bridged(frozen, given), wanted)
