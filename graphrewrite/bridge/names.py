@@ -15,7 +15,7 @@ _RESERVED = frozenset(dir(fx.GraphModule)) | frozenset(dir(fx.GraphModule(nn.Mod
 
 
 def places(keys: Collection[str], reserved: Collection[str] = ()) -> dict[str, str]:
-    """Return a dotted place for each name, the name itself wherever torch and what is `reserved` at the top allow it."""
+    """Return a dotted place for each name, the name itself wherever torch and what is `reserved` at the top let it."""
     taken = {tuple(key.split(".")) for key in keys}
     prefixes = {parts[:length] for parts in taken for length in range(1, len(parts))}
     found: dict[str, str] = {}
