@@ -10,6 +10,7 @@ from graphrewrite.bridge.forms import lowers, op
 from graphrewrite.bridge.host import Numbers, single
 from graphrewrite.bridge.site import Site
 from graphrewrite.bridge.value import Value
+from graphrewrite.errors import InvalidData
 
 
 @op("SequenceConstruct", since=11)
@@ -114,8 +115,16 @@ def optional(value: object = None) -> object:
 
 @op("OptionalGetElement", since=15)
 def get_element(value: object) -> object:
-    """Return what an optional holds."""
-    assert value is not None, "an empty optional was asked for its element"
+    """Return what an optional holds.
+
+    Raises:
+        InvalidData: it holds nothing.
+    """
+    if value is None:
+        raise InvalidData(
+            "an empty optional was asked for its element; expected one that holds a tensor or sequence; feed it, or "
+            "have the graph ask OptionalHasElement first"
+        )
     return value
 
 
