@@ -2,9 +2,10 @@
 
 Run `python tests/bench/corpus_bridge.py [--only 'resnet*'] [--every N] [--write]`. A model is right when its outputs
 equal onnxruntime's (graph not optimised) to 1e-4 of the largest; where they do not, a nudge of 1e-7 of the inputs, and
-its optimised graph, tell whether the model itself is that sensitive. A model in half precision is held against onnxruntime in single precision, where the two do
-not round differently, and its own outputs must be near. Writing back without training must give the same bytes. Runs
-are kept in build/bench/, so an interrupted bench continues; `--fresh` starts over, `--again` repeats what failed.
+its optimised graph, tell whether the model itself is that sensitive. A model in half precision is held against
+onnxruntime in single precision, where the two do not round differently, and its own outputs must be near. Writing back
+without training must give the same bytes. Runs are kept in build/bench/, so an interrupted bench continues; `--fresh`
+starts over, `--again` repeats what failed.
 """
 
 import argparse
