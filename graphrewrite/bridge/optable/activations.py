@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from graphrewrite.bridge.forms import as_is, lowers, op
 from graphrewrite.bridge.site import Site
-from graphrewrite.bridge.unsigned import ordered, widened
+from graphrewrite.bridge.unsigned import is_wide, ordered
 from graphrewrite.ir import Array
 
 _SOFTPLUS_IS_LINEAR = 40.0  # from here on log(1 + exp(x)) is x in double precision too
@@ -30,9 +30,10 @@ def leaky_relu(x: torch.Tensor, *, alpha: float = 0.01) -> torch.Tensor:
 
 
 @op("PRelu")
-@widened
 def prelu(x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
     """Return x, times a slope where it is negative; torch has a call of its own for one slope per channel."""
+    if is_wide(x):
+        return x
     per_channel = 1 < x.ndim == slope.ndim + 1 and slope.shape[0] == slope.numel() == x.shape[1]
     if per_channel and x.dtype == slope.dtype and x.is_floating_point():
         return functional.prelu(x, slope.reshape(-1))
@@ -96,10 +97,10 @@ def thresholded_relu(x: torch.Tensor, *, alpha: float = 1.0) -> torch.Tensor:
 
 
 @op("Shrink")
-@widened
 def shrink(x: torch.Tensor, *, bias: float = 0.0, lambd: float = 0.5) -> torch.Tensor:
     """Return numbers beyond +-lambd, moved by the bias towards zero; 0 for those between."""
-    return torch.where(x < -lambd, x + bias, torch.where(x > lambd, x - bias, 0)).to(x.dtype)
+    wide = x if x.is_floating_point() else x.double()
+    return torch.where(wide < -lambd, wide + bias, torch.where(wide > lambd, wide - bias, 0)).to(x.dtype)
 
 
 @lowers("Clip", folds=True)

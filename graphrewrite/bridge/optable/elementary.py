@@ -3,7 +3,7 @@
 import torch
 
 from graphrewrite.bridge.forms import as_is, op
-from graphrewrite.bridge.unsigned import widened
+from graphrewrite.bridge.unsigned import is_wide
 
 for _name, _function in {
     "Sqrt": torch.sqrt,
@@ -32,11 +32,10 @@ for _name, _function in {"Ceil": torch.ceil, "Floor": torch.floor, "Round": torc
 @op("Erf", plain=torch.erf)
 def erf(x: torch.Tensor) -> torch.Tensor:
     """Return the error function, in the type of x also where that is a whole number."""
-    return torch.erf(x.to(torch.float64)).to(x.dtype)
+    return torch.erf(x.float()).to(x.dtype)
 
 
 @op("Sign", gradient=False)
-@widened
 def sign(x: torch.Tensor) -> torch.Tensor:
     """Return -1, 0 or 1."""
-    return torch.sign(x)
+    return (x != 0).to(x.dtype) if is_wide(x) else torch.sign(x)

@@ -49,7 +49,7 @@ def reduce_mean(x: torch.Tensor, axes: Axes, keep: bool) -> torch.Tensor:
     if x.is_floating_point():
         return x.mean(axes, keep)
     count = math.prod(x.shape[axis] for axis in axes)
-    return torch.div(x.sum(axes, keep, dtype=x.dtype), count, rounding_mode="trunc")
+    return torch.div(x.sum(axes, keep, dtype=x.dtype), max(count, 1), rounding_mode="trunc")
 
 
 @over_axes
