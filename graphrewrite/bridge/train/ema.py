@@ -26,6 +26,10 @@ class Average:
                 else:
                     kept.copy_(now)
 
+    def set(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Take up an average that was written down."""
+        copy_into(self.kept, values)
+
     @contextmanager
     def applied(self, live: Mapping[str, torch.Tensor]) -> Iterator[None]:
         """Put the average in the place of the weights while the block runs."""

@@ -19,6 +19,9 @@ from graphrewrite.bridge.train.ema import Average, copy_into
 from graphrewrite.bridge.train.fault import Fault, find_fault
 from graphrewrite.bridge.train.samples import Samples, Taken
 from graphrewrite.bridge.train.teaching import Teacher, teacher_for
+from graphrewrite.bridge.transforms.attach import PREFIX, attach, attached, matching
+from graphrewrite.bridge.transforms.base import WeightTransform
+from graphrewrite.bridge.transforms.mask import Mask
 from graphrewrite.bridge.weights import STATISTICS
 from graphrewrite.errors import InvalidConfig, InvalidData, UnknownNameError
 from graphrewrite.ir import Model
@@ -47,6 +50,34 @@ class Losses:
     each: Mapping[str, torch.Tensor]
 
 
+@dataclass(frozen=True)
+class Carried:
+    """What one stage hands to the next.
+
+    Attributes:
+        state: weights, statistics, and the transforms' own.
+        transforms: place -> transform, of those that were attached; None when all that fits is to be taken up.
+        rows: how many epochs are in the log.
+    """
+
+    state: Mapping[str, torch.Tensor]
+    transforms: Mapping[str, WeightTransform] | None
+    rows: int = 0
+
+    def for_places(self, places: Mapping[str, WeightTransform]) -> dict[str, torch.Tensor]:
+        """Return the state of those transforms that go on as they are; others start anew."""
+        kept = [
+            place
+            for place, transform in places.items()
+            if self.transforms is None or self.transforms.get(place) == transform
+        ]
+        return {
+            name: tensor
+            for name, tensor in self.state.items()
+            if any(name.startswith(f"{place}.") for place in kept)
+        }
+
+
 class StageRun:
     """A stage while it runs.
 
@@ -56,24 +87,25 @@ class StageRun:
         average: of the weights, when the recipe asks for one.
     """
 
-    def __init__(
-        self, setting: Setting, stage: Stage, number: int, carried: Mapping[str, torch.Tensor]
-    ) -> None:
+    def __init__(self, setting: Setting, stage: Stage, number: int, carried: Carried) -> None:
         self.setting = setting
         self.stage = stage
         self.number = number
         _check(setting, stage)
         accelerator = setting.accelerator
         self.module = GraphModule(setting.model, trainable=setting.recipe.trainable)
-        copy_into(self.module.state_dict(keep_vars=True), carried)
+        copy_into(self.module.state_dict(keep_vars=True), carried.state)
+        _keep_zeros(self.module, stage)
+        attach(self.module, stage.transforms)
+        copy_into(self.module.state_dict(keep_vars=True), carried.for_places(self.places))
         self.module.to(accelerator.device)
-        weights = _chosen(self.module, stage)
+        weights, others = _chosen(self.module, stage)
         self.teacher: Teacher | None = teacher_for(
             setting.teacher, setting.model, stage.losses, accelerator.device
         )
         taps = [name for loss in stage.losses for name in loss.needs.student]
         self._tapped = tapped(self.module, taps)
-        optimiser = setting.recipe.optimiser.make(weights, (), stage.rate)
+        optimiser = setting.recipe.optimiser.make(weights, others, stage.rate)
         self.net: nn.Module
         self.net, self.optimiser = accelerator.prepare(self._tapped, optimiser)
         self.average = Average(self.live, setting.recipe.ema) if setting.recipe.ema is not None else None
@@ -83,6 +115,16 @@ class StageRun:
         """Parameters and statistics by name, as they are in this process; writing into them is what counts."""
         found: dict[str, torch.Tensor] = self._tapped.body.state_dict(keep_vars=True)
         return found
+
+    @property
+    def places(self) -> dict[str, WeightTransform]:
+        """The transforms by the place their state lies under."""
+        return {place: standing.transform for place, standing in attached(self.module)}
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether this process holds a part of the weights only."""
+        return str(self.setting.accelerator.distributed_type).endswith(("FSDP", "DEEPSPEED"))
 
     def train(self) -> None:
         """Enter training mode; batch norms stay as they are where the stage says so."""
@@ -95,7 +137,7 @@ class StageRun:
                 ):
                     self._tapped.body.get_submodule(str(node.target)).eval()
 
-    def step(self, epoch: int, step: int) -> dict[str, torch.Tensor]:
+    def step(self, epoch: int, step: int) -> dict[str, float]:
         """Take the optimiser's step number `step` of an epoch of this stage; return the losses of its samples.
 
         Raises:
@@ -108,7 +150,7 @@ class StageRun:
             group["lr"] = rate
         self.optimiser.zero_grad()
         parts = list(setting.order.parts(counted, step))
-        sums: dict[str, torch.Tensor] = {}
+        sums: dict[str, float] = {}
         for number, part in enumerate(parts):
             waits = number + 1 < len(parts)
             with accelerator.no_sync(self.net) if waits else nullcontext():
@@ -120,7 +162,7 @@ class StageRun:
                     raise self.fault(taken, found).error(self.number, epoch, step)
                 accelerator.backward(found.total * part.share)
             for name, value in {"loss": found.total, **found.each}.items():
-                sums[name] = sums.get(name, torch.zeros_like(value.detach())) + value.detach() * part.share
+                sums[name] = sums.get(name, 0.0) + float(value.detach()) * part.share
         if setting.recipe.clip is not None:
             accelerator.clip_grad_norm_(self.net.parameters(), setting.recipe.clip)
         self.optimiser.step()
@@ -195,13 +237,27 @@ def _check(setting: Setting, stage: Stage) -> None:
         )
 
 
-def _chosen(module: GraphModule, stage: Stage) -> list[nn.Parameter]:
-    """Leave the gradients of a stage's weights on, turn all others off, and return the former."""
+def _keep_zeros(module: GraphModule, stage: Stage) -> None:
+    """Mask the weights whose zeros are to stay; a vector, which may start at zero, is meant by its own name only."""
+    for pattern in stage.keep_zeros:
+        names = [
+            name
+            for name in matching(module, pattern)
+            if name in module.record.places and (name == pattern or module.weight_named(name).ndim > 1)
+        ]
+        attach(module, dict.fromkeys(names, Mask()))
+
+
+def _chosen(module: GraphModule, stage: Stage) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Leave the gradients of a stage's weights on and turn all others off; return those, and what transforms learn."""
     parameters = {
         name: tensor
         for name, tensor in module.state_dict(keep_vars=True).items()
         if isinstance(tensor, nn.Parameter)
     }
+    prefix = f"{PREFIX}."
+    others = [tensor for name, tensor in parameters.items() if name.startswith(prefix)]
+    parameters = {name: tensor for name, tensor in parameters.items() if not name.startswith(prefix)}
     for field, patterns in (("trainable", stage.trainable), ("frozen", stage.frozen)):
         for pattern in patterns:
             if pattern != "*" and not any(fnmatchcase(name, pattern) for name in parameters):
@@ -217,11 +273,11 @@ def _chosen(module: GraphModule, stage: Stage) -> list[nn.Parameter]:
         if any(fnmatchcase(name, pattern) for pattern in stage.trainable)
         and not any(fnmatchcase(name, pattern) for pattern in stage.frozen)
     ]
-    if not chosen:
+    if not chosen and not others:
         raise InvalidConfig(
             f"a stage trains nothing: of the model's {len(parameters)} weights none is trainable and not frozen; "
             "expected one or more; widen Stage.trainable"
         )
     for name, parameter in parameters.items():
         parameter.requires_grad_(name in set(chosen))
-    return [parameters[name] for name in chosen]
+    return [parameters[name] for name in chosen], others

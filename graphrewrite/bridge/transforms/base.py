@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import onnx_graphsurgeon as gs
+import torch
+from torch import nn
 
 from graphrewrite.ir import Array, Builder
 from graphrewrite.registry import Registry
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+Draw: TypeAlias = Callable[[Builder, gs.Tensor], gs.Tensor]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Lowered:
     """
 
     weight: Array | None = None
-    draw: Callable[[Builder, gs.Tensor], gs.Tensor] | None = None
+    draw: Draw | None = None
 
 
 @runtime_checkable
@@ -40,13 +40,18 @@ class WeightTransform(Protocol):
         """Relative difference between module and graph."""
         ...
 
-    def module(self, weight: "torch.Tensor | None") -> "nn.Module":
+    def module(self, weight: torch.Tensor | None) -> nn.Module:
         """Return the trainable form, a module of one tensor; `weight` is None where it stands behind an activation."""
         ...
 
     def lower(self, weight: Array | None, state: Mapping[str, Array]) -> Lowered:
         """Return the final form, given the trained weight and the trained module's own state."""
         ...
+
+
+def straight_through(value: torch.Tensor, instead: torch.Tensor) -> torch.Tensor:
+    """Return `value` to the last bit, with the gradient of `instead` (Bengio et al. 2013)."""
+    return value.detach() + (instead - instead.detach())
 
 
 transforms: Registry[WeightTransform] = Registry(

@@ -1,20 +1,22 @@
 """Fine-tuning a model by a recipe."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy.typing as npt
-import torch
 
 from graphrewrite.bridge.recipe import Recipe
 from graphrewrite.bridge.train.batches import Order
+from graphrewrite.bridge.train.checkpoint import Checkpoints, clear, fingerprint, newest
+from graphrewrite.bridge.train.log import Log, Progress, logs_of, watching
+from graphrewrite.bridge.train.loop import Course, Loop
 from graphrewrite.bridge.train.samples import Data, Transform, samples_of
-from graphrewrite.bridge.train.score import Metric, Score, Scorer
-from graphrewrite.bridge.train.stage import Setting, StageRun
+from graphrewrite.bridge.train.score import Metric, Scorer
+from graphrewrite.bridge.train.stage import Carried, Setting
 from graphrewrite.bridge.train.surroundings import accelerator_for, surroundings
+from graphrewrite.bridge.transforms.fold import fold
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Model
-
-Progress = Callable[[str, int, int], None]
 
 
 def finetune(
@@ -27,11 +29,16 @@ def finetune(
     transform: Transform | None = None,
     validation: Data | None = None,
     metric: Metric | None = None,
+    log: str | Path | Log | Sequence[Log] | None = None,
+    checkpoint: str | Path | Checkpoints | None = None,
+    resume: bool = True,
     progress: Progress | None = None,
 ) -> Model:
     """Train a model's weights and return a copy of the very same graph with the new ones.
 
-    With validation data the weights of the best epoch of each stage are kept, else those of the last.
+    With validation data the weights of the best epoch of each stage are kept, else those of the last. The last stage's
+    transforms are written into the graph. Under `accelerate launch` every process calls this with the same arguments
+    and gets the same model.
 
     Args:
         model: stays as it is.
@@ -43,13 +50,16 @@ def finetune(
         validation: samples to judge by, with labels in the same way; never transformed.
         metric: what is judged, larger is better; by default the share of labels that the first output scores highest,
             or, where there are none, the losses.
-        progress: called with a step's name, what is done and what there is, to draw a bar.
+        log: a folder for `log.csv`, or logs of any kind.
+        checkpoint: a folder for states of the run, or that and how often.
+        resume: whether to go on from the last state in that folder; the result is the same to the last bit on a CPU.
+        progress: called with a step's name, what is done and what there is; without it, bars on a terminal.
 
     Raises:
-        InvalidData: data or teacher do not fit the model.
+        InvalidData: data, teacher or checkpoint do not fit the model.
         InvalidConfig: the recipe asks for what cannot be.
         Diverged: a loss is no finite number; says where it arose.
-        MissingExtra: Accelerate is not installed.
+        MissingExtra: Accelerate, or safetensors for checkpoints, is not installed.
     """
     if recipe.early_stop is not None and validation is None:
         raise InvalidConfig(
@@ -67,37 +77,23 @@ def finetune(
     )
     column = labels if isinstance(labels, str) else None
     judged = None if validation is None else samples_of(validation, model, "the validation data", column)
+    where = Checkpoints(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
+    mark = "" if where is None else fingerprint(model, recipe, len(samples), teacher)
+    if where is not None and not resume and accelerator.is_main_process:
+        clear(where)
+    saved = newest(where, mark) if where is not None and resume else None
     setting = Setting(model, recipe, accelerator, samples, order, teacher)
     scorer = None if judged is None else Scorer(judged, metric, accelerator)
-    with surroundings(recipe.seed + accelerator.process_index, accelerator.num_processes):
-        state: dict[str, torch.Tensor] = {}
-        for number, stage in enumerate(recipe.stages):
-            run = StageRun(setting, stage, number, state)
-            state = _run(run, scorer, progress)
+    is_main = accelerator.is_main_process
+    with (
+        surroundings(recipe.seed + accelerator.process_index, accelerator.num_processes),
+        watching(progress, is_main) as told,
+    ):
+        course = Course(scorer, where, mark, logs_of(log) if is_main else [], told)
+        carried = Carried({}, {})
+        first = 0 if saved is None else int(str(saved.rest["stage"]))
+        for number, stage in list(enumerate(recipe.stages))[first:]:
+            loop = Loop(setting, stage, number, carried, course, saved)
+            carried, saved = loop.run(), None
         accelerator.free_memory()
-    return run.module.write_back(state)
-
-
-def _run(run: StageRun, scorer: Scorer | None, progress: Progress | None) -> dict[str, torch.Tensor]:
-    """Run a stage to its end and return what it leaves."""
-    steps, epochs = run.setting.order.steps, run.stage.epochs
-    best: Score | None = None
-    kept: dict[str, torch.Tensor] = {}
-    worse = 0
-    stop = run.setting.recipe.early_stop
-    for epoch in range(epochs):
-        run.train()
-        for step in range(steps):
-            run.step(epoch, step)
-            if progress is not None:
-                progress(f"stage {run.number + 1}", epoch * steps + step + 1, epochs * steps)
-        if scorer is None:
-            continue
-        score = scorer(run)
-        if best is None or score.value > best.value + (stop.least if stop is not None else 0.0):
-            best, kept, worse = score, run.result(), 0
-        else:
-            worse += 1
-        if stop is not None and worse >= stop.patience:
-            break
-    return kept if best is not None else run.result()
+    return fold(loop.stage.module, carried.state)

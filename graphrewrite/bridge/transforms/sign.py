@@ -1,0 +1,66 @@
+"""Signs instead of numbers, with a gradient that looks through them where they are near zero."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+import torch
+from torch import nn
+
+from graphrewrite.bridge.transforms.base import Lowered, straight_through, transforms
+from graphrewrite.ir import Array, Builder
+
+
+@transforms.register("sign")
+@dataclass(frozen=True)
+class Sign:
+    """+1 where x >= 0, else -1; the gradient of y = x passes where |x| <= 1 (Hubara et al. 2016).
+
+    A weight's signs are scaled by the mean |w| of each output, which lies on `axis` (Rastegari et al. 2016).
+    """
+
+    axis: int = 0
+    tolerance: float = 1e-6
+
+    def module(self, weight: torch.Tensor | None) -> nn.Module:
+        """Return the signs of an activation, or the scaled signs of a weight."""
+        return Signs() if weight is None else ScaledSigns(self.axis % weight.ndim)
+
+    def lower(self, weight: Array | None, state: Mapping[str, Array]) -> Lowered:
+        """Return the scaled signs as the weight; for an activation a comparison and a choice."""
+        if weight is None:
+            return Lowered(draw=_draw)
+        others = tuple(axis for axis in range(weight.ndim) if axis != self.axis % weight.ndim)
+        wide = weight.astype(np.float64)
+        scale = np.abs(wide).mean(axis=others, keepdims=True)
+        return Lowered(weight=np.where(wide >= 0, scale, -scale).astype(weight.dtype))
+
+
+def _draw(b: Builder, x: gs.Tensor) -> gs.Tensor:
+    dtype = np.dtype(x.dtype) if x.dtype is not None else np.dtype(np.float32)
+    is_positive = b.op("GreaterOrEqual", x, b.constant(np.zeros((), dtype)))
+    return b.op("Where", is_positive, b.constant(np.ones((), dtype)), b.constant(-np.ones((), dtype)))
+
+
+class Signs(nn.Module):
+    """Signs, and the clipped gradient."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return +1 and -1 in the shape of x."""
+        one = torch.ones((), dtype=x.dtype, device=x.device)
+        return straight_through(torch.where(x >= 0, one, -one), x.clamp(-1, 1))
+
+
+class ScaledSigns(Signs):
+    """Signs times the mean magnitude of each output."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return one magnitude for each position of the axis."""
+        others = [axis for axis in range(x.ndim) if axis != self.axis]
+        scale = x.abs().mean(dim=others, keepdim=True) if others else x.abs()
+        return super().forward(x) * scale
