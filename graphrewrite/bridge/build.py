@@ -13,7 +13,7 @@ from torch import fx, nn
 from graphrewrite.bridge import host
 from graphrewrite.bridge.forms import Form, find
 from graphrewrite.bridge.host import Numbers
-from graphrewrite.bridge.names import put
+from graphrewrite.bridge.names import ANCHOR, CONSTANTS, put
 from graphrewrite.bridge.numbers import array_from, tensor_of
 from graphrewrite.bridge.site import BodyOf, Site, array_in, refusal
 from graphrewrite.bridge.sizes import on_host
@@ -23,7 +23,6 @@ from graphrewrite.errors import InvalidModel
 from graphrewrite.ir import Array, Model, ShapeInfo, constant_value, infer
 from graphrewrite.ir.inline import Expansion
 
-_ANCHOR = "_anchor"
 
 
 class Weighed:
@@ -91,6 +90,8 @@ class Writer:
         outputs = [self.numbers(value) if i < told else self.tensor(value) for i, value in enumerate(made)]
         single = self.parent is None and len(outputs) == 1
         self.written.output(outputs[0] if single else tuple(outputs))
+        for node in [node for node in self.written.nodes if node.target is _getitem and not node.users]:
+            self.written.erase_node(node)  # an output that nothing reads
 
     def _results(self, graph: gs.Graph) -> list[Value]:
         found = []
@@ -307,10 +308,10 @@ class Writer:
     @property
     def like(self) -> fx.Node:
         """A tensor on the module's device."""
-        if _ANCHOR not in self._weights:
-            put(self.root, _ANCHOR, torch.zeros(0), keep=False)
-            self._weights[_ANCHOR] = self.written.create_node("get_attr", _ANCHOR)
-        return self._weights[_ANCHOR]
+        if ANCHOR not in self._weights:
+            put(self.root, ANCHOR, torch.zeros(0), keep=False)
+            self._weights[ANCHOR] = self.written.create_node("get_attr", ANCHOR)
+        return self._weights[ANCHOR]
 
     def body(
         self, node: gs.Node, name: str, graph: gs.Graph, given: Sequence[np.dtype[np.generic]], told: int
@@ -375,7 +376,7 @@ class Writer:
 
     def _constant(self, array: Array) -> fx.Node:
         if id(array) not in self._constants:
-            place = f"_constants.{len(self._constants)}"
+            place = f"{CONSTANTS}.{len(self._constants)}"
             put(self.root, place, tensor_of(array), keep=False)
             self._constants[id(array)] = self.written.create_node("get_attr", place)
             self._kept.append(array)

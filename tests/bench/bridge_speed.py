@@ -6,6 +6,7 @@ is installed and converts the graph.
 """
 
 import argparse
+import importlib
 import io
 import os
 import sys
@@ -93,12 +94,11 @@ def exported(module: nn.Module, x: torch.Tensor) -> onnx.ModelProto:
 
 def rivals(module: nn.Module, x: torch.Tensor) -> Mapping[str, nn.Module]:
     """Return the module, its bridged self, and what onnx2torch makes of it."""
-    proto = exported(module.train(), x)
+    proto = exported(module.eval(), x)
     found = {"by hand": module, "bridged": GraphModule(Model.from_proto(proto))}
     try:
         import_torchvision()  # onnx2torch wants it, and its compiled part may be missing
-        import onnx2torch
-
+        onnx2torch = importlib.import_module("onnx2torch")
         found["onnx2torch"] = onnx2torch.convert(proto)
     except (ImportError, NotImplementedError, RuntimeError, ValueError):
         pass
@@ -161,7 +161,7 @@ def main() -> None:
             nodes = sum(
                 node.op not in ("placeholder", "get_attr", "output")
                 for node in taking_part["bridged"].graph.nodes
-            )  # type: ignore[union-attr]
+            )
             for what, make in (("forward", forward), ("forward and backward", step)):
                 if title == "200 cheap nodes" and what != "forward":
                     continue
