@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import fx
 from torch.nn import functional
@@ -20,7 +21,9 @@ def layer_normalization(site: Site) -> fx.Node | list[fx.Node]:
     if site.outputs == 1 and sizes is not None:
         return site.call(torch.layer_norm, x, sizes, scale, bias, epsilon)
     stash = torch_type(site.integer("stash_type", 1))
-    call = site.call(layer_norm_parts, x, scale, bias, axis, epsilon, stash)
+    # A float32 graph that was moved to double precision keeps its statistics in it too.
+    stored = None if stash == torch.float32 and site.dtype(0) != np.float64 else stash
+    call = site.call(layer_norm_parts, x, scale, bias, axis, epsilon, stash, stored)
     return [site.item(call, i) for i in range(site.outputs)]
 
 
@@ -31,13 +34,18 @@ def layer_norm_parts(
     axis: int,
     epsilon: float,
     stash: torch.dtype,
+    stored: torch.dtype | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Normalize all axes from `axis` on; return also the mean and the inverse deviation, in type `stash`."""
+    """Normalize all axes from `axis` on in type `stash` at least; return also the mean and the inverse deviation.
+
+    They come in type `stored`, or as they were computed.
+    """
     wide = x.to(torch.promote_types(x.dtype, stash))
     var, mean = torch.var_mean(wide, _axes_from(x, axis), correction=0, keepdim=True)
     inverse = torch.rsqrt(var + epsilon)
     y = ((wide - mean) * inverse).to(x.dtype) * scale
-    return y if bias is None else y + bias, mean.to(stash), inverse.to(stash)
+    stored = stored or wide.dtype
+    return y if bias is None else y + bias, mean.to(stored), inverse.to(stored)
 
 
 @lowers("RMSNormalization", since=23)
