@@ -24,7 +24,6 @@ from graphrewrite.ir import Array, Model, ShapeInfo, constant_value, infer
 from graphrewrite.ir.inline import Expansion
 
 
-
 class Weighed:
     """What all graphs of one model share: its weights by tensor, and what is known of shapes."""
 

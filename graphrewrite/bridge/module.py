@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from graphrewrite.bridge.build import Weighed, Writer
 from graphrewrite.bridge.expand import expand
-from graphrewrite.bridge.names import name_states, places, put
+from graphrewrite.bridge.names import leave_out_constants, name_states, places, put
 from graphrewrite.bridge.numbers import Fed, array_from, as_declared, fed_from, tensor_of, value_of
 from graphrewrite.bridge.weights import FROZEN, PARAMETER, Role, Stored, roles, stored
 from graphrewrite.errors import InvalidData, ShapeError, UnknownNameError
@@ -93,11 +93,13 @@ class GraphModule(fx.GraphModule):
                 name: value.node.name for name, value in writer.values.items() if value.node is not None
             },
         )
+        leave_out_constants(self)
         self._name_states()
 
     def __deepcopy__(self, memo: dict[int, object]) -> "GraphModule":
         copy: GraphModule = super().__deepcopy__(memo)
         copy.record = self.record
+        leave_out_constants(copy)
         return copy
 
     def _name_states(self) -> None:

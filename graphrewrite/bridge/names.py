@@ -13,6 +13,10 @@ from torch import fx, nn
 # What a module has before anything is put into it; a weight of that name would hide it.
 _RESERVED = frozenset(dir(fx.GraphModule)) | frozenset(dir(fx.GraphModule(nn.Module(), fx.Graph())))
 
+# Where a writer puts constants and the tensor that tells the device; neither belongs to the state.
+CONSTANTS, ANCHOR = "_constants", "_anchor"
+_OWN = frozenset({CONSTANTS, ANCHOR, "_ops", "_renamed"})
+
 
 def places(keys: Collection[str], reserved: Collection[str] = ()) -> dict[str, str]:
     """Return a dotted place for each name, the name itself wherever torch and what is `reserved` at the top let it."""
@@ -22,7 +26,11 @@ def places(keys: Collection[str], reserved: Collection[str] = ()) -> dict[str, s
     for key in keys:
         parts = tuple(key.split("."))
         fits = (
-            all(parts) and parts not in prefixes and parts[0] not in reserved and not _RESERVED & set(parts)
+            all(parts)
+            and parts not in prefixes
+            and parts[0] not in reserved
+            and parts[0] not in _OWN
+            and not _RESERVED & set(parts)
         )
         found[key] = key if fits else f"_renamed.{len(found)}_{key.replace('.', '_')}"
     return found
@@ -44,6 +52,16 @@ def put(
         module.register_parameter(last, value)
     else:
         module.register_buffer(last, value, persistent=keep)
+
+
+def leave_out_constants(module: nn.Module) -> None:
+    """Keep out of the state what does not belong to it; fx forgets that whenever it builds or copies a module."""
+    for inner in module.modules():
+        if ANCHOR in inner._buffers:
+            inner._non_persistent_buffers_set.add(ANCHOR)
+        held = inner._modules.get(CONSTANTS)
+        if held is not None:
+            held._non_persistent_buffers_set.update(held._buffers)
 
 
 def name_states(module: nn.Module, renamed: Mapping[str, str]) -> None:

@@ -37,7 +37,8 @@ def test_gemm(bias: tuple[int, ...] | None, alpha: float, beta: float) -> None:
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint32, np.uint64])
 def test_products_of_integers(dtype: type) -> None:
     rng = np.random.default_rng(1)
-    a, b, c = (rng.integers(0, 200, shape).astype(dtype) for shape in ((3, 5), (5, 4), (4,)))
+    given: list[Array] = [rng.integers(0, 200, shape).astype(dtype) for shape in ((3, 5), (5, 4), (4,))]
+    a, b, c = given
     assert agrees("MatMul", [a, b], judge=by_reference)
     assert agrees("Gemm", [a, b.T, c], 1, {"transB": 1, "alpha": 2.0, "beta": 3.0}, judge=by_reference)
     assert agrees("Gemm", [a.T, b], 1, {"transA": 1}, judge=by_reference)
