@@ -4,6 +4,9 @@ Without a seed they come from torch's own generator, which `torch.manual_seed` s
 numbers each time it runs; they are torch's, not those of another runtime with that seed.
 """
 
+import struct
+from collections.abc import Callable, Sequence
+
 import torch
 
 from graphrewrite.bridge.forms import op
@@ -12,9 +15,18 @@ from graphrewrite.bridge.numbers import torch_type
 _FLOAT, _INT32 = 1, 6  # element types of onnx
 
 
-def _generator(seed: float | None, device: torch.device) -> torch.Generator | None:
-    """Return a generator for a seed, which may be any float, or None for torch's own."""
-    return None if seed is None else torch.Generator(device).manual_seed(hash(seed))
+def _drawn(
+    draw: Callable[..., torch.Tensor], shape: Sequence[int], device: torch.device, seed: float | None
+) -> torch.Tensor:
+    """Call `torch.rand` or `torch.randn`; a generator keeps `torch.compile` out, so there is none without a seed."""
+    if seed is None:
+        return draw(shape, device=device)
+    return draw(shape, generator=_seeded(seed, device), device=device)
+
+
+def _seeded(seed: float, device: torch.device) -> torch.Generator:
+    """Return a generator for a seed, which is any 32-bit float; torch reads 32 bits of a number on some devices."""
+    return torch.Generator(device).manual_seed(int.from_bytes(struct.pack("<f", seed), "little"))
 
 
 @op("RandomNormal", folds=False)
@@ -28,7 +40,7 @@ def random_normal(
     seed: float | None = None,
 ) -> torch.Tensor:
     """Return normally distributed numbers."""
-    drawn = torch.randn(shape, generator=_generator(seed, like.device), device=like.device)
+    drawn = _drawn(torch.randn, shape, like.device, seed)
     return (drawn * scale + mean).to(torch_type(dtype))
 
 
@@ -42,7 +54,7 @@ def random_normal_like(
     seed: float | None = None,
 ) -> torch.Tensor:
     """Return normally distributed numbers in the shape of x."""
-    drawn = torch.randn(x.shape, generator=_generator(seed, x.device), device=x.device)
+    drawn = _drawn(torch.randn, x.shape, x.device, seed)
     return (drawn * scale + mean).to(_type(x, dtype))
 
 
@@ -57,7 +69,7 @@ def random_uniform(
     seed: float | None = None,
 ) -> torch.Tensor:
     """Return numbers spread evenly between two bounds."""
-    drawn = torch.rand(shape, generator=_generator(seed, like.device), device=like.device)
+    drawn = _drawn(torch.rand, shape, like.device, seed)
     return (drawn * (high - low) + low).to(torch_type(dtype))
 
 
@@ -71,14 +83,14 @@ def random_uniform_like(
     seed: float | None = None,
 ) -> torch.Tensor:
     """Return numbers spread evenly between two bounds, in the shape of x."""
-    drawn = torch.rand(x.shape, generator=_generator(seed, x.device), device=x.device)
+    drawn = _drawn(torch.rand, x.shape, x.device, seed)
     return (drawn * (high - low) + low).to(_type(x, dtype))
 
 
 @op("Bernoulli", gradient=False, folds=False)
 def bernoulli(x: torch.Tensor, *, dtype: int | None = None, seed: float | None = None) -> torch.Tensor:
     """Return 1 with the probabilities x, else 0."""
-    drawn = torch.rand(x.shape, generator=_generator(seed, x.device), device=x.device)
+    drawn = _drawn(torch.rand, x.shape, x.device, seed)
     return (drawn < x).to(_type(x, dtype))
 
 
@@ -88,7 +100,7 @@ def multinomial(
 ) -> torch.Tensor:
     """Return classes drawn for each row of logarithms of their probabilities."""
     chances = torch.softmax(x.float(), -1)
-    generator = _generator(seed, x.device)
+    generator = None if seed is None else _seeded(seed, x.device)
     return torch.multinomial(chances, sample_size, replacement=True, generator=generator).to(
         torch_type(dtype)
     )
