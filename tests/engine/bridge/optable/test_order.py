@@ -12,11 +12,11 @@ from tests.engine.bridge.nodes import bridged, by_onnxruntime, by_reference, nod
 TIES = np.asarray([[3, 1, 3, 2, 3, 1], [0, 0, 0, 0, 0, 0]])
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.int8, np.uint8, np.uint16, np.uint64])
+@pytest.mark.parametrize("dtype", ["float32", "int8", "uint8", "uint16", "uint64"])
 @pytest.mark.parametrize("largest", [0, 1])
 @pytest.mark.parametrize("axis", [0, 1, -1])
-def test_of_equal_numbers_the_first_come_first(dtype: type, largest: int, axis: int) -> None:
-    x = TIES.astype(dtype)
+def test_of_equal_numbers_the_first_come_first(dtype: str, largest: int, axis: int) -> None:
+    x: Array = TIES.astype(dtype)
     for count in range(3):
         given: list[Array | None] = [x, np.asarray([count], np.int64)]
         proto = node_model("TopK", given, 2, {"axis": axis, "largest": largest, "sorted": 0}, opset=24)
