@@ -41,7 +41,7 @@ def qlinear_mat_mul(
 @lowers("ConvInteger", since=10, gradient=False)
 def conv_integer(site: Site) -> fx.Node:
     """Write a convolution of integers, padded with what stands for zero, as int32."""
-    windows = _windows(site, 1)
+    windows = weight_windows(site, 1)
     inputs = (site.tensor(i) for i in range(4))
     return site.call(integer_conv, *inputs, windows, site.integer("group", 1))
 
@@ -49,7 +49,7 @@ def conv_integer(site: Site) -> fx.Node:
 @lowers("QLinearConv", since=10, gradient=False)
 def qlinear_conv(site: Site) -> fx.Node:
     """Write a convolution of integers in the scale of y; the weight may have a scale for each filter."""
-    windows = _windows(site, 3)
+    windows = weight_windows(site, 3)
     inputs = (site.tensor(i) for i in range(9))
     return site.call(requantized_conv, *inputs, windows, site.integer("group", 1))
 
@@ -120,7 +120,8 @@ def _convolved(
     return conv_by_size(image, filters, None, windows, group)
 
 
-def _windows(site: Site, slot: int) -> Windows:
+def weight_windows(site: Site, slot: int) -> Windows:
+    """Return how the weight at a slot slides over the image."""
     weight = site.shape(slot)
     if weight is None or not 3 <= len(weight) <= 5:
         site.refuse("torch convolves over one to three axes, and the weight does not say how many these are")
