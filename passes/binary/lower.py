@@ -26,9 +26,12 @@ from graphrewrite.passes.binary.chains import (
 from graphrewrite.passes.binary.layers import Layer, layers_of
 from graphrewrite.passes.binary.plain import write_plain
 from graphrewrite.passes.binary.signs import Floats
+from graphrewrite.passes.binary.worth import why_slower
 from graphrewrite.passes.binary.write import Plan, write
+from graphrewrite.passes.when import check_when
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
+from graphrewrite.runtime.speeds import known_speeds
 
 
 @passes.register("lower_binary")
@@ -46,18 +49,24 @@ class LowerBinaryConv:
     Args:
         zero_is_plus: lower signs by the operator Sign too, as if its value at 0 were 1 and not 0; the reference is the
             graph with its signs read that way. Without, they are lowered where no sum gives 0.
+        when: "faster" lowers a layer only where measured speeds foretell a gain (see LowerBlockSparse); "always" lowers
+            all, for files that are to be small or to run elsewhere.
 
     The claim is equality with the graph before, in which sizes and biases of sign weights stand behind their layers and
     what straight-through estimators left is taken away: (signs - v) + v, and sizes that differ by rounding.
     """
 
     zero_is_plus: bool = False
+    when: str = "faster"
 
     claim: ClassVar[Claim] = SameAs(1e-5, "the layers of signs in standard operators")
 
+    def __post_init__(self) -> None:
+        check_when("LowerBinaryConv", self.when)
+
     @paused()
     def run(self, model: Model, context: Context) -> Outcome:
-        """Lower every layer that can be."""
+        """Lower every layer that can be and gains by it."""
         if model.opset < OLDEST_OPSET:
             why = f"operator set {model.opset} is too old for function bodies; convert to {OLDEST_OPSET} or newer"
             return Outcome(model, False, (Note("skipped", "the whole model", why),))
@@ -67,11 +76,15 @@ class LowerBinaryConv:
         draft = Draft(model)
         found = list(layers_of(draft))
         layers = [each for each in found if isinstance(each, Layer)]
-        chosen = _Choice(draft, model, layers)
+        slower = self._slower(draft, layers)
+        chosen = _Choice(draft, model, [each for each in layers if id(each) not in slower])
         for plan in chosen.plans:
             write(draft, plan)
         draft.close()
-        refusals = [each for each in found if isinstance(each, Refusal)] + chosen.refusals
+        refusals = [each for each in found if isinstance(each, Refusal)] + [
+            *slower.values(),
+            *chosen.refusals,
+        ]
         notes = [Note("skipped", _label(each), f"not lowered: {each.reason}") for each in refusals]
         if not chosen.plans:
             return Outcome(original, False, tuple(notes))
@@ -80,6 +93,14 @@ class LowerBinaryConv:
         notes.insert(0, Note("done", "binary layers", text))
         rows: list[Json] = [plan.told() for plan in chosen.plans]
         return Outcome(model, True, tuple(notes), lambda: reference, {"layers": rows})
+
+    def _slower(self, draft: Draft, layers: Sequence[Layer]) -> dict[int, Refusal]:
+        """Return, by identity, the layers that are not worth it, and why."""
+        if self.when == "always":
+            return {}
+        speeds = known_speeds()
+        why = {id(each): (why_slower(draft, speeds, each), each.node) for each in layers}
+        return {key: Refusal(text, node) for key, (text, node) in why.items() if text is not None}
 
 
 def _label(refusal: Refusal) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Builder, Model
-from graphrewrite.passes.binary import BinarizeConv
+from graphrewrite.passes.binary import BinarizeConv, LowerBinaryConv
 from graphrewrite.passes.lowbit import LowerLowBit
 from graphrewrite.passes.sparse import LowerBlockSparse, LowerQBlockSparse
 from graphrewrite.pipeline import Context, Pass
@@ -19,6 +19,7 @@ STEPS: dict[str, Made] = {
     "block_sparse": lambda when: LowerBlockSparse(when=when),
     "q_block_sparse": lambda when: LowerQBlockSparse(when=when, round_floats=True),
     "low_bit": lambda when: LowerLowBit(when=when),
+    "binary": lambda when: LowerBinaryConv(when=when),
 }
 
 

@@ -47,6 +47,11 @@ class Binarize:
             help="when lowering, let the operator Sign give 1 at 0; without, it is lowered only where no sum is 0",
         )
         what.add_argument(
+            "--always",
+            action="store_true",
+            help="when lowering, do not ask whether this machine is faster so (see calibrate)",
+        )
+        what.add_argument(
             "--tidy", action="store_true", help="tidy the graph first: fold computed weights into constants"
         )
         choice = parser.add_argument_group("choice of convolutions")
@@ -77,7 +82,7 @@ def _pipeline(options: Namespace) -> Pipeline:
     if not options.lower_only:
         steps.append(BinarizeConv(options.ends, options.least_signs, tuple(options.skip)))
     if options.lower or options.lower_only:
-        steps.append(LowerBinaryConv(options.zero_is_plus))
+        steps.append(LowerBinaryConv(options.zero_is_plus, "always" if options.always else "faster"))
     return Pipeline(tuple(steps), verify=options.verify)
 
 

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from graphrewrite.ir import Builder, Model
+from graphrewrite.passes.binary import lower
 from tests.engine.cli.conftest import Run
+from tests.support.speeds import quick
+
+
+@pytest.fixture(autouse=True)
+def quick_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is lowered must not depend on the machine that runs the tests."""
+    monkeypatch.setattr(lower, "known_speeds", quick)
 
 
 @pytest.fixture
@@ -42,6 +50,17 @@ def test_and_lowered(run: Run, dense: Path, tmp_path: Path) -> None:
     assert ops(tmp_path / "out.onnx") == ["Conv", "BinaryConv", "Relu", "Conv"]
     assert "Mul, BatchNormalization" in ran.out and "BinaryConv" in ran.out
     assert "BinaryConv" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_always_lowers_what_is_not_known_to_be_faster(
+    run: Run, dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lower, "known_speeds", lambda: None)
+    ran = run("binarize", dense, "-o", tmp_path / "out.onnx", "--lower", "-v")
+    assert "graphrewrite calibrate" in ran.out and "BinaryConv" not in ops(tmp_path / "out.onnx")
+
+    assert run("binarize", dense, "-o", tmp_path / "out.onnx", "--lower", "--always").code == 0
+    assert ops(tmp_path / "out.onnx") == ["Conv", "BinaryConv", "Relu", "Conv"]
 
 
 def test_lower_only_makes_nothing_binary(run: Run, dense: Path, tmp_path: Path) -> None:
