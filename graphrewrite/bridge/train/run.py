@@ -14,7 +14,7 @@ from graphrewrite.bridge.train.samples import Data, Transform, samples_of
 from graphrewrite.bridge.train.score import Metric, Scorer
 from graphrewrite.bridge.train.stage import Carried, Setting
 from graphrewrite.bridge.train.surroundings import accelerator_for, surroundings
-from graphrewrite.bridge.transforms.fold import fold
+from graphrewrite.bridge.transforms.folding import fold
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Model
 

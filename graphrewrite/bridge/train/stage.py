@@ -19,7 +19,7 @@ from graphrewrite.bridge.train.ema import Average, copy_into
 from graphrewrite.bridge.train.fault import Fault, find_fault
 from graphrewrite.bridge.train.samples import Samples, Taken
 from graphrewrite.bridge.train.teaching import Teacher, teacher_for
-from graphrewrite.bridge.transforms.attach import PREFIX, attach, attached, matching
+from graphrewrite.bridge.transforms.attaching import PREFIX, attach, attached, matching
 from graphrewrite.bridge.transforms.base import WeightTransform
 from graphrewrite.bridge.transforms.mask import Mask
 from graphrewrite.bridge.weights import STATISTICS

@@ -7,7 +7,7 @@ import torch
 
 from graphrewrite.bridge.module import GraphModule
 from graphrewrite.bridge.numbers import array_from
-from graphrewrite.bridge.transforms.attach import attached
+from graphrewrite.bridge.transforms.attaching import attached
 from graphrewrite.bridge.transforms.base import Draw
 from graphrewrite.bridge.weights import stored
 from graphrewrite.errors import InvalidConfig

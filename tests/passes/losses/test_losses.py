@@ -1,0 +1,182 @@
+"""Each loss against numbers worked out by hand, and what every loss must be for the training loop."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from graphrewrite.bridge.losses import Batch, Loss, losses
+from graphrewrite.errors import InvalidConfig, InvalidData, UnknownNameError
+from graphrewrite.passes.losses.attention_transfer import AttentionTransfer
+from graphrewrite.passes.losses.cross_entropy import CrossEntropy
+from graphrewrite.passes.losses.feature_match import FeatureMatch
+from graphrewrite.passes.losses.mse import Mse
+from graphrewrite.passes.losses.soft_labels import SoftLabels
+from graphrewrite.serial import from_json, to_json
+
+
+def scores(*rows: list[float]) -> torch.Tensor:
+    return torch.tensor(rows)
+
+
+def one_output(
+    student: torch.Tensor, teacher: torch.Tensor | None = None, labels: list[float] | None = None
+) -> Batch:
+    taught = {} if teacher is None else {"out": teacher.detach()}
+    known = None if labels is None else torch.tensor(labels)
+    return Batch({"out": student}, taught, known, ("out",))
+
+
+def softmax(row: list[float], temperature: float) -> list[float]:
+    powers = [math.exp(value / temperature) for value in row]
+    return [power / sum(powers) for power in powers]
+
+
+def test_cross_entropy_is_minus_the_log_of_the_share_of_the_label() -> None:
+    batch = one_output(scores([1.0, 2.0, 0.0], [0.0, 0.0, 3.0]), labels=[1, 2])
+    want = -(math.log(softmax([1, 2, 0], 1)[1]) + math.log(softmax([0, 0, 3], 1)[2])) / 2
+    assert float(CrossEntropy()(batch)) == pytest.approx(want, rel=1e-6)
+
+
+def test_smoothing_spreads_its_share_over_all_classes() -> None:
+    batch = one_output(scores([1.0, 2.0, 0.0]), labels=[1])
+    logs = [math.log(share) for share in softmax([1, 2, 0], 1)]
+    want = -(0.9 * logs[1] + 0.1 * sum(logs) / 3)
+    assert float(CrossEntropy(smoothing=0.1)(batch)) == pytest.approx(want, rel=1e-6)
+
+
+def test_soft_labels_are_the_divergence_times_the_temperature_squared() -> None:
+    student, teacher = [1.0, 2.0, 0.0], [3.0, 0.0, 1.0]
+    p, q = softmax(teacher, 4.0), softmax(student, 4.0)
+    want = 16 * sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    batch = one_output(scores(student), torch.tensor([teacher]))
+    assert float(SoftLabels(temperature=4.0)(batch)) == pytest.approx(want, rel=1e-5)
+    assert float(SoftLabels()(one_output(scores(teacher), torch.tensor([teacher])))) == pytest.approx(
+        0, abs=1e-6
+    )
+
+
+def test_mse_takes_targets_without_their_last_axis() -> None:
+    assert float(Mse()(one_output(scores([1.0], [4.0]), labels=[3.0, 4.0]))) == 2.0
+
+
+def test_features_are_compared_as_they_are_or_by_direction() -> None:
+    student, teacher = torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 2.0]])
+    batch = Batch({"a": student}, {"b": teacher}, outputs=("a",))
+    assert float(FeatureMatch({"a": "b"})(batch)) == (9 + 4) / 2
+    # Unit vectors (0.6, 0.8) and (0, 1).
+    assert float(FeatureMatch({"a": "b"}, scale="unit")(batch)) == pytest.approx(0.36 + 0.04)
+
+
+def test_attention_may_have_other_channels_but_not_other_places() -> None:
+    # One place of two is looked at by the student, both equally by the teacher: maps (1, 0) and (1, 1) / sqrt 2.
+    student = torch.tensor([[[2.0, 0.0]]])
+    teacher = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    batch = Batch({"a": student}, {"b": teacher}, outputs=("a",))
+    root = 1 / math.sqrt(2)
+    want = ((1 - root) ** 2 + root**2) / 2
+    assert float(AttentionTransfer({"a": "b"})(batch)) == pytest.approx(want, rel=1e-6)
+    wider = Batch({"a": torch.ones(1, 1, 3)}, {"b": teacher}, outputs=("a",))
+    with pytest.raises(InvalidData, match="same places"):
+        AttentionTransfer({"a": "b"})(wider)
+
+
+@pytest.mark.parametrize(
+    ("loss", "batch", "message"),
+    [
+        (CrossEntropy(), one_output(scores([1.0, 2.0]), labels=[2]), "labels from 2 to 2"),
+        (CrossEntropy(), one_output(scores([1.0, 2.0]), labels=[1, 1]), r"shape \[2\]"),
+        (Mse(), one_output(scores([1.0, 2.0]), labels=[1.0]), "targets"),
+        (
+            FeatureMatch({"out": "out"}),
+            one_output(scores([1.0, 2.0]), torch.zeros(1, 3)),
+            "left whole",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(loss: Loss, batch: Batch, message: str) -> None:
+    with pytest.raises(InvalidData, match=message):
+        loss(batch)
+
+
+def test_a_tensor_the_teacher_does_not_give_is_named() -> None:
+    with pytest.raises(UnknownNameError, match="'out'"):
+        SoftLabels()(one_output(scores([1.0, 2.0])))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: CrossEntropy(smoothing=1.0),
+        lambda: SoftLabels(temperature=0.0),
+        lambda: FeatureMatch(),
+        lambda: AttentionTransfer({}),
+    ],
+)
+def test_impossible_settings_are_refused(make: object) -> None:
+    assert callable(make)
+    with pytest.raises(InvalidConfig):
+        make()
+
+
+PAIRS = {"feature_match": {"pairs": {"mid": "mid"}}, "attention_transfer": {"pairs": {"mid": "mid"}}}
+
+
+def filled(name: str, samples: int, seed: int = 0) -> Batch:
+    """Return a batch that serves every registered loss."""
+    rng = np.random.default_rng(seed)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.from_numpy(rng.standard_normal(shape))
+
+    labels = torch.from_numpy(rng.integers(0, 5, samples))
+    if name == "mse":
+        labels = drawn(samples, 5)
+    student = {"out": drawn(samples, 5), "mid": drawn(samples, 3, 4, 4)}
+    teacher = {"out": drawn(samples, 5), "mid": drawn(samples, 3, 4, 4)}
+    return Batch(student, teacher, labels, ("out",))
+
+
+def part(batch: Batch, start: int, stop: int) -> Batch:
+    assert batch.labels is not None
+    return Batch(
+        {name: tensor[start:stop] for name, tensor in batch.student.items()},
+        {name: tensor[start:stop] for name, tensor in batch.teacher.items()},
+        batch.labels[start:stop],
+        batch.outputs,
+    )
+
+
+@pytest.mark.parametrize("name", list(losses))
+def test_a_loss_is_a_mean_over_samples(name: str) -> None:
+    # The training loop spreads a batch over processes and passes and adds up the parts by their share.
+    loss = losses.make(name, **PAIRS.get(name, {}))
+    whole = filled(name, 6)
+    parts = float(loss(part(whole, 0, 2))) * 2 / 6 + float(loss(part(whole, 2, 6))) * 4 / 6
+    assert float(loss(whole)) == pytest.approx(parts, rel=1e-6)
+    assert float(loss(whole)) > 0
+
+
+@pytest.mark.parametrize("name", list(losses))
+def test_a_loss_reads_what_it_asked_for_and_has_a_gradient(name: str) -> None:
+    loss = losses.make(name, **PAIRS.get(name, {}))
+    whole = filled(name, 4)
+    needs = loss.needs
+    student = {
+        key: tensor.clone().requires_grad_()
+        for key, tensor in whole.student.items()
+        if key in (*needs.student, "out")
+    }
+    teacher = {key: tensor for key, tensor in whole.teacher.items() if key in (*(needs.teacher or ()), "out")}
+    batch = Batch(
+        student, {} if needs.teacher is None else teacher, whole.labels if needs.labels else None, ("out",)
+    )
+    loss(batch).backward()
+    assert any(tensor.grad is not None and bool(tensor.grad.abs().sum() > 0) for tensor in student.values())
+
+
+@pytest.mark.parametrize("name", list(losses))
+def test_a_loss_survives_json(name: str) -> None:
+    loss = losses.make(name, **PAIRS.get(name, {}))
+    assert from_json(to_json(loss, Loss), Loss) == loss
