@@ -48,16 +48,15 @@ def resample(x: torch.Tensor, axis: int, stretch: Stretch, reading: Reading) -> 
 def _places(length: int, stretch: Stretch, reading: Reading, device: torch.device) -> torch.Tensor:
     """Return where on the old axis each new pixel is read."""
     new = torch.arange(stretch.size, device=device, dtype=torch.float32)
-    start, end, width = stretch.start, stretch.end, stretch.width
-    kind = reading.coordinates
+    width, kind = stretch.width, reading.coordinates
     if kind == "asymmetric":
         return new / stretch.scale
     if kind == "align_corners":
         return new * 0.0 if width == 1 else new * (length - 1) / (width - 1)
     if kind == "tf_crop_and_resize":
-        if width == 1:
-            return new * 0.0 + 0.5 * (start + end) * (length - 1)
-        return start * (length - 1) + new * ((end - start) * (length - 1)) / (width - 1)
+        start, end = stretch.start * (length - 1), stretch.end * (length - 1)
+        last = stretch.size - 1
+        return start + new * ((end - start) / last) if last else new + 0.5 * (start + end)
     if kind == "pytorch_half_pixel" and stretch.size == 1:
         return new * 0.0
     place = (new + 0.5) / stretch.scale - 0.5

@@ -15,7 +15,8 @@ class Windows(NamedTuple):
     """How windows slide, as a node says it; every list has a number for each spatial axis.
 
     `pads` holds all that is put before, then all that is put after; `auto` may overrule it. An empty `kernel` stands
-    for the sizes of a weight that are seen when the node runs.
+    for the sizes of a weight that are seen when the node runs. With `centred`, windows that are smaller than their
+    strides leave out as much on both sides; otherwise the first begins on the first pixel.
     """
 
     kernel: tuple[int, ...]
@@ -24,6 +25,7 @@ class Windows(NamedTuple):
     pads: tuple[int, ...]
     auto: str = "NOTSET"
     ceil: bool = False
+    centred: bool = False
 
     @property
     def rank(self) -> int:
@@ -59,8 +61,8 @@ class Windows(NamedTuple):
         stride, reach = self.strides[axis], self.reach(axis)
         if self.auto in SAME:
             steps = -(-size // stride)
-            before, after = _halves(torch.sym_max(0, (steps - 1) * stride + reach - size), self.auto)
-            return before, after, steps
+            total = (steps - 1) * stride + reach - size
+            return *_halves(total if self.centred else torch.sym_max(0, total), self.auto), steps
         before, after = (0, 0) if self.auto == "VALID" else (self.pads[axis], self.pads[self.rank + axis])
         room = size + before + after - reach
         if not self.ceil:
@@ -69,7 +71,7 @@ class Windows(NamedTuple):
         return before, after, steps
 
 
-def windows_of(site: Site, rank: int, kernel: Sequence[int | None] = ()) -> Windows:
+def windows_of(site: Site, rank: int, kernel: Sequence[int | None] = (), *, centred: bool = False) -> Windows:
     """Return how the windows of a node slide over `rank` axes; `kernel` is what is known without its attribute."""
     sizes = site.integers("kernel_shape") or tuple(size for size in kernel if size is not None)
     return Windows(
@@ -79,6 +81,7 @@ def windows_of(site: Site, rank: int, kernel: Sequence[int | None] = ()) -> Wind
         pads=site.integers("pads") or (0,) * (2 * rank),
         auto=site.text("auto_pad", "NOTSET"),
         ceil=bool(site.integer("ceil_mode", 0)),
+        centred=centred,
     )
 
 
@@ -117,5 +120,9 @@ def _sums_along(x: torch.Tensor, dim: int, kernel: int, stride: int, dilation: i
 
 
 def _halves(total: int, auto: str) -> tuple[int, int]:
+    """Split padding in two; an odd pixel goes after the image or before it. Rounding is towards zero, as in C."""
+    if total < 0:
+        before = -(-total // 2) if auto == "SAME_UPPER" else -((-total - 1) // 2)
+        return before, total - before
     less = total // 2
     return (less, total - less) if auto == "SAME_UPPER" else (total - less, less)

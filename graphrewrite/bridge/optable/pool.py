@@ -174,7 +174,7 @@ def _windows(site: Site) -> Windows:
     rank = len(site.integers("kernel_shape"))
     if not 1 <= rank <= len(MAX):
         site.refuse(f"torch pools over one to three axes, and kernel_shape has {rank}")
-    return windows_of(site, rank)
+    return windows_of(site, rank, centred=True)
 
 
 def _narrow(windows: Windows) -> tuple[int, ...] | None:

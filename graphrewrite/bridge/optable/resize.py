@@ -74,7 +74,7 @@ def resized(
             stretches[axis] = Stretch(size, scale, width, start, end)
     elif scales:
         for axis, scale, start, end in zip(places, scales, starts, ends, strict=True):
-            width = scale * x.shape[axis] * (end - start)
+            width = scale * x.shape[axis]
             stretches[axis] = Stretch(math.floor(width), scale, width, start, end)
     y = x if x.is_floating_point() or reading.mode == "nearest" else x.double()
     for axis, stretch in stretches.items():
