@@ -40,6 +40,7 @@ TORCH_TYPES: dict[int, torch.dtype] = {
     _T.FLOAT8E4M3FNUZ: torch.float8_e4m3fnuz,
     _T.FLOAT8E5M2: torch.float8_e5m2,
     _T.FLOAT8E5M2FNUZ: torch.float8_e5m2fnuz,
+    _T.FLOAT8E8M0: torch.float8_e8m0fnu,
 }
 # Types that numpy knows through ml_dtypes only, and the integers that carry their bits.
 _BY_BITS: dict[np.dtype[np.generic], tuple[torch.dtype, type[np.generic]]] = {
@@ -48,6 +49,7 @@ _BY_BITS: dict[np.dtype[np.generic], tuple[torch.dtype, type[np.generic]]] = {
     np.dtype(ml_dtypes.float8_e4m3fnuz): (torch.float8_e4m3fnuz, np.uint8),
     np.dtype(ml_dtypes.float8_e5m2): (torch.float8_e5m2, np.uint8),
     np.dtype(ml_dtypes.float8_e5m2fnuz): (torch.float8_e5m2fnuz, np.uint8),
+    np.dtype(ml_dtypes.float8_e8m0fnu): (torch.float8_e8m0fnu, np.uint8),
 }
 _WIDENED: dict[np.dtype[np.generic], type[np.generic]] = {
     np.dtype(getattr(ml_dtypes, name)): to
