@@ -52,7 +52,7 @@ def _block(b: Builder, x: gs.Tensor, into: int, out: int, stride: int, sums_ever
 def selves(model: Model) -> Mapping[str, Model]:
     """Return a model, its onnxruntime-int8 self, and its binary self in standard operators and in ours."""
     binary = Pipeline((BinarizeConv(),), verify="structure").run(model).model
-    own = Pipeline((LowerBinaryConv(),), verify="structure").run(binary).model
+    own = Pipeline((LowerBinaryConv(when="always"),), verify="structure").run(binary).model
     return {"fp32": model, "int8": statically_int8(model), "signs in fp32": binary, "binary": own}
 
 
