@@ -7,10 +7,12 @@ from torch.nn import functional
 from graphrewrite.bridge.forms import as_is, lowers, op
 from graphrewrite.bridge.site import Site
 from graphrewrite.bridge.unsigned import is_wide, ordered
+from graphrewrite.bridge.weights import is_floating
 from graphrewrite.ir import Array
 
 _SOFTPLUS_IS_LINEAR = 40.0  # from here on log(1 + exp(x)) is x in double precision too
 _SAFE = 6e4  # a bound that every float type can hold, half precision under autocast among them
+_SINGLE = 1e-7  # how near a float32 is to the fraction it stands for
 _BOUND = "a bound"
 
 for _name, _function in {
@@ -81,7 +83,9 @@ def swiglu(gate: torch.Tensor, value: torch.Tensor, *, alpha: float = 1.0) -> to
 @op("HardSigmoid")
 def hard_sigmoid(x: torch.Tensor, *, alpha: float = 0.2, beta: float = 0.5) -> torch.Tensor:
     """Return alpha * x + beta between 0 and 1."""
-    return torch.clamp(alpha * x + beta, 0, 1)
+    if beta == 0.5 and abs(6 * alpha - 1) < _SINGLE:
+        return functional.hardsigmoid(x)
+    return functional.hardtanh(alpha * x + beta, 0, 1)
 
 
 @op("Softplus")
@@ -93,7 +97,7 @@ def softplus(x: torch.Tensor) -> torch.Tensor:
 @op("ThresholdedRelu")
 def thresholded_relu(x: torch.Tensor, *, alpha: float = 1.0) -> torch.Tensor:
     """Return x where it is more than alpha, else 0."""
-    return torch.where(x > alpha, x, 0)
+    return functional.threshold(x, alpha, 0)
 
 
 @op("Shrink")
@@ -107,7 +111,7 @@ def shrink(x: torch.Tensor, *, bias: float = 0.0, lambd: float = 0.5) -> torch.T
 def clip_by_attributes(site: Site) -> fx.Node | None:
     """Write a limit to two numbers of the node; either may be missing."""
     low, high = (site.number(name, 0) if name in site.attributes else None for name in ("min", "max"))
-    return site.tensor(0) if low is high is None else site.call(torch.clamp, site.tensor(0), low, high)
+    return site.tensor(0) if low is high is None else _between(site, low, high)
 
 
 @lowers("Clip", since=11, still={1: _BOUND, 2: _BOUND}, folds=True)
@@ -121,6 +125,14 @@ def clip(site: Site) -> fx.Node | None:
     if not known or kind is None or kind.kind == "u":
         return site.call(limited, site.tensor(0), site.tensor(1), site.tensor(2))
     low, high = (None if bound is None else bound.item() for bound in bounds)
+    return _between(site, low, high)
+
+
+def _between(site: Site, low: float | None, high: float | None) -> fx.Node:
+    """Write a limit to known numbers; for two of them torch has a call whose gradient is one pass over the data."""
+    kind = site.dtype(0)
+    if low is not None and high is not None and low <= high and kind is not None and is_floating(kind):
+        return site.call(functional.hardtanh, site.tensor(0), low, high)
     return site.call(torch.clamp, site.tensor(0), low, high)
 
 

@@ -1,4 +1,4 @@
-"""Tensors made from a few numbers: one value everywhere, or a run of them."""
+"""Tensors made from a few numbers: one value everywhere or on a diagonal, or a run of them."""
 
 import math
 
@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import fx
 
-from graphrewrite.bridge.forms import lowers
+from graphrewrite.bridge.forms import lowers, op
 from graphrewrite.bridge.host import Numbers
-from graphrewrite.bridge.numbers import tensor_of
+from graphrewrite.bridge.numbers import tensor_of, torch_type
 from graphrewrite.bridge.site import Site
 
 
@@ -51,3 +51,11 @@ def run_of(
         count = max(math.ceil((last - first) / step), 0)
         steps = torch.arange(count, dtype=torch.float64, device=like.device)
     return (steps * step + first).to(dtype)
+
+
+@op("EyeLike", gradient=False)
+def eye_like(x: torch.Tensor, *, dtype: int | None = None, k: int = 0) -> torch.Tensor:
+    """Return ones on the k-th diagonal, k > 0 above the main one, zeros elsewhere."""
+    rows = torch.arange(x.shape[0], device=x.device)[:, None]
+    columns = torch.arange(x.shape[1], device=x.device)
+    return (rows + k == columns).to(x.dtype if dtype is None else torch_type(dtype))

@@ -130,3 +130,10 @@ def _plain_sizes(site: Site, axis: int) -> Sequence[int] | None:
     sizes = tuple(size for size in scale if size is not None and size > 1)
     alike = len({str(site.dtype(slot)) for slot in range(len(site.inputs)) if site.has(slot)}) == 1
     return sizes if alike and len(sizes) == count else None
+
+
+@op("LpNormalization")
+def lp_normalization(x: torch.Tensor, *, axis: int = -1, p: int = 2) -> torch.Tensor:
+    """Return x over its length along an axis; a vector of zeros stays."""
+    length = torch.linalg.vector_norm(x, p, axis, keepdim=True)
+    return x / torch.where(length == 0, 1, length)

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from onnx import numpy_helper
+from torch.nn import functional
 
 from graphrewrite.bridge import GraphModule
-from graphrewrite.bridge.optable.activations import prelu, softplus
+from graphrewrite.bridge.optable.activations import hard_sigmoid, prelu, softplus
 from graphrewrite.bridge.optable.arithmetic import div, mod, power
-from graphrewrite.bridge.optable.lengths import lp_normalization
+from graphrewrite.bridge.optable.norm import lp_normalization
 from graphrewrite.bridge.optable.reduce import reduce_l2
 from graphrewrite.ir import Array, Model
 from tests.engine.bridge.backend import with_weights
@@ -42,7 +43,8 @@ def targets(of: GraphModule) -> list[object]:
         ("Relu", [X], torch.relu),
         ("Pow", [X, np.asarray(2.0, np.float32)], torch.square),
         ("Pow", [X, np.asarray(3, np.int64)], torch.pow),
-        ("Clip", [X, np.asarray(0.0, np.float32), np.asarray(6.0, np.float32)], torch.clamp),
+        ("Clip", [X, np.asarray(0.0, np.float32), np.asarray(6.0, np.float32)], functional.hardtanh),
+        ("Clip", [X, np.asarray(0.0, np.float32)], torch.clamp),
     ],
 )
 def test_common_operators_are_one_call_of_torch(op: str, given: list[Array | None], wanted: object) -> None:
@@ -116,6 +118,13 @@ def test_a_slope_per_channel_is_trained() -> None:
     np.testing.assert_allclose(slope.grad.reshape(-1).numpy(), wanted, rtol=1e-5)
     broadcast = prelu(torch.from_numpy(x), slope.expand(2, 3, 4))
     torch.testing.assert_close(found(torch.from_numpy(x)), broadcast)
+
+
+def test_hard_sigmoid_with_a_slope_of_a_sixth() -> None:
+    x = torch.linspace(-4, 4, 33)
+    wanted = torch.clamp(x / 6 + 0.5, 0, 1)
+    torch.testing.assert_close(hard_sigmoid(x, alpha=float(np.float32(1 / 6))), wanted)
+    torch.testing.assert_close(hard_sigmoid(x, alpha=0.2), torch.clamp(0.2 * x + 0.5, 0, 1))
 
 
 def test_softplus_is_exact_in_double_precision() -> None:
