@@ -1,7 +1,8 @@
 """What a pass is, what it promises, and what it returns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -83,13 +84,17 @@ class Context:
     """What passes may ask of their surroundings.
 
     `data` holds calibration batches; `seed` is the only source of randomness; `progress(step, done, total)` is called
-    now and then so that a front end can draw a bar.
+    now and then so that a front end can draw a bar. `original` is the model that the outermost pipeline was given, for
+    passes that learn from it; nobody changes it. `folder`, when there is one, is for this step alone: what it leaves
+    there lets it go on after an interruption.
     """
 
     data: DataSource | None = None
     seed: int = 0
     threads: int = 0
     progress: Callable[[str, int, int], None] | None = None
+    original: Model | None = None
+    folder: Path | None = None
 
     def rng(self) -> np.random.Generator:
         """Return a generator seeded from the context."""
@@ -104,4 +109,13 @@ class Pass(Protocol):
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Rewrite `model`, a clone that this pass owns, and say what was done."""
+        ...
+
+
+@runtime_checkable
+class Composite(Protocol):
+    """A pass that stands for several: a pipeline runs, checks, reports and keeps each part as a step of its own."""
+
+    def parts(self) -> Sequence[Pass]:
+        """Return the steps in order."""
         ...

@@ -81,6 +81,10 @@ class Journal:
         loaded.origin = {name: (old, how) for name, (old, how) in changed.origin.items()}
         return loaded
 
+    def folder_of(self, index: int) -> Path:
+        """Return where the step of this index may keep what it needs to go on; it is made by whoever writes there."""
+        return self.folder / f"step-{index + 1:02d}"
+
     def add(self, report: StepReport, model: Model) -> None:
         """Write down a finished step."""
         name = f"step-{len(self.entries) + 1:02d}.onnx" if report.changed else None

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from graphrewrite.errors import GraphRewriteError, InvalidConfig, UnknownNameError
 from graphrewrite.ir import Model
-from graphrewrite.pipeline.base import Claim, Context, Free, Json, Note, Outcome, Pass
+from graphrewrite.pipeline.base import Claim, Composite, Context, Free, Json, Note, Outcome, Pass
 from graphrewrite.pipeline.journal import Journal
 from graphrewrite.pipeline.proof import Level, Prover
 from graphrewrite.pipeline.registry import passes
@@ -71,6 +71,8 @@ class Pipeline:
             InvalidConfig: the folder holds another run, or a claim needs data that the context lacks.
         """
         context = context or Context()
+        if context.original is None:
+            context = replace(context, original=model)
         start = time.perf_counter()
         text = self._text()
         journal = (
@@ -136,21 +138,24 @@ class Pipeline:
         done: int = 0,
     ) -> tuple[Model, list[StepReport]]:
         reports: list[StepReport] = []
-        names = [name_of(step) for step in self.steps]
-        for index, step in list(enumerate(self.steps))[done:]:
+        steps = unrolled(self.steps)
+        names = [name_of(step) for step in steps]
+        for index, step in list(enumerate(steps))[done:]:
             if context.progress is not None:
-                context.progress(names[index], index, len(self.steps))
+                context.progress(names[index], index, len(steps))
+            folder = journal.folder_of(index) if journal is not None else None
+            inside = replace(context, folder=folder)
             try:
-                model, report = self._run_step(step, names, index, model, before, context, prover, level)
+                model, report = self._run_step(step, names, index, model, before, inside, prover, level)
             except Exception as error:
-                error.add_note(f"in step {index + 1} of {len(self.steps)}, {names[index]}")
+                error.add_note(f"in step {index + 1} of {len(steps)}, {names[index]}")
                 raise
             before = report.after
             reports.append(report)
             if journal is not None:
                 journal.add(report, model)
-        if context.progress is not None and self.steps:
-            context.progress(names[-1], len(self.steps), len(self.steps))
+        if context.progress is not None and steps:
+            context.progress(names[-1], len(steps), len(steps))
         return model, reports
 
     def _run_step(
@@ -205,6 +210,13 @@ class Pipeline:
             return json.dumps(to_json(self, Pass), allow_nan=False)
         except (UnknownNameError, InvalidConfig):
             return None
+
+
+def unrolled(steps: Sequence[Pass]) -> list[Pass]:
+    """Return the steps with the parts of composite ones in their places."""
+    return [
+        part for step in steps for part in (unrolled(step.parts()) if isinstance(step, Composite) else [step])
+    ]
 
 
 def name_of(step: Pass) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from graphrewrite.data import ArraySource
-from graphrewrite.errors import BudgetError, GraphRewriteError
+from graphrewrite.errors import BudgetError, GraphRewriteError, InvalidConfig
 from graphrewrite.ir import Builder, Model
 from graphrewrite.ir.diff import diff
 from graphrewrite.pipeline import METADATA_KEY, Claim, Context, Pass, Pipeline, passes
@@ -18,6 +18,8 @@ from graphrewrite.serial import from_json, to_json
 from tests.support.registered import is_documented_frozen
 
 NAMES = list(passes)
+# Training without samples, or through an operator that torch does not know, cannot be: that is an error, not a no-op.
+TRAINS = frozenset({"distill", "finetune", "prune_loop"})
 
 
 def residual_net() -> Model:
@@ -124,8 +126,10 @@ def test_a_pass_survives_what_it_cannot_change(name: str, build: "object") -> No
     try:
         result = Pipeline([passes.make(name)]).run(model)
     except (
-        BudgetError
-    ) as error:  # asked for more than this model can give: one clear line is the right answer
+        BudgetError,
+        InvalidConfig,
+    ) as error:  # asked for more than there is: one clear line is the right answer
+        assert isinstance(error, BudgetError) or name in TRAINS
         assert "\n" not in str(error)
         return
 
