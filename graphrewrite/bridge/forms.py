@@ -223,11 +223,11 @@ def _signature(target: Callable[..., object]) -> tuple[tuple[str, ...], dict[str
 def _discover() -> None:
     if _discovered:
         return
-    _discovered.append(True)
     from graphrewrite.bridge import optable
 
     for info in pkgutil.iter_modules(optable.__path__):
         importlib.import_module(f"{optable.__name__}.{info.name}")
+    _discovered.append(True)  # not before: a file that cannot be read must be told each time
 
 
 _discovered: list[bool] = []

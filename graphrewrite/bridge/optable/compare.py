@@ -18,28 +18,28 @@ for _name, _function in {
     as_is(_name, _function, gradient=False)
 
 
-@op("Greater", gradient=False)
+@op("Greater", gradient=False, plain=torch.gt)
 @ordered
 def greater(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Tell where a > b."""
     return a > b
 
 
-@op("GreaterOrEqual", gradient=False)
+@op("GreaterOrEqual", gradient=False, plain=torch.ge)
 @ordered
 def greater_or_equal(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Tell where a >= b."""
     return a >= b
 
 
-@op("Less", gradient=False)
+@op("Less", gradient=False, plain=torch.lt)
 @ordered
 def less(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Tell where a < b."""
     return a < b
 
 
-@op("LessOrEqual", gradient=False)
+@op("LessOrEqual", gradient=False, plain=torch.le)
 @ordered
 def less_or_equal(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Tell where a <= b."""

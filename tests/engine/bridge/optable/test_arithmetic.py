@@ -41,6 +41,7 @@ def targets(of: GraphModule) -> list[object]:
         ("Mul", [X, X], torch.mul),
         ("Div", [X, X], torch.div),
         ("Relu", [X], torch.relu),
+        ("Less", [X, X], torch.lt),
         ("Pow", [X, np.asarray(2.0, np.float32)], torch.square),
         ("Pow", [X, np.asarray(3, np.int64)], torch.pow),
         ("Clip", [X, np.asarray(0.0, np.float32), np.asarray(6.0, np.float32)], functional.hardtanh),
