@@ -234,8 +234,8 @@ def _refuse(op: str, **settings: object) -> None:
     asked = [name for name, value in settings.items() if value]
     if asked:
         raise UnsupportedOp(
-            f"{op} with {asked[0]} has no torch form; expected it without; write that part as nodes of its own, or train "
-            "the model as it was before it was fused"
+            f"{op} with {asked[0]} has no torch form; expected it without; write that part as nodes of its own, or "
+            "train the model as it was before it was fused"
         )
 
 

@@ -6,6 +6,8 @@ gradients straight through backwards, within the bounds of the type. What stands
 works on integers, and gradients end there.
 """
 
+from collections.abc import Mapping
+
 import ml_dtypes
 import numpy as np
 import onnx
@@ -21,10 +23,11 @@ from graphrewrite.ir.values import numpy_dtype_to_onnx, onnx_dtype_to_numpy
 
 LEVELS = "levels"  # of a call that makes integers: the call that makes the same numbers as floats
 _SET = "a setting of the quantizer"
+SETTINGS: Mapping[str | int, str] = {1: _SET, 2: _SET}
 _UINT8 = onnx.TensorProto.UINT8
 
 
-@lowers("QuantizeLinear", since=10, still={1: _SET, 2: _SET}, folds=True)
+@lowers("QuantizeLinear", since=10, still=SETTINGS, folds=True)
 def quantize_linear(site: Site) -> fx.Node:
     """Write the levels, and their change to the type of the zero point (or `output_dtype`, or uint8)."""
     kind = site.dtype(2)
@@ -49,7 +52,7 @@ def quantize_linear(site: Site) -> fx.Node:
     return made
 
 
-@lowers("DequantizeLinear", since=10, still={1: _SET, 2: _SET}, folds=True)
+@lowers("DequantizeLinear", since=10, still=SETTINGS, folds=True)
 def dequantize_linear(site: Site) -> fx.Node:
     """Write (x - zero point) * scale; x are floats where a quantizer left them."""
     x = site.tensor(0)
