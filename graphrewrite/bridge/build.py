@@ -78,11 +78,7 @@ class Writer:
         for i, tensor in enumerate(self.graph.inputs):
             if not isinstance(tensor, gs.Constant):
                 node = self._input(tensor.name)
-                held = (
-                    Value(tensor.name, node)
-                    if i >= len(given)
-                    else Value("", numbers=node, rank=0, kind=given[i])
-                )
+                held = Value(tensor.name, node) if i >= len(given) else self._number(node, tensor, given[i])
                 self.values[tensor.name] = held
         self.nodes(self.graph.nodes)
         made = self._results(self.graph)
@@ -91,6 +87,12 @@ class Writer:
         self.written.output(outputs[0] if single else tuple(outputs))
         for node in [node for node in self.written.nodes if node.target is _getitem and not node.users]:
             self.written.erase_node(node)  # an output that nothing reads
+
+    def _number(self, node: fx.Node, tensor: gs.Tensor, kind: np.dtype[np.generic]) -> Value:
+        """Return what a number given to a body is there: a vector of one where the body declares that."""
+        if not tensor.shape:
+            return Value("", numbers=node, rank=0, kind=kind)
+        return Value("", numbers=self.call(host.unsqueeze, node), rank=1, length=1, kind=kind)
 
     def _results(self, graph: gs.Graph) -> list[Value]:
         found = []
@@ -284,8 +286,8 @@ class Writer:
 
     def dtype(self, value: Value) -> np.dtype[np.generic] | None:
         """Return a value's element type where it is known."""
-        if value.array is not None:
-            return value.array.dtype
+        if value.array is not None or (value.numbers is not None and value.rank is not None):
+            return value.kind_of_numbers
         return self.shared.info.dtype(value.name) if value.name else None
 
     def call(self, target: Callable[..., object], *args: object, **kwargs: object) -> fx.Node:

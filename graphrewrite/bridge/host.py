@@ -35,7 +35,7 @@ def gather(data: Numbers, indices: Numbers) -> Numbers:
 
 def concat(*parts: Numbers) -> Numbers:
     """Join vectors."""
-    return tuple(number for part in parts for number in _vector(part))
+    return tuple(number for part in parts for number in vector(part))
 
 
 def slice_(
@@ -43,7 +43,7 @@ def slice_(
 ) -> Numbers:
     """Cut a vector."""
     assert isinstance(data, tuple)
-    (start,), (end,), (step,) = _vector(starts), _vector(ends), _vector(steps)
+    (start,), (end,), (step,) = vector(starts), vector(ends), vector(steps)
     if step < 0 and end < -len(data):
         return data[start::step]
     return data[start:end:step]
@@ -61,8 +61,8 @@ def squeeze(data: Numbers, axes: Numbers | None = None) -> Numbers:
 
 def reshape(data: Numbers, wanted: Numbers) -> Numbers:
     """Turn a number into a vector of one, or back."""
-    sizes = _vector(wanted)
-    return _vector(data) if sizes else _vector(data)[0]
+    sizes = vector(wanted)
+    return vector(data) if sizes else vector(data)[0]
 
 
 def same(data: Numbers) -> Numbers:
@@ -117,7 +117,7 @@ def equal(a: Numbers, b: Numbers) -> Numbers:
 
 def where(condition: Numbers, a: Numbers, b: Numbers) -> Numbers:
     """Choose between two vectors, number by number."""
-    length = max(len(_vector(value)) for value in (condition, a, b))
+    length = max(len(vector(value)) for value in (condition, a, b))
     chosen = tuple(
         x if c else y
         for c, x, y in zip(*(_spread(value, length) for value in (condition, a, b)), strict=True)
@@ -128,20 +128,20 @@ def where(condition: Numbers, a: Numbers, b: Numbers) -> Numbers:
 def product(data: Numbers, keepdims: bool) -> Numbers:
     """Multiply all numbers of a vector."""
     result = 1
-    for number in _vector(data):
+    for number in vector(data):
         result = result * number
     return (result,) if keepdims else result
 
 
 def total(data: Numbers, keepdims: bool) -> Numbers:
     """Add up all numbers of a vector."""
-    result = sum(_vector(data))
+    result = sum(vector(data))
     return (result,) if keepdims else result
 
 
 def filled(sizes: Numbers, value: Number = 0) -> Numbers:
     """Return a vector of one value; `sizes` is its length."""
-    (length,) = _vector(sizes)
+    (length,) = vector(sizes)
     return (value,) * length
 
 
@@ -178,19 +178,20 @@ def _nested(found: object) -> Numbers:
     return cast(Numbers, tuple(map(_nested, found)) if isinstance(found, list) else found)
 
 
-def _vector(value: Numbers) -> tuple[Number, ...]:
+def vector(value: Numbers) -> tuple[Number, ...]:
+    """Return numbers as a vector; some graphs give one number where a vector is due."""
     return value if isinstance(value, tuple) else (value,)
 
 
 def _spread(value: Numbers, length: int) -> tuple[Number, ...]:
-    vector = _vector(value)
-    return vector * length if len(vector) == 1 and length != 1 else vector
+    numbers = vector(value)
+    return numbers * length if len(numbers) == 1 and length != 1 else numbers
 
 
 def _each(what: Callable[[int, int], Number], a: Numbers, b: Numbers) -> Numbers:
     if not isinstance(a, tuple) and not isinstance(b, tuple):
         return what(a, b)
-    length = max(len(_vector(a)), len(_vector(b)))
+    length = max(len(vector(a)), len(vector(b)))
     return tuple(what(x, y) for x, y in zip(_spread(a, length), _spread(b, length), strict=True))
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import fx
 
 from graphrewrite.bridge.forms import lowers, op
-from graphrewrite.bridge.host import Numbers
+from graphrewrite.bridge.host import Numbers, single
 from graphrewrite.bridge.numbers import tensor_of, torch_type
 from graphrewrite.bridge.site import Site
 
@@ -42,7 +42,7 @@ def run_of(
 
     The three may be vectors of one number. Without `dtype` the numbers are of the type of `like`.
     """
-    first, last, step = (value[0] if isinstance(value, tuple) else value for value in (start, limit, delta))
+    first, last, step = (single(value) for value in (start, limit, delta))
     dtype = like.dtype if dtype is None else dtype
     if not dtype.is_floating_point:
         count = max(-((first - last) // step), 0)

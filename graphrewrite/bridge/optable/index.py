@@ -7,6 +7,7 @@ import torch
 from torch import fx
 
 from graphrewrite.bridge.forms import lowers, op
+from graphrewrite.bridge.host import Numbers, single, vector
 from graphrewrite.bridge.site import Site
 from graphrewrite.bridge.unsigned import widened
 
@@ -28,7 +29,7 @@ def slice_known(site: Site) -> fx.Node:
     """Write a plain subscript where all limits are settled and run forwards."""
     limits = [site.constant(slot) for slot in range(1, 5)]
     shape = site.shape(0)
-    starts, ends, axes, steps = (None if limit is None else limit.tolist() for limit in limits)
+    starts, ends, axes, steps = (None if limit is None else limit.reshape(-1).tolist() for limit in limits)
     settled = all(limit is not None or not site.has(slot) for slot, limit in enumerate(limits, 1))
     if settled and starts is not None and ends is not None and (steps is None or min(steps, default=1) > 0):
         axes = list(range(len(starts))) if axes is None else axes
@@ -44,16 +45,17 @@ def slice_known(site: Site) -> fx.Node:
 
 def cut(
     data: torch.Tensor,
-    starts: tuple[int, ...],
-    ends: tuple[int, ...],
-    axes: tuple[int, ...] | None = None,
-    steps: tuple[int, ...] | None = None,
+    starts: Numbers,
+    ends: Numbers,
+    axes: Numbers | None = None,
+    steps: Numbers | None = None,
 ) -> torch.Tensor:
     """Return a run along each of some axes; limits beyond the tensor are cut, a negative step runs backwards."""
     runs = [slice(None)] * data.dim()
-    for i, axis in enumerate(range(len(starts)) if axes is None else axes):
-        step = 1 if steps is None else steps[i]
-        start, end = starts[i], ends[i]
+    first, last = vector(starts), vector(ends)
+    chosen = range(len(first)) if axes is None else vector(axes)
+    paces = (1,) * len(first) if steps is None else vector(steps)
+    for start, end, axis, step in zip(first, last, chosen, paces, strict=True):
         if step < 0:
             # torch has no such steps: the reversed axis is cut forwards.
             data = data.flip(axis)
@@ -112,11 +114,9 @@ def compress(data: torch.Tensor, condition: torch.Tensor, *, axis: int | None = 
 
 
 @op("OneHot", since=9, host=("depth",), still={"values": "they are what on and off mean"})
-def one_hot(
-    indices: torch.Tensor, depth: int | tuple[int, ...], values: torch.Tensor, *, axis: int = -1
-) -> torch.Tensor:
+def one_hot(indices: torch.Tensor, depth: Numbers, values: torch.Tensor, *, axis: int = -1) -> torch.Tensor:
     """Return a new axis that is `values[1]` at the index and `values[0]` elsewhere; indices may count from the end."""
-    classes = int(depth[0] if isinstance(depth, tuple) else depth)
+    classes = int(single(depth))
     axis = axis % (indices.dim() + 1)
     places = torch.arange(classes, device=indices.device)
     places = places.reshape([-1 if i == axis else 1 for i in range(indices.dim() + 1)])
@@ -126,9 +126,9 @@ def one_hot(
 
 @op("Trilu", since=14, host=("k",))
 @widened
-def trilu(x: torch.Tensor, k: int | tuple[int, ...] = 0, *, upper: int = 1) -> torch.Tensor:
+def trilu(x: torch.Tensor, k: Numbers = 0, *, upper: int = 1) -> torch.Tensor:
     """Keep what is on and above (or below) a diagonal."""
-    diagonal = k[0] if isinstance(k, tuple) else k
+    diagonal = single(k)
     return torch.triu(x, diagonal) if upper else torch.tril(x, diagonal)
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import fx
 
 from graphrewrite.bridge.forms import lowers, op
+from graphrewrite.bridge.host import Numbers, single, vector
 from graphrewrite.bridge.site import Site
 from graphrewrite.errors import ShapeError
 
@@ -75,7 +76,7 @@ def squeeze_fixed(data: torch.Tensor, *, axes: tuple[int, ...] | None = None) ->
 
 
 @op("Squeeze", since=13, host=("axes",))
-def squeeze(data: torch.Tensor, axes: tuple[int, ...] | int | None = None) -> torch.Tensor:
+def squeeze(data: torch.Tensor, axes: Numbers | None = None) -> torch.Tensor:
     """Take out axes of size 1, all of them by default.
 
     Raises:
@@ -83,7 +84,7 @@ def squeeze(data: torch.Tensor, axes: tuple[int, ...] | int | None = None) -> to
     """
     if axes is None:
         return torch.squeeze(data)
-    wanted = axes if isinstance(axes, tuple) else (axes,)
+    wanted = vector(axes)
     found = torch.squeeze(data, wanted)
     if found.dim() != data.dim() - len(wanted):
         raise ShapeError(
@@ -108,9 +109,9 @@ def unsqueeze_known(site: Site) -> fx.Node:
     return site.call(unsqueeze, site.tensor(0), site.numbers(1))
 
 
-def unsqueeze(data: torch.Tensor, axes: tuple[int, ...] | int) -> torch.Tensor:
+def unsqueeze(data: torch.Tensor, axes: Numbers) -> torch.Tensor:
     """Put in axes of size 1; they are counted in the result."""
-    wanted = axes if isinstance(axes, tuple) else (axes,)
+    wanted = vector(axes)
     rank = data.dim() + len(wanted)
     for axis in sorted(axis % rank for axis in wanted):
         data = data.unsqueeze(axis)
@@ -127,10 +128,10 @@ def expand(x: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 @op("Tile", host=("tiles", "axis"))
-def tile_axis(x: torch.Tensor, tiles: int | tuple[int, ...], axis: int | tuple[int, ...]) -> torch.Tensor:
+def tile_axis(x: torch.Tensor, tiles: Numbers, axis: Numbers) -> torch.Tensor:
     """Tile as before operator set 6: along one axis."""
     repeats = [1] * x.dim()
-    repeats[axis[0] if isinstance(axis, tuple) else axis] = tiles[0] if isinstance(tiles, tuple) else tiles
+    repeats[single(axis)] = single(tiles)
     return x.repeat(repeats)
 
 

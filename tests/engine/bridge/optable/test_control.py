@@ -178,6 +178,22 @@ def test_rounds_number_what_they_read() -> None:
     )
 
 
+def test_rounds_numbered_by_vectors_of_one() -> None:
+    text = """
+    g (float[4] x, int64[1] m, bool[1] c) => (float[K, L] rows)
+    {
+        rows = Loop(m, c) <
+            body = b (int64[1] i, bool[1] go) => (bool[1] on, float[L] row) {
+                two = Constant<value = int64[1] {2}>()
+                end = Add(i, two)
+                row = Slice(x, i, end)
+                on = Identity(go)
+            }
+        >
+    }"""
+    assert equal(text, {"x": np.arange(4, dtype=np.float32), "m": np.array([3]), "c": np.array([True])})
+
+
 NESTED = """
 g (float[2] x, int64 m, bool c) => (float[2] y)
 <float[2] w = {1.5, -0.5}, bool yes = {1}>
