@@ -84,13 +84,14 @@ def newest(where: Checkpoints, fingerprint: str) -> Saved | None:
         return None
     tensors, rest = _files(folder, numbers[-1])
     try:
+        from safetensors import SafetensorError
         from safetensors.torch import load as unpacked
     except ImportError as error:
         raise _missing(error) from error
     try:
         known = json.loads(rest.read_text(encoding="utf-8"))
         found = unpacked(tensors.read_bytes())
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise InvalidData(
             f"the checkpoint {str(rest)!r} cannot be read ({error}); expected what a run wrote; delete the file to "
             "take the one before, or finetune(..., resume=False) to start again"

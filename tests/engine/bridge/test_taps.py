@@ -44,6 +44,14 @@ def test_a_tapped_module_trains_the_module_it_was_made_from() -> None:
     assert set(net.body.state_dict()) == set(module.state_dict())
 
 
+def test_constants_are_no_part_of_the_state() -> None:
+    b = Builder(seed=0)
+    model = b.model(b.add(b.linear(b.input(["N", 6], "x"), 5, 6), b.constant(np.float32(2.5), "shift")))
+    module = GraphModule(model)
+    assert set(tapped(module, []).body.state_dict()) == set(module.state_dict())
+    assert "shift" in module.frozen
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("first_ou", "did you mean first_out"), ("sizes_out", "is a constant"), ("c_99", "no tensor")],
