@@ -17,6 +17,7 @@ from tests.engine.bridge.backend import cases, plain_of, proto_of, tags
 
 PER_OPERATOR = 2
 LARGEST = 400  # numbers of an input: a finite difference each
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 OFF_CORNERS = 1e-3
 
 # Operators with a form whose gradient cannot be seen on onnx's cases, with the reason; their own files test it.
@@ -42,8 +43,8 @@ def chosen() -> dict[str, list[TestCase]]:
     for case in cases().values():
         name = single(case)
         inputs = (case.data_sets or [((), ())])[0][0]
-        floats = [value for value in inputs if isinstance(value, np.ndarray) and value.dtype == np.float32]
-        if name and floats and sum(value.size for value in floats) <= LARGEST:
+        floats = [value for value in inputs if isinstance(value, np.ndarray) and value.dtype in FLOATS]
+        if name and floats and 0 < sum(value.size for value in floats) <= LARGEST:
             found.setdefault(name, []).append(case)
     return {
         name: sorted(several, key=lambda case: -len((case.data_sets or [((), ())])[0][0]))[:PER_OPERATOR]
@@ -75,7 +76,7 @@ def agrees(case: TestCase) -> bool:
     inputs = []
     for slot, value in enumerate((case.data_sets or [((), ())])[0][0]):
         held = value_of(plain_of(value), torch.device("cpu"))
-        if isinstance(held, torch.Tensor) and held.dtype == torch.float32:
+        if isinstance(held, torch.Tensor) and held.dtype in (torch.float32, torch.float64):
             held = held.double()
             if form is None or form.why_still(slot) is None:
                 # Off the corners, where many cases have numbers and no difference tells a gradient.
