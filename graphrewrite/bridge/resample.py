@@ -59,10 +59,10 @@ def _places(length: int, stretch: Stretch, reading: Reading, device: torch.devic
         return start + new * ((end - start) / last) if last else new + 0.5 * (start + end)
     if kind == "pytorch_half_pixel" and stretch.size == 1:
         return new * 0.0
-    place = (new + 0.5) / stretch.scale - 0.5
+    place = (new + 0.5) / stretch.scale
     if kind == "half_pixel_symmetric":
         place = place + length / 2 * (1 - stretch.size / width)
-    return place
+    return place - 0.5
 
 
 def _nearest(place: torch.Tensor, stretch: Stretch, how: str) -> torch.Tensor:

@@ -3,7 +3,6 @@
 import torch
 
 from graphrewrite.bridge.forms import op
-from graphrewrite.bridge.host import Number, Numbers
 
 
 @op(
@@ -15,9 +14,9 @@ from graphrewrite.bridge.host import Number, Numbers
 def non_max_suppression(
     boxes: torch.Tensor,
     scores: torch.Tensor,
-    max_output_boxes_per_class: Numbers | None = None,
-    iou_threshold: Numbers | None = None,
-    score_threshold: Numbers | None = None,
+    max_output_boxes_per_class: float | tuple[float, ...] | None = None,
+    iou_threshold: float | tuple[float, ...] | None = None,
+    score_threshold: float | tuple[float, ...] | None = None,
     *,
     center_point_box: int = 0,
 ) -> torch.Tensor:
@@ -37,7 +36,7 @@ def non_max_suppression(
 
 
 def _chosen(
-    boxes: torch.Tensor, scores: torch.Tensor, most: Number, overlap: Number, least: Number | None
+    boxes: torch.Tensor, scores: torch.Tensor, most: float, overlap: float, least: float | None
 ) -> list[torch.Tensor]:
     left = torch.sort(scores, descending=True, stable=True).indices
     if least is not None:
@@ -68,7 +67,7 @@ def _corners(boxes: torch.Tensor, centred: int) -> torch.Tensor:
     return torch.cat((torch.minimum(first, second), torch.maximum(first, second)), -1)
 
 
-def _single(value: Numbers | None) -> Number:
+def _single(value: float | tuple[float, ...] | None) -> float:
     if isinstance(value, tuple):
-        return _single(value[0]) if value else 0
+        return value[0] if value else 0
     return 0 if value is None else value
