@@ -7,9 +7,10 @@ from torch.nn import functional
 from graphrewrite.bridge.forms import op
 
 _NOTHING = -100  # torch's label for "ignore none", since every loss of it ignores one
+_WEIGHT: dict[str | int, str] = {"weight": "how much a class counts is a setting of the loss"}
 
 
-@op("NegativeLogLikelihoodLoss", since=12)
+@op("NegativeLogLikelihoodLoss", since=12, still=_WEIGHT)
 def nll(
     scores: Tensor,
     labels: Tensor,
@@ -22,7 +23,7 @@ def nll(
     return functional.nll_loss(scores, labels.long(), weight, ignore_index=ignore_index, reduction=reduction)
 
 
-@op("SoftmaxCrossEntropyLoss", since=12)
+@op("SoftmaxCrossEntropyLoss", since=12, still=_WEIGHT)
 def softmax_cross_entropy(
     scores: Tensor,
     labels: Tensor,

@@ -23,6 +23,7 @@ OFF_CORNERS = 1e-3
 # Operators with a form whose gradient cannot be seen on onnx's cases, with the reason; their own files test it.
 UNSEEN: dict[str, str] = {
     "QuantizeLinear": "integers carry no gradient; the DequantizeLinear behind takes it up (test_quantized.py)",
+    "DequantizeLinear": "its cases have integers as first input; the pair is in test_quantized.py",
     "OneHot": "its cases have whole numbers as values; theirs is seen in optable/test_index.py",
     "Pow": "its cases have negative bases, whose powers are numbers for whole exponents only",
 }
