@@ -94,7 +94,7 @@ def test_labels_come_from_a_column_or_from_outside() -> None:
 
 
 def shifted(sample: dict[str, Array], rng: np.random.Generator) -> Mapping[str, Array]:
-    return {"x": np.float32(sample["x"][:3]) + np.float32(rng.integers(10))}
+    return {"x": np.add(sample["x"][:3], rng.integers(10))}
 
 
 def test_a_transform_depends_on_seed_epoch_and_sample_only() -> None:
@@ -103,8 +103,8 @@ def test_a_transform_depends_on_seed_epoch_and_sample_only() -> None:
     together = samples.take(np.array([1, 2, 3]), 1).feeds["x"]
     alone = samples.take(np.array([2]), 1).feeds["x"]
     assert np.array_equal(together[1:2], alone)
-    draws = [np.float32(samples.take(np.arange(6), epoch).feeds["x"]) - X for epoch in (0, 1)]
-    assert not np.array_equal(*draws)
+    first, second = [np.subtract(samples.take(np.arange(6), epoch).feeds["x"], X) for epoch in (0, 1)]
+    assert not np.array_equal(first, second)
     drawn = np.random.default_rng((3, 1, 2)).integers(10)
     assert np.allclose(np.float32(alone) - X[2], drawn, atol=1e-6)
 
