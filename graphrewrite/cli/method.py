@@ -1,17 +1,17 @@
 """What the verbs that apply one method to one model share: run it, measure it when asked, write the page."""
 
 from argparse import ArgumentParser, Namespace, _ActionsContainer
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from graphrewrite.cli.parser import add_data, add_seed, add_threads
 from graphrewrite.cli.record import Measured, measure, record
-from graphrewrite.cli.rewriting import Job, document, rewrite
+from graphrewrite.cli.rewriting import Job, document, rewrite, show_sizes
 from graphrewrite.cli.screen import Screen
 from graphrewrite.pipeline import Pipeline
 from graphrewrite.pipeline.base import Json
-from graphrewrite.report import Record, layers
+from graphrewrite.report import Record, layers, text
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,28 @@ def add_told(
     add_threads(parser)
 
 
+def show_measured(job: Job, measured: Measured, screen: Screen) -> None:
+    """Print the table of before and after with what was measured in it, and how far the outputs moved."""
+    more = []
+    if measured.latency is not None:
+        old, new = measured.latency
+        more.append(
+            ("latency", text.seconds(old.median), text.seconds(new.median), text.change(1, new.ratio))
+        )
+    found = measured.quality
+    if found is not None and found.before is not None and found.after is not None:
+        was, now = 100 * found.before.share, 100 * found.after.share
+        more.append(("accuracy", f"{was:.2f} %", f"{now:.2f} %", f"{now - was:+.2f} points"))
+    show_sizes(job, screen, more)
+    if found is not None:
+        for entry in found.agreement:
+            top = "" if entry.same_top is None else f", same top score for {100 * entry.same_top:.1f} %"
+            screen.line(f"{entry.output}: signal to noise {entry.snr:.1f} dB, cosine {entry.cosine:.4f}{top}")
+        screen.line(f"on {measured.samples}")
+    if measured.timing:
+        screen.line(f"latency on {measured.timing}; its change is of runs side by side")
+
+
 def worded(asked: Callable[[Job], str]) -> Callable[[Job, Measured], Record]:
     """Return what makes a page's record of a job: every layer with why it was left; `asked` is the request in words."""
 
@@ -66,9 +88,15 @@ def worded(asked: Callable[[Job], str]) -> Callable[[Job, Measured], Record]:
 
 
 def apply(
-    options: Namespace, screen: Screen, pipeline: Pipeline, recorded: Callable[[Job, Measured], Record]
+    options: Namespace,
+    screen: Screen,
+    pipeline: Pipeline,
+    recorded: Callable[[Job, Measured], Record],
+    reads: Sequence[str | None] = (),
 ) -> Applied:
     """Rewrite the model, measure what --test and --report ask for, and write the page of what `recorded` gives.
+
+    `reads` are further files of the command, which must not be written to.
 
     Raises:
         GraphRewriteError: bad input, an impossible request, or a step that broke its claim.
@@ -81,7 +109,7 @@ def apply(
         options,
         screen,
         pipeline,
-        reads=[path for path in (options.test,) if path],
+        reads=[path for path in (options.test, *reads) if path],
         writes=[path for path in (options.report,) if path],
     )
     measured = measure(job, options, screen) if job.facts.output else Measured()

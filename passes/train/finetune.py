@@ -1,10 +1,12 @@
 """Training as a step of a pipeline: the same graph goes on, with other numbers in its weights."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from graphrewrite.bridge.recipe import Recipe, Stage
 from graphrewrite.bridge.train import finetune
+from graphrewrite.bridge.train.log import Row, logs_of
 from graphrewrite.bridge.weights import stored
 from graphrewrite.data import DataSource, load
 from graphrewrite.errors import InvalidConfig, VerificationError
@@ -59,13 +61,14 @@ class FineTune:
             )
             return Outcome(model, False, (Note("skipped", "the whole model", told),))
         recipe = replace(self.recipe, seed=self.recipe.seed + context.seed)
+        history = _History()
         trained = finetune(
             model,
             recipe,
             context.data,
             teacher,
             validation=self._validation(model),
-            log=context.folder,
+            log=[*logs_of(context.folder), history],
             checkpoint=context.folder,
             progress=context.progress,
         )
@@ -74,7 +77,12 @@ class FineTune:
         moved = changed_weights(model, trained)
         epochs = sum(stage.epochs for stage in recipe.stages)
         told = f"trained for {epochs} epochs of {len(context.data)} samples; {len(moved)} weights have new numbers"
-        details: dict[str, Json] = {"epochs": epochs, "samples": len(context.data), "weights": [*moved]}
+        details: dict[str, Json] = {
+            "epochs": epochs,
+            "samples": len(context.data),
+            "weights": [*moved],
+            "history": [*history.rows],
+        }
         return Outcome(trained, bool(moved), (Note("done", "weights", told),), details=details)
 
     def _asks_teacher(self) -> list[bool]:
@@ -92,6 +100,20 @@ class FineTune:
 
     def _validation(self, model: Model) -> DataSource | None:
         return load(self.validation, model) if self.validation else None
+
+
+class _History:
+    """Remembers what is logged of each epoch, but for the time it took."""
+
+    def __init__(self) -> None:
+        self.rows: list[Json] = []
+
+    def start(self, columns: Sequence[str], rows: int) -> None:
+        """Nothing to prepare; epochs before an interruption are in the folder's log only."""
+
+    def row(self, values: Row) -> None:
+        """Take the row of an epoch."""
+        self.rows.append({name: value for name, value in values.items() if name != "seconds"})
 
 
 def check_graph(before: Model, after: Model) -> None:

@@ -8,10 +8,10 @@ from typing import ClassVar, cast
 
 from graphrewrite.cli.depth import BLOCKS, remove_blocks, removed, show_blocks, wants_blocks
 from graphrewrite.cli.left import show_left
-from graphrewrite.cli.method import add_told, apply
+from graphrewrite.cli.method import add_told, apply, show_measured
 from graphrewrite.cli.parser import add_patterns, add_rewriting, fraction, names, share, whole
 from graphrewrite.cli.record import Measured, record
-from graphrewrite.cli.rewriting import Job, show_check, show_sizes
+from graphrewrite.cli.rewriting import Job, show_check
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
 from graphrewrite.errors import InvalidConfig
@@ -202,24 +202,7 @@ def _details(job: Job) -> Mapping[str, Json]:
 
 
 def _show(job: Job, details: Mapping[str, Json], measured: Measured, asked: str, screen: Screen) -> None:
-    more = []
-    if measured.latency is not None:
-        old, new = measured.latency
-        more.append(
-            ("latency", text.seconds(old.median), text.seconds(new.median), text.change(1, new.ratio))
-        )
-    found = measured.quality
-    if found is not None and found.before is not None and found.after is not None:
-        was, now = 100 * found.before.share, 100 * found.after.share
-        more.append(("accuracy", f"{was:.2f} %", f"{now:.2f} %", f"{now - was:+.2f} points"))
-    show_sizes(job, screen, more)
-    if measured.quality is not None:
-        for entry in measured.quality.agreement:
-            top = "" if entry.same_top is None else f", same top score for {100 * entry.same_top:.1f} %"
-            screen.line(f"{entry.output}: signal to noise {entry.snr:.1f} dB, cosine {entry.cosine:.4f}{top}")
-        screen.line(f"on {measured.samples}")
-    if measured.timing:
-        screen.line(f"latency on {measured.timing}; its change is of runs side by side")
+    show_measured(job, measured, screen)
     if "blocks" in details:
         show_check(job, screen, [("asked", asked), ("removed", removed(details))])
         if screen.verbose:
