@@ -1,6 +1,7 @@
 #include <string>
 
 #include "binary/nodes.h"
+#include "glue/rows.h"
 
 namespace gr::binary {
 namespace {
@@ -29,9 +30,7 @@ class MatMulKernel : public Kernel {
   void compute(const Call& call) const override {
     const Tensor x = call.input(0);
     const size_t expected = form_.bits_in ? layer_.words() : sizes_.channels;
-    require(x.rank() >= 1 && x.dims.back() == static_cast<int64_t>(expected), [&] {
-      return "x has shape " + text(x.dims) + "; expected [..., " + std::to_string(expected) + "]";
-    });
+    require_last(x, expected);
     Dims out = x.dims;
     Placement placement;
     placement.width = Tensor{nullptr, Dims(out.begin(), out.end() - 1)}.count();
@@ -62,12 +61,10 @@ std::unique_ptr<Kernel> make_mat_mul(const Creation& creation, Form form) {
 }
 
 void infer_mat_mul(const Inference& node, Form form) {
-  Inference::Sizes x = node.input(0);
   const Inference::Sizes weight = node.input(Layer::weight_index(form));
-  if (x.empty() || weight.size() != 2) return;
+  if (weight.size() != 2) return;
   const int64_t outputs = weight[0].value;
-  x.back() = {outputs < 0 ? -1 : form.bits_out ? words_for(outputs) : outputs, ""};
-  node.output(0, x);
+  infer_last(node, {outputs < 0 ? -1 : form.bits_out ? words_for(outputs) : outputs, ""});
 }
 
 }  // namespace gr::binary

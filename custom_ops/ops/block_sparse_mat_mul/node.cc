@@ -2,7 +2,7 @@
 
 #include "blocks/kernel.h"
 #include "blocks/prepared.h"
-#include "glue/op.h"
+#include "glue/rows.h"
 
 namespace gr::block_sparse_mat_mul {
 namespace {
@@ -20,19 +20,13 @@ class BlockSparseMatMul : public Kernel {
         prepared_(node, outputs_, inputs_, 1) {}
 
   void compute(const Call& call) const override {
-    const Tensor x = call.input(0);
-    require(x.rank() >= 1 && static_cast<size_t>(x.dims.back()) == inputs_, [&] {
-      return "x has shape " + text(x.dims) + "; expected [..., " + std::to_string(inputs_) + "]";
-    });
-    Dims out = x.dims;
-    out.back() = static_cast<int64_t>(outputs_);
-    const size_t rows = x.count() / inputs_;
-    float* y = call.output<float>(0, out);
+    const FloatRows whole = float_rows(call, inputs_, outputs_);
+    const size_t rows = whole.count;
     if (rows == 0) return;
     if (rows == 1) {
-      row(call, x.as<float>(), y);
+      row(call, whole.x, whole.y);
     } else {
-      spread(call, x.as<float>(), rows, y);
+      spread(call, whole.x, rows, whole.y);
     }
   }
 
@@ -101,10 +95,7 @@ class BlockSparseMatMul : public Kernel {
 };
 
 void infer(const Inference& node) {
-  Inference::Sizes x = node.input(0);
-  if (x.empty()) return;
-  x.back() = {node.integer("out_features"), ""};
-  node.output(0, x);
+  infer_last(node, {node.integer("out_features"), ""});
 }
 
 std::unique_ptr<Kernel> create(const Creation& node) { return std::make_unique<BlockSparseMatMul>(node); }

@@ -2,8 +2,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "glue/op.h"
 #include "glue/pages.h"
+#include "glue/rows.h"
 #include "ops/low_bit_mat_mul/kernel.h"
 
 namespace gr::low_bit_mat_mul {
@@ -172,13 +172,7 @@ class LowBitMatMul : public Kernel {
   Pages stream_;
 };
 
-void infer(const Inference& node) {
-  Inference::Sizes y = node.input(0);
-  const Inference::Sizes gain = node.input(3);
-  if (y.empty() || gain.size() != 1) return;
-  y.back() = gain[0];
-  node.output(0, y);
-}
+void infer(const Inference& node) { infer_last_of(node, 3); }
 
 std::unique_ptr<Kernel> create(const Creation& creation) { return std::make_unique<LowBitMatMul>(creation); }
 

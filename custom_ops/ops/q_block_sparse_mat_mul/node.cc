@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "blocks/read_finish.h"
-#include "glue/op.h"
+#include "glue/rows.h"
 #include "ops/q_block_sparse_mat_mul/kernel.h"
 #include "quads/blocks.h"
 
@@ -33,14 +33,8 @@ class QBlockSparseMatMul : public Kernel {
   }
 
   void compute(const Call& call) const override {
-    const Tensor x = call.input(0);
-    require(x.rank() >= 1 && static_cast<size_t>(x.dims.back()) == inputs_, [&] {
-      return "x has shape " + text(x.dims) + "; expected [..., " + std::to_string(inputs_) + "]";
-    });
-    Dims out = x.dims;
-    out.back() = static_cast<int64_t>(outputs_);
-    const size_t rows = x.count() / inputs_;
-    float* y = call.output<float>(0, out);
+    const FloatRows whole = float_rows(call, inputs_, outputs_);
+    const size_t rows = whole.count;
     if (rows == 0) return;
 
     const size_t row_bytes = blocks_.quads() * quads::kInputs;
@@ -60,7 +54,7 @@ class QBlockSparseMatMul : public Kernel {
         const size_t step = pitch_of(count) * quads::kInputs;
         for (size_t i = 0; i < count; ++i) {
           uint8_t* to = bytes + tile * tile_bytes + i * quads::kInputs;
-          table_.quantise(x.as<float>() + (first + i) * inputs_, inputs_, to, step, scales + first + i,
+          table_.quantise(whole.x + (first + i) * inputs_, inputs_, to, step, scales + first + i,
                           zero_points + first + i);
         }
       }
@@ -77,7 +71,7 @@ class QBlockSparseMatMul : public Kernel {
         for (size_t tile = 0; tile < tiles; ++tile) {
           const size_t row = first_of(tile), count = first_of(tile + 1) - row;
           table_.multiply({bytes + tile * tile_bytes, count, pitch_of(count), scales + row, zero_points + row,
-                           y + row * outputs_, outputs_},
+                           whole.y + row * outputs_, outputs_},
                           groups_.data(), first, last - first, finish_);
         }
       }
@@ -113,10 +107,7 @@ class QBlockSparseMatMul : public Kernel {
 };
 
 void infer(const Inference& node) {
-  Inference::Sizes x = node.input(0);
-  if (x.empty()) return;
-  x.back() = {node.integer("out_features"), ""};
-  node.output(0, x);
+  infer_last(node, {node.integer("out_features"), ""});
 }
 
 std::unique_ptr<Kernel> create(const Creation& creation) { return std::make_unique<QBlockSparseMatMul>(creation); }

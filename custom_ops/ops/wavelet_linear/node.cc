@@ -1,11 +1,15 @@
 #include <algorithm>
-#include <cmath>
 
-#include "glue/op.h"
+#include "diagonals/node.h"
 #include "ops/wavelet_linear/kernel.h"
 
 namespace gr::wavelet_linear {
 namespace {
+
+using diagonals::finite;
+using diagonals::padded;
+using diagonals::up;
+using diagonals::vector;
 
 constexpr int64_t kLargest = int64_t{1} << 24;
 constexpr int64_t kMostLevels = 64;
@@ -15,33 +19,7 @@ constexpr size_t kNumbersPerPart = 16384;
 
 enum Input : size_t { kX, kBefore, kAnalysis, kPermutation, kMiddle, kSynthesis, kAfter, kBias };
 
-size_t up(size_t length, size_t multiple) { return (length + multiple - 1) / multiple * multiple; }
-
 std::string number(size_t value) { return text(static_cast<int64_t>(value)); }
-
-Tensor vector(const Creation& creation, size_t index, const char* name) {
-  Tensor tensor = creation.needed(index, name);
-  require(tensor.rank() == 1,
-          [&] { return std::string(name) + " has shape " + text(tensor.dims) + "; expected one axis"; });
-  return tensor;
-}
-
-Tensor finite(Tensor tensor, const char* name) {
-  const float* values = tensor.as<float>();
-  for (size_t i = 0; i < tensor.count(); ++i) {
-    require(std::isfinite(values[i]),
-            [&] { return std::string(name) + "[" + number(i) + "] is not finite; expected finite numbers"; });
-  }
-  return tensor;
-}
-
-// The numbers, and as many zeros behind them as a vector load may touch.
-std::vector<float> padded(const Tensor& tensor) {
-  const float* values = tensor.as<float>();
-  std::vector<float> copy(up(tensor.count(), kPad) + kPad);
-  std::copy(values, values + tensor.count(), copy.begin());
-  return copy;
-}
 
 // How many coefficients the analysis of `size` numbers makes.
 size_t coefficient_count(size_t size, size_t taps, size_t levels) {
@@ -89,34 +67,19 @@ class WaveletLinear : public Kernel {
              "; expected " + number(count) + ", the coefficients of " + number(size_) + " values with these filters";
     });
     place(levels, taps);
-    before_ = padded(before);
-    after_ = padded(after);
-    bias_ = padded(bias);
+    before_ = padded(before, kPad);
+    after_ = padded(after, kPad);
+    bias_ = padded(bias, kPad);
     set_filters(analysis, synthesis);
     set_permutation(permutation.as<int64_t>(), middle.as<float>());
   }
 
   void compute(const Call& call) const override {
-    const Tensor x = call.input(kX);
-    require(x.rank() >= 1 && x.dims.back() == static_cast<int64_t>(in_), [&] {
-      return "x has shape " + text(x.dims) + "; expected [..., " + number(in_) + "], the length of before";
-    });
-    Dims out = x.dims;
-    out.back() = static_cast<int64_t>(out_);
-    float* y = call.output<float>(0, out);
-    const float* data = x.as<float>();
-    const size_t rows = x.count() / in_;
-    const size_t rows_per_part = std::max<size_t>(1, kNumbersPerPart / size_);
-    const size_t work_room = 4 * margin_ + 6 * room_ + 2 * coefficients_;
-    call.parallel((rows + rows_per_part - 1) / rows_per_part, [&](size_t part) {
-      const size_t from = part * rows_per_part, count = std::min(rows_per_part, rows - from);
-      float* work = call.scratch<float>(work_room);
-      if (!narrow_.empty()) {
-        table_.narrow(layer(narrow_), data + from * in_, y + from * out_, count, work);
-      } else {
-        table_.wide(layer(wide_), data + from * in_, y + from * out_, count, work);
-      }
-    });
+    const FloatRows rows = float_rows(call, in_, out_);
+    const size_t room = 4 * margin_ + 6 * room_ + 2 * coefficients_;
+    permutation_.run(
+        call, table_, [&](const auto* positions) { return layer(positions); }, rows,
+        std::max<size_t>(1, kNumbersPerPart / size_), room);
   }
 
  private:
@@ -157,28 +120,17 @@ class WaveletLinear : public Kernel {
   void set_permutation(const int64_t* permutation, const float* middle) {
     const size_t count = plain_.size();
     middle_.resize(coefficients_);
-    if (coefficients_ <= size_t{1} << 16) {
-      narrow_.resize(coefficients_);
-    } else {
-      wide_.resize(coefficients_);
-    }
+    permutation_.resize(coefficients_);
     for (size_t i = 0; i < count; ++i) {
-      require(permutation[i] >= 0 && permutation[i] < static_cast<int64_t>(count), [&] {
-        return "permutation[" + number(i) + "] is " + text(permutation[i]) + "; expected 0 to " + number(count - 1);
-      });
-      const size_t from = plain_[static_cast<size_t>(permutation[i])], to = plain_[i];
+      const size_t from = plain_[diagonals::checked_position(permutation, i, count)], to = plain_[i];
       middle_[to] = middle[i];
-      if (!narrow_.empty()) {
-        narrow_[to] = static_cast<uint16_t>(from);
-      } else {
-        wide_[to] = static_cast<uint32_t>(from);
-      }
+      permutation_.set(to, from);
     }
     plain_ = {};
   }
 
   template <class Index>
-  Layer<Index> layer(const std::vector<Index>& permutation) const {
+  Layer<Index> layer(const Index* permutation) const {
     return {in_,
             out_,
             before_.data(),
@@ -188,7 +140,7 @@ class WaveletLinear : public Kernel {
             levels_.size(),
             low_,
             coefficients_,
-            permutation.data(),
+            permutation,
             middle_.data(),
             pairs_,
             {analysis_[0].data(), analysis_[1].data()},
@@ -202,18 +154,10 @@ class WaveletLinear : public Kernel {
   std::vector<Level> levels_;
   std::vector<size_t> plain_;
   std::vector<float> before_, middle_, after_, bias_, analysis_[2], synthesis_[2];
-  // One of the two: half the bytes where they can hold the positions.
-  std::vector<uint16_t> narrow_;
-  std::vector<uint32_t> wide_;
+  diagonals::Permutation permutation_;
 };
 
-void infer(const Inference& node) {
-  Inference::Sizes x = node.input(kX);
-  const Inference::Sizes after = node.input(kAfter);
-  if (x.empty() || after.size() != 1) return;
-  x.back() = after[0];
-  node.output(0, x);
-}
+void infer(const Inference& node) { infer_last_of(node, kAfter); }
 
 std::unique_ptr<Kernel> create(const Creation& creation) { return std::make_unique<WaveletLinear>(creation); }
 
