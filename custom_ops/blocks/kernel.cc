@@ -14,14 +14,6 @@
 #include "simd/avx2.h"
 #endif
 
-#if !defined(GR_UNROLL)
-#if defined(__GNUC__)
-#define GR_UNROLL _Pragma("GCC unroll 32")
-#else
-#define GR_UNROLL
-#endif
-#endif
-
 #define GR_ROWS wide
 #define GR_ROWS_SIMD GR_ISA
 #include "blocks/rows.h"

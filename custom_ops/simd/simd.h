@@ -19,6 +19,12 @@
 #define GR_INLINE static inline __attribute__((always_inline))
 #define GR_RESTRICT __restrict__
 #endif
+// In front of a loop whose rounds are few and known, to keep what it works on in registers.
+#if defined(__GNUC__)
+#define GR_UNROLL _Pragma("GCC unroll 32")
+#else
+#define GR_UNROLL
+#endif
 
 #if defined(GR_ISA_AVX512)
 #include "simd/avx512.h"

@@ -4,12 +4,6 @@
 
 #include "simd/simd.h"
 
-#if defined(__GNUC__)
-#define GR_UNROLL _Pragma("GCC unroll 32")
-#else
-#define GR_UNROLL
-#endif
-
 namespace gr::low_bit_mat_mul {
 namespace {
 
