@@ -1,4 +1,4 @@
-"""What shape and index forms make lies where their inputs lie, and is seen through while compiling."""
+"""What forms make lies where their inputs lie, and is seen through while compiling."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from graphrewrite.bridge import GraphModule
-from graphrewrite.bridge.optable.fill import filled, run_of
+from graphrewrite.bridge.optable.activations import limited, prelu
+from graphrewrite.bridge.optable.bits import bit_shift
+from graphrewrite.bridge.optable.cast import powers_of_two
+from graphrewrite.bridge.optable.cumulative import cum_sum
+from graphrewrite.bridge.optable.dropout import dropped
+from graphrewrite.bridge.optable.fill import eye_like, filled, run_of
 from graphrewrite.bridge.optable.index import (
     cut,
     gather,
@@ -19,9 +24,13 @@ from graphrewrite.bridge.optable.index import (
     trilu,
 )
 from graphrewrite.bridge.optable.linear import col2im, einsum, gemm
+from graphrewrite.bridge.optable.order import arg_max, top_k
 from graphrewrite.bridge.optable.pad import center_crop_pad, pad
+from graphrewrite.bridge.optable.random import bernoulli, random_normal
+from graphrewrite.bridge.optable.reduce import reduce_max
 from graphrewrite.bridge.optable.scatter import scatter_elements, scatter_nd, tensor_scatter
 from graphrewrite.bridge.optable.shape import expand, reshape, tile
+from graphrewrite.bridge.optable.softmax import hardmax
 from graphrewrite.ir import Builder
 
 X = torch.zeros(2, 3, 4, device="meta")
@@ -53,6 +62,19 @@ PAIR = torch.zeros(2, device="meta")
         (lambda: expand(X, (5, 1, 1, 4)), (5, 2, 3, 4)),
         (lambda: reshape(X, (0, -1)), (2, 12)),
         (lambda: tile(X, (1, 2, 1)), (2, 6, 4)),
+        (lambda: eye_like(X[0], k=1), (3, 4)),
+        (lambda: limited(X, PAIR[:1], None), (2, 3, 4)),
+        (lambda: prelu(X, X[0, :, :1]), (2, 3, 4)),
+        (lambda: bit_shift(SOME, SOME, direction="LEFT"), (2, 3, 4)),
+        (lambda: powers_of_two(X, saturate=True, rounding="up"), (2, 3, 4)),
+        (lambda: cum_sum(X, 1, exclusive=1, reverse=1), (2, 3, 4)),
+        (lambda: dropped(X, 0.5)[1], (2, 3, 4)),
+        (lambda: top_k(X, 2)[1], (2, 3, 2)),
+        (lambda: arg_max(X, select_last_index=1), (1, 3, 4)),
+        (lambda: bernoulli(X), (2, 3, 4)),
+        (lambda: random_normal(like=X, shape=(5,)), (5,)),
+        (lambda: reduce_max(X[:, :0], (1,), True), (2, 1, 4)),
+        (lambda: hardmax(X), (2, 3, 4)),
     ],
 )
 def test_new_tensors_lie_with_the_inputs(form: Callable[[], torch.Tensor], shape: tuple[int, ...]) -> None:
@@ -82,4 +104,25 @@ def test_sizes_stay_symbolic_while_compiling() -> None:
     compiled = torch.compile(module, fullgraph=True, dynamic=True, backend="eager")
     for size, long in ((2, 5), (3, 7), (4, 9)):
         fed = torch.randn(size, 6, long)
+        assert torch.equal(compiled(fed), module(fed))
+
+
+def test_numbers_are_seen_through_while_compiling() -> None:
+    b = Builder(seed=0)
+    x = b.input(["N", 6, 5], "x")
+
+    def number(value: float) -> gs.Constant:
+        return b.constant(np.asarray(value, np.float32))
+
+    along, count = b.constant(np.asarray([1])), b.constant(np.asarray([3]))
+    limited_to = b.op("Clip", b.op("Pow", x, number(2)), number(0), number(3.4e38))
+    best = b.op_all("TopK", b.op("CumSum", limited_to, b.constant(np.asarray(2))), count, outputs=2)
+    least = b.op("ReduceMin", best[0], along, keepdims=0)
+    spread = b.op("Softmax", b.op("Max", least, b.op("ReduceMean", best[0], along, keepdims=0)))
+    marked = b.op("Where", b.op("Greater", spread, number(0.3)), spread, b.op("Erf", least))
+    model = b.model(b.op("Dropout", b.op("Mod", marked, number(0.7), fmod=1)))
+    module = GraphModule(model).eval()
+    compiled = torch.compile(module, fullgraph=True, dynamic=True, backend="eager")
+    for size in (2, 3):
+        fed = torch.randn(size, 6, 5)
         assert torch.equal(compiled(fed), module(fed))
