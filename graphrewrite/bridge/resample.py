@@ -80,9 +80,10 @@ def _weighted(
 ) -> torch.Tensor:
     """Return sums of the pixels around each place."""
     length = x.shape[axis]
-    shrink = min(scale, 1.0) if reading.antialias else 1.0
     support = 1 if reading.mode == "linear" else 2
-    first = math.floor(-support / shrink) + 1
+    shrink, first = 1.0, 1 - support
+    if reading.antialias and scale < 1:
+        shrink, first = scale, math.floor(-support / scale) + 1
     # A place on a pixel counts that pixel as the one after it.
     left = place.ceil() - 1
     taps = torch.arange(first, 2 - first, device=x.device)

@@ -72,9 +72,8 @@ def rms_norm_wide(
 def instance_normalization(
     x: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, *, epsilon: float = 1e-5
 ) -> torch.Tensor:
-    """Normalize each image of [batch, channels, ...]."""
-    fast = torch.backends.cudnn.enabled
-    return torch.instance_norm(x, scale, bias, None, None, True, 0.0, epsilon, fast)
+    """Normalize each image of [batch, channels, ...]: groups of one channel, of which there may be none."""
+    return torch.group_norm(x, x.shape[1], scale, bias, epsilon)
 
 
 @op("GroupNormalization", since=18)

@@ -1,6 +1,5 @@
 """Pictures made larger or smaller."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -75,7 +74,7 @@ def resized(
     elif scales:
         for axis, scale, start, end in zip(places, scales, starts, ends, strict=True):
             width = scale * x.shape[axis]
-            stretches[axis] = Stretch(math.floor(width), scale, width, start, end)
+            stretches[axis] = Stretch(torch.sym_int(width), scale, width, start, end)
     y = x if x.is_floating_point() or reading.mode == "nearest" else x.double()
     for axis, stretch in stretches.items():
         # Nothing changes along most axes.
@@ -157,4 +156,4 @@ def _sized(
         return [(size, scale, size) for size, scale in zip(sizes, scales, strict=True)]
     scale = min(scales) if policy == "not_larger" else max(scales)
     widths = [scale * x.shape[axis] for axis in axes]
-    return [(int(width + 0.5), scale, width) for width in widths]
+    return [(torch.sym_int(width + 0.5), scale, width) for width in widths]
