@@ -1,5 +1,7 @@
 """Sums, products, quotients and powers, element by element."""
 
+from functools import reduce
+
 import torch
 from torch import fx
 
@@ -84,10 +86,7 @@ def power(x: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
 @op("Sum")
 def sum_(*terms: torch.Tensor) -> torch.Tensor:
     """Return the sum of all inputs."""
-    result = terms[0]
-    for term in terms[1:]:
-        result = result + term
-    return result
+    return reduce(torch.add, terms)
 
 
 @op("Mean")
@@ -100,17 +99,11 @@ def mean(*terms: torch.Tensor) -> torch.Tensor:
 @ordered
 def max_(*values: torch.Tensor) -> torch.Tensor:
     """Return the largest of each place."""
-    result = values[0]
-    for value in values[1:]:
-        result = torch.maximum(result, value)
-    return result
+    return reduce(torch.maximum, values)
 
 
 @op("Min")
 @ordered
 def min_(*values: torch.Tensor) -> torch.Tensor:
     """Return the smallest of each place."""
-    result = values[0]
-    for value in values[1:]:
-        result = torch.minimum(result, value)
-    return result
+    return reduce(torch.minimum, values)

@@ -1,5 +1,7 @@
 """The largest and smallest numbers along an axis, and where they are."""
 
+from collections.abc import Callable
+
 import torch
 
 from graphrewrite.bridge.forms import op
@@ -9,19 +11,21 @@ from graphrewrite.bridge.unsigned import sortable
 @op("ArgMax", gradient=False)
 def arg_max(x: torch.Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> torch.Tensor:
     """Return where the largest number is, the first or the last of several."""
-    keys = sortable(x)
-    if not select_last_index:
-        return keys.argmax(axis, bool(keepdims))
-    return x.shape[axis] - 1 - keys.flip(axis).argmax(axis, bool(keepdims))
+    return _place(torch.argmax, sortable(x), axis, bool(keepdims), bool(select_last_index))
 
 
 @op("ArgMin", gradient=False)
 def arg_min(x: torch.Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> torch.Tensor:
     """Return where the smallest number is, the first or the last of several."""
-    keys = sortable(x)
-    if not select_last_index:
-        return keys.argmin(axis, bool(keepdims))
-    return x.shape[axis] - 1 - keys.flip(axis).argmin(axis, bool(keepdims))
+    return _place(torch.argmin, sortable(x), axis, bool(keepdims), bool(select_last_index))
+
+
+def _place(
+    find: Callable[..., torch.Tensor], keys: torch.Tensor, axis: int, keep: bool, last: bool
+) -> torch.Tensor:
+    if not last:
+        return find(keys, axis, keep)
+    return keys.shape[axis] - 1 - find(keys.flip(axis), axis, keep)
 
 
 @op("TopK", since=10, host=("k",), ignores=("sorted",))

@@ -65,18 +65,14 @@ def reduce_prod(x: torch.Tensor, axes: Axes, keep: bool) -> torch.Tensor:
 @ordered
 def reduce_max(x: torch.Tensor, axes: Axes, keep: bool) -> torch.Tensor:
     """Return the largest numbers; of none, the least that the type holds."""
-    if all(x.shape[axis] for axis in axes):
-        return x.amax(axes, keep)
-    return _of_none(x, axes, keep, -math.inf)
+    return _extreme(torch.amax, x, axes, keep, -math.inf)
 
 
 @over_axes
 @ordered
 def reduce_min(x: torch.Tensor, axes: Axes, keep: bool) -> torch.Tensor:
     """Return the smallest numbers; of none, the largest that the type holds."""
-    if all(x.shape[axis] for axis in axes):
-        return x.amin(axes, keep)
-    return _of_none(x, axes, keep, math.inf)
+    return _extreme(torch.amin, x, axes, keep, math.inf)
 
 
 @over_axes
@@ -122,13 +118,18 @@ def _without(x: torch.Tensor, axes: Axes) -> torch.Tensor:
     return x.squeeze(axes)
 
 
-def _of_none(x: torch.Tensor, axes: Axes, keep: bool, bound: float) -> torch.Tensor:
-    """Return what is left of the axes, filled with the bound of the type nearest to an infinity."""
-    if not x.is_floating_point():
-        limits = (0, 1) if x.dtype == torch.bool else (torch.iinfo(x.dtype).min, torch.iinfo(x.dtype).max)
-        filled = limits[bound > 0]
+def _extreme(
+    find: Callable[..., torch.Tensor], x: torch.Tensor, axes: Axes, keep: bool, of_none: float
+) -> torch.Tensor:
+    """Return the extremes; where an axis is empty, what the type has nearest to the infinity `of_none`."""
+    if all(x.shape[axis] for axis in axes):
+        return find(x, axes, keep)
+    if x.dtype == torch.bool:
+        of_none = of_none > 0
+    elif not x.is_floating_point():
+        of_none = torch.iinfo(x.dtype).max if of_none > 0 else torch.iinfo(x.dtype).min
     sizes = [1 if axis in {a % x.ndim for a in axes} else size for axis, size in enumerate(x.shape)]
-    full = torch.full(sizes, bound if x.is_floating_point() else filled, dtype=x.dtype, device=x.device)
+    full = torch.full(sizes, of_none, dtype=x.dtype, device=x.device)
     return full if keep else _without(full, axes)
 
 
