@@ -124,7 +124,8 @@ class GruCell:
             if self.late
             else functional.linear(r * hidden, weight, inner)
         )
-        return (torch.lerp(of_new(bounded(from_h + h, self.clip)), hidden, z),)
+        new = of_new(bounded(from_h + h, self.clip))
+        return (new + z * (hidden - new),)
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,19 @@ def test_other_float_types(kind: str, dtype: torch.dtype) -> None:
         torch.testing.assert_close(two.float(), one, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.parametrize("kind", GATES)
+@pytest.mark.parametrize("lengths", [False, True])
+def test_under_autocast(kind: str, lengths: bool) -> None:
+    given = drawn(kind, 1, lengths, True)
+    module = GraphModule(Model.from_proto(node_model(kind, given, 1 + STATES[kind], {"hidden_size": HIDDEN})))
+    fed = [torch.tensor(value) for value in given if value is not None]
+    wanted = module(*fed)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = module(*fed)
+    for one, two in zip(wanted, found, strict=True):
+        torch.testing.assert_close(two.float(), one, rtol=0.05, atol=0.05)
+
+
 def test_no_time_at_all_leaves_the_states_as_they_were() -> None:
     given = drawn("LSTM", 1, False, True)
     assert given[0] is not None
