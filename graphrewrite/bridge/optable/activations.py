@@ -97,7 +97,7 @@ def softplus(x: torch.Tensor) -> torch.Tensor:
 @op("ThresholdedRelu")
 def thresholded_relu(x: torch.Tensor, *, alpha: float = 1.0) -> torch.Tensor:
     """Return x where it is more than alpha, else 0."""
-    return functional.threshold(x, alpha, 0)
+    return torch.where(x > alpha, x, 0)
 
 
 @op("Shrink")

@@ -37,5 +37,8 @@ def erf(x: torch.Tensor) -> torch.Tensor:
 
 @op("Sign", gradient=False)
 def sign(x: torch.Tensor) -> torch.Tensor:
-    """Return -1, 0 or 1."""
-    return (x != 0).to(x.dtype) if is_wide(x) else torch.sign(x)
+    """Return -1, 0 or 1, and NaN for itself, of which torch makes 0."""
+    if is_wide(x):
+        return (x != 0).to(x.dtype)
+    found = torch.sign(x)
+    return torch.where(x.isnan(), x, found) if x.is_floating_point() else found

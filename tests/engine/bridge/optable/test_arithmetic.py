@@ -13,7 +13,7 @@ from graphrewrite.bridge.optable.norm import lp_normalization
 from graphrewrite.bridge.optable.reduce import reduce_l2
 from graphrewrite.ir import Array, Model
 from tests.engine.bridge.backend import with_weights
-from tests.engine.bridge.nodes import feeds, node_model
+from tests.engine.bridge.nodes import bridged, by_onnxruntime, feeds, node_model, same
 
 X = np.asarray([[-2.0, -0.5, 0.0, 1.5]], np.float32)
 LARGE = [0, 1, 2, 7, 2**31, 2**63 - 1, 2**63, 2**63 + 5, 2**64 - 2, 2**64 - 1]
@@ -137,3 +137,15 @@ def test_lengths_of_nothing_have_a_gradient() -> None:
     x = torch.zeros(2, 3, requires_grad=True)
     (reduce_l2(x, (1,), False).sum() + lp_normalization(x).sum()).backward()
     assert x.grad is not None and bool(torch.isfinite(x.grad).all())
+
+
+@pytest.mark.parametrize("op", ["Sign", "Relu", "ThresholdedRelu", "Floor", "Clip", "Max", "ArgMax"])
+def test_what_is_not_a_number_goes_where_onnxruntime_sends_it(op: str) -> None:
+    x = np.asarray([1, np.nan, -2, np.inf], np.float32)
+    others: dict[str, list[Array | None]] = {
+        "Clip": [np.asarray(-1, np.float32), np.asarray(1, np.float32)],
+        "Max": [x[::-1].copy()],
+    }
+    given = [x, *others.get(op, [])]
+    proto = node_model(op, given, opset=17)
+    assert same(bridged(proto, given), by_onnxruntime(proto, given))
