@@ -104,7 +104,8 @@ def _settled(
     if op == "Unsqueeze":
         return (1, kind, {}) if known[0] == 0 else None
     if op == "Squeeze":
-        return 0, kind, {}
+        says = len(ranks) > 1 or "axes" in site.attributes
+        return (0, kind, {}) if says or first.known_length == 1 else None
     if op == "Reshape":
         wanted_sizes = site.constant(1)
         if (

@@ -154,9 +154,8 @@ def unique(
     x: torch.Tensor, *, axis: int | None = None, sorted: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the different numbers or slices, where each first stands, which one each is, and how many there are."""
-    data, axis = (x.reshape(-1), 0) if axis is None else (x, axis % x.dim())
-    found, which, counts = torch.unique(data, return_inverse=True, return_counts=True, dim=axis)
-    which = which.reshape(-1)
+    found, which, counts = torch.unique(x, return_inverse=True, return_counts=True, dim=axis)
+    which, axis = which.reshape(-1), axis or 0
     positions = torch.arange(len(which), device=x.device)
     first = torch.full_like(counts, len(which)).scatter_reduce(0, which, positions, "amin")
     if not sorted:

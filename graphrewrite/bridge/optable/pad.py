@@ -4,6 +4,7 @@ import torch
 from torch import fx
 
 from graphrewrite.bridge.forms import lowers, op
+from graphrewrite.bridge.host import literal, single
 from graphrewrite.bridge.site import Site
 
 _FAST = {"reflect": "reflect", "edge": "replicate"}
@@ -21,24 +22,16 @@ def pad_fixed(
 def pad_known(site: Site) -> fx.Node:
     """Write torch's own call for a settled constant edge of all axes."""
     pads, value, mode = site.constant(1), site.constant(2), site.text("mode", "constant")
-    number = value.reshape(-1)[0].item() if value is not None and value.dtype.kind != "V" else None
-    if (
-        mode == "constant"
-        and pads is not None
-        and not site.has(3)
-        and (number is not None or not site.has(2))
-    ):
-        return site.call(
-            torch.nn.functional.pad, site.tensor(0), _torch_order(tuple(pads.tolist())), value=number
-        )
-    filling = site.tensor(2) if number is None else number
+    filling = single(literal(value)) if value is not None else site.tensor(2) if site.has(2) else 0
+    if mode == "constant" and pads is not None and not site.has(3) and not isinstance(filling, fx.Node):
+        return site.call(torch.constant_pad_nd, site.tensor(0), _torch_order(tuple(pads.tolist())), filling)
     return site.call(pad, site.tensor(0), site.numbers(1), filling, site.numbers(3), mode=mode)
 
 
 def pad(
     x: torch.Tensor,
     pads: tuple[int, ...],
-    value: torch.Tensor | float | None = None,
+    value: torch.Tensor | float = 0,
     axes: tuple[int, ...] | None = None,
     mode: str = "constant",
 ) -> torch.Tensor:
@@ -50,7 +43,7 @@ def pad(
     if mode == "constant":
         edges = _torch_order((*(front for front, _ in around), *(behind for _, behind in around)))
         if not isinstance(value, torch.Tensor):
-            return torch.nn.functional.pad(x, edges, value=value)
+            return torch.constant_pad_nd(x, edges, value)
         inside = torch.nn.functional.pad(torch.ones_like(x, dtype=torch.bool), edges, value=False)
         return torch.where(inside, torch.nn.functional.pad(x, edges), value.reshape(()))
     for axis, (front, behind) in enumerate(around):
@@ -117,4 +110,4 @@ def center_crop_pad(
         # An odd one is cut behind the centre and added behind it.
         pads[i] = missing // 2 if missing >= 0 else -((-missing) // 2)
         pads[len(chosen) + i] = missing - pads[i]
-    return pad(x, tuple(pads), None, chosen)
+    return pad(x, tuple(pads), 0, chosen)

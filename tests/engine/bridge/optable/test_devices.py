@@ -51,7 +51,7 @@ PAIR = torch.zeros(2, device="meta")
         (lambda: scatter_elements(X, SOME, X, reduction="add"), (2, 3, 4)),
         (lambda: scatter_nd(X, SOME[:, 0, :2], X[0, :2], reduction="max"), (2, 3, 4)),
         (lambda: tensor_scatter(X, X[:, :2], SOME[:, 0, 0], mode="circular"), (2, 3, 4)),
-        (lambda: pad(X, (1, 1), None, (1,), "wrap"), (2, 5, 4)),
+        (lambda: pad(X, (1, 1), 0, (1,), "wrap"), (2, 5, 4)),
         (lambda: pad(X, (1, 1), PAIR[:1], (1,)), (2, 5, 4)),
         (lambda: center_crop_pad(X, (5, 1), axes=(0, 1)), (5, 1, 4)),
         (lambda: col2im(X[:, :2], (4, 2), (1, 2)), (2, 1, 4, 2)),

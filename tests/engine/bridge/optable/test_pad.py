@@ -51,6 +51,12 @@ def test_values_and_axes(value: Array | None) -> None:
     assert agrees("Pad", [X, whole(0, 1, -1, 1, 0, 2), *([] if value is None else [value])], opset=11)
 
 
+def test_values_of_other_types_are_exact() -> None:
+    large = np.array(2**53 + 1)  # no double is this number
+    assert agrees("Pad", [X.astype(np.int64), whole(0, 0, 1, 0, 0, 1), large], opset=13)
+    assert agrees("Pad", [X > 3, whole(0, 0, 1, 0, 0, 1), np.array(True)], opset=13)
+
+
 @pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
 def test_attributes_before_operator_set_11(mode: str) -> None:
     attributes = {"pads": [0, 1, 2, 0, 0, 1], "mode": mode, "value": 1.5}

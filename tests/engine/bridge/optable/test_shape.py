@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from graphrewrite.bridge import GraphModule
 from graphrewrite.bridge.optable.shape import reshape, squeeze
 from graphrewrite.errors import ShapeError
-from graphrewrite.ir import Array
+from graphrewrite.ir import Array, Builder
 from tests.engine.bridge.nodes import agrees, bridged, by_reference, node_model
 
 TYPES = [np.uint8, np.uint16, np.uint32, np.uint64, np.int8, np.int16, np.bool_, np.float16, np.complex64]
@@ -107,3 +108,11 @@ def test_every_element_type_is_moved(
     proto = node_model(op, given, 1, attributes)
     (found,), (wanted,) = bridged(proto, given), by_reference(proto, given)
     assert found.dtype == wanted.dtype and np.array_equal(found, wanted)
+
+
+def test_squeezing_several_sizes_leaves_a_vector() -> None:
+    b = Builder(seed=0)
+    x = b.input(["N", 3], "x")
+    sizes = b.op("Squeeze", b.op("Shape", x))
+    module = GraphModule(b.model(b.op("Unsqueeze", sizes, b.constant(whole(0)))))
+    assert module(torch.zeros(5, 3)).tolist() == [[5, 3]]
