@@ -21,7 +21,7 @@ def signs(x: torch.Tensor, threshold: torch.Tensor, axis: int) -> torch.Tensor:
 
 def unpack(words: torch.Tensor, channels: int) -> torch.Tensor:
     """Return the first `channels` signs of words along the last axis, as +1 and -1."""
-    bits = (words.to(torch.int64)[..., None] >> torch.arange(32)) & 1
+    bits = (words.to(torch.int64)[..., None] >> torch.arange(32, device=words.device)) & 1
     wide = bits.reshape(*words.shape[:-1], words.shape[-1] * 32)[..., :channels]
     return torch.where(wide > 0, 1.0, -1.0)
 
@@ -32,7 +32,7 @@ def pack(is_set: torch.Tensor) -> torch.Tensor:
     words = -(-channels // 32)
     filled = functional.pad(is_set.long(), (0, words * 32 - channels))
     grouped = filled.reshape(*filled.shape[:-1], words, 32)
-    return (grouped * 2 ** torch.arange(32)).sum(-1).to(torch.uint32)
+    return (grouped * 2 ** torch.arange(32, device=is_set.device)).sum(-1).to(torch.uint32)
 
 
 def conv_sums(

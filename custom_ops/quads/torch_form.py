@@ -13,7 +13,7 @@ def dense(
 ) -> torch.Tensor:
     """Return the weight [outputs, inputs, *kernel] of which these are the blocks."""
     groups, rows, taps = -(-outputs // OUTPUTS), -(-inputs // INPUTS), math.prod(kernel)
-    flat = torch.zeros((groups * rows * taps, OUTPUTS, INPUTS), dtype=blocks.dtype)
+    flat = torch.zeros((groups * rows * taps, OUTPUTS, INPUTS), dtype=blocks.dtype, device=blocks.device)
     flat = flat.index_put((positions.long(),), blocks)
     grid = flat.reshape(groups, rows, taps, OUTPUTS, INPUTS).permute(0, 3, 1, 4, 2)
     whole = grid.reshape(groups * OUTPUTS, rows * INPUTS, taps)[:outputs, :inputs]

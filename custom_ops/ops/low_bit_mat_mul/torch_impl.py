@@ -19,7 +19,7 @@ def torch_impl(
 ) -> torch.Tensor:
     """Return `x` [..., depth] times the weight, plus `bias`: [..., outputs]."""
     outputs, rows = len(gain), len(packed) * OUTPUTS
-    shifts = torch.arange(0, 8, bits)[:, None]
+    shifts = torch.arange(0, 8, bits, device=packed.device)[:, None]
     codes = (packed.long()[..., None, :] >> shifts) & ((1 << bits) - 1)
     levels = 2 * codes.permute(0, 2, 1, 3, 4).reshape(rows, -1)[:outputs, :depth] - offset
     per_group = scales.float().permute(0, 2, 1).reshape(rows, -1)[:outputs]

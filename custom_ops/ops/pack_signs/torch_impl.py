@@ -8,5 +8,5 @@ def torch_impl(x: torch.Tensor) -> torch.Tensor:
     channels_last = torch.movedim(x >= 0, 1, -1).long()
     words = -(-x.shape[1] // 32)
     filled = torch.nn.functional.pad(channels_last, (0, words * 32 - x.shape[1]))
-    powers = 2 ** torch.arange(32)
+    powers = 2 ** torch.arange(32, device=x.device)
     return (filled.reshape(*filled.shape[:-1], words, 32) * powers).sum(-1).to(torch.uint32)
