@@ -23,6 +23,7 @@ from graphrewrite.bridge.transforms.attaching import PREFIX, attach, attached, m
 from graphrewrite.bridge.transforms.base import WeightTransform
 from graphrewrite.bridge.transforms.mask import Mask
 from graphrewrite.bridge.weights import STATISTICS
+from graphrewrite.data.stats import fixed_batch
 from graphrewrite.errors import InvalidConfig, InvalidData, UnknownNameError
 from graphrewrite.ir import Model
 
@@ -198,7 +199,7 @@ class StageRun:
         feeds = {name: tensor_of(array).to(device) for name, array in taken.feeds.items()}
         labels = None if taken.labels is None else tensor_of(taken.labels).to(device)
         taught = self.teacher(feeds) if self.teacher is not None else {}
-        student = self.net(feeds)
+        student = self._run(feeds)
         outputs = self.module.record.outputs
         for name in outputs:
             if name in taught and taught[name].shape != student[name].shape:
@@ -207,6 +208,22 @@ class StageRun:
                     f"{list(student[name].shape)}; expected a teacher with the same outputs; give another"
                 )
         return Batch(student, taught, labels, outputs)
+
+    def _run(self, feeds: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        fixed = fixed_batch(self.setting.model)
+        size = next((len(tensor) for tensor in feeds.values() if tensor.ndim), 0)
+        if fixed is None or fixed == size:
+            found: Mapping[str, torch.Tensor] = self.net(feeds)
+            return found
+        try:
+            found = self.net(feeds)
+        except RuntimeError as error:
+            raise InvalidData(
+                f"the model was exported for batches of exactly {fixed} and cannot run {size} samples "
+                f"({str(error).splitlines()[0]}); expected a symbolic batch, which every batch of a run fits; export "
+                "the model again"
+            ) from error
+        return found
 
     def fault(self, taken: Taken, found: Losses) -> Fault:
         """Find out where the first number that is not finite arose."""

@@ -35,7 +35,7 @@ def accelerator_for(recipe: Recipe) -> "Accelerator":
         ) from error
     # Accelerate remembers the precision of the first run of a process; the processes themselves are kept.
     AcceleratorState._reset_state(False)
-    # A loss may read one output of several: what leads to the others has no gradient.
+    # A loss may read one output of several, a branch may not be taken: what leads there has no gradient.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     try:
         made = Accelerator(

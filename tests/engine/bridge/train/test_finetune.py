@@ -238,6 +238,16 @@ def test_what_cannot_be_is_refused(
         finetune(net(), recipe, data, teacher)
 
 
+def test_a_model_that_runs_one_batch_size_only_is_refused() -> None:
+    b = Builder(seed=0)
+    x = b.input([8, 64], INPUT)
+    rows = b.op("Reshape", x, b.constant(np.array([8, 2, 32])))
+    model = b.model(b.op("Reshape", b.op("MatMul", rows, b.weight(32, 5)), b.constant(np.array([8, 10]))))
+    assert not same(finetune(model, brief(batch=8), training(16)), model)
+    with pytest.raises(InvalidData, match="batches of exactly 8 and cannot run 4 samples"):
+        finetune(model, brief(batch=8), training(20))
+
+
 def test_a_teacher_with_other_outputs_is_refused() -> None:
     def two(*names: str) -> Model:
         b = Builder(seed=0)
