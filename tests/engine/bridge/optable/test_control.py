@@ -302,3 +302,28 @@ def test_scans_of_a_batch_of_sequences(backwards: int) -> None:
         "a": rng.standard_normal((3, 4, 2)).astype(np.float32),
     }
     assert equal(BATCHED % backwards, feeds, opset=8)
+
+
+def test_statistics_inside_a_loop_move_while_training() -> None:
+    text = """
+    g (float[N, 2] x, int64 m) => (float[N, 2] y)
+    <float[2] scale = {1.0, 1.0}, float[2] shift = {0.0, 0.0}, float[2] mean = {0.0, 0.0}, float[2] var = {1.0, 1.0},
+     bool yes = {1}>
+    {
+        y = Loop(m, yes, x) <
+            body = b (int64 i, bool go, float[N, 2] v) => (bool on, float[N, 2] next) {
+                on = Identity(go)
+                next = If(yes) <
+                    then_branch = t () => (float[N, 2] a) { a = BatchNormalization(v, scale, shift, mean, var) },
+                    else_branch = e () => (float[N, 2] b) { b = Neg(v) }
+                >
+            }
+        >
+    }"""
+    assert equal(text, {"x": X, "m": np.array(2)})
+    module = module_of(text)
+    module.eval()(torch.tensor(X), torch.tensor(2))
+    assert module.weight_named("mean").tolist() == [0, 0]
+    module.train()(torch.tensor(X), torch.tensor(1))
+    # By hand: 0.9 * 0 + 0.1 * the mean of each column.
+    torch.testing.assert_close(module.weight_named("mean"), torch.tensor([0.2, 0.3]))

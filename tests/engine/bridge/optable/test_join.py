@@ -1,12 +1,13 @@
 """Concat and Split in all operator sets."""
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from graphrewrite.bridge.optable.join import equal_parts
 from graphrewrite.ir import Array
-from tests.engine.bridge.nodes import agrees
+from tests.engine.bridge.nodes import Given, agrees, by_onnxruntime
 
 X = np.arange(24, dtype=np.float32).reshape(2, 6, 2)
 
@@ -40,3 +41,10 @@ def test_concat(axis: int, opset: int) -> None:
     if axis < 0 and opset < 11:
         axis += 3
     assert agrees("Concat", [X, X + 1, X * 2], 1, {"axis": axis}, opset=opset)
+
+
+def test_other_numbers_are_seen() -> None:
+    def off_by_one(proto: onnx.ModelProto, given: Given) -> list[Array]:
+        return [value + 1 for value in by_onnxruntime(proto, given)]
+
+    assert not agrees("Concat", [X, X], 1, {"axis": 0}, judge=off_by_one)
