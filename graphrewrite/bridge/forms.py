@@ -7,8 +7,8 @@ A form is a plain function of tensors in the operator's order, whose keyword-onl
         return torch.softmax(x, axis)
 
 or an `nn.Module` class where training changes what it does (attributes go to `__init__`, inputs to `forward`), or,
-where the best torch call depends on what is known of the node, a function of the `Site` that writes calls (`lowers`). What
-torch has just so is filed by `as_is`, or named as `plain` beside a form that also takes types torch cannot compute.
+where the best torch call depends on what is known of the node, a function of the `Site` that writes calls (`lowers`).
+What torch has just so is filed by `as_is`, or named as `plain` beside a form that takes types torch cannot compute too.
 Two keyword-only parameters are not attributes: `outputs` gets the number of outputs the node has, `like` a tensor on
 the module's device, for forms that make tensors from nothing. A form annotated to return a tuple has several outputs;
 it may leave out the last ones, and puts None for one it does not make.
