@@ -6,13 +6,17 @@ import torch
 
 from graphrewrite.bridge.forms import op
 from graphrewrite.bridge.optable.index import from_front
-from graphrewrite.bridge.unsigned import widened
+from graphrewrite.bridge.unsigned import ordered, widened
 
 _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
+_put, _computed, _compared = (
+    widened(torch.scatter),
+    widened(torch.scatter_reduce),
+    ordered(torch.scatter_reduce),
+)
 
 
 @op("ScatterElements", since=11)
-@widened
 def scatter_elements(
     data: torch.Tensor,
     indices: torch.Tensor,
@@ -29,7 +33,6 @@ op("Scatter", since=9)(scatter_elements)
 
 
 @op("ScatterND", since=11)
-@widened
 def scatter_nd(
     data: torch.Tensor, indices: torch.Tensor, updates: torch.Tensor, *, reduction: str = "none"
 ) -> torch.Tensor:
@@ -70,5 +73,6 @@ def _scattered(
     data: torch.Tensor, axis: int, places: torch.Tensor, updates: torch.Tensor, reduction: str
 ) -> torch.Tensor:
     if reduction == "none":
-        return torch.scatter(data, axis, places, updates)
-    return torch.scatter_reduce(data, axis, places, updates, _REDUCTIONS[reduction])
+        return _put(data, axis, places, updates)
+    reduced = _compared if reduction in ("max", "min") else _computed
+    return reduced(data, axis, places, updates, _REDUCTIONS[reduction])

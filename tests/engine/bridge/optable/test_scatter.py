@@ -56,6 +56,12 @@ def test_slices(dtype: type, depth: int) -> None:
     assert agrees("ScatterND", [data, chosen, updates], opset=13, judge=by_reference)
 
 
+@pytest.mark.parametrize("reduction", ["max", "min"])
+def test_numbers_from_2_to_the_63_on_are_compared_as_what_they_are(reduction: str) -> None:
+    data, large = np.array([7, 2**63 + 5], np.uint64), np.array([2**64 - 1, 9], np.uint64)
+    assert agrees("ScatterElements", [data, np.arange(2), large], 1, {"reduction": reduction}, opset=18)
+
+
 def test_gradients_reach_what_is_kept_and_what_is_written() -> None:
     data, updates = torch.zeros(3, requires_grad=True), torch.ones(1, requires_grad=True)
     (scatter_nd(data, torch.tensor([[-2]]), updates) * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
