@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from graphrewrite.bridge.forms import op
 from graphrewrite.bridge.optable.contrib_activations import MICROSOFT
+from graphrewrite.bridge.optable.norm import layer_norm_parts
 
 
 @op("SimplifiedLayerNormalization", ignores=("stash_type",))
@@ -30,12 +31,7 @@ def layer_norm(
     x: Tensor, scale: Tensor, bias: Tensor | None = None, *, axis: int = -1, epsilon: float = 1e-5
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normalize from an axis on; return also the mean and the inverse deviation."""
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    dims = list(range(axis % x.dim(), x.dim()))
-    variance, mean = torch.var_mean(wide, dims, correction=0, keepdim=True)
-    inverse = torch.rsqrt(variance + epsilon)
-    y = ((wide - mean) * inverse).to(x.dtype) * scale
-    return y if bias is None else y + bias, mean, inverse
+    return layer_norm_parts(x, scale, bias, axis, epsilon, torch.float32, None)
 
 
 @op("SkipLayerNormalization", domain=MICROSOFT)
