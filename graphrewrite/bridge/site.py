@@ -91,6 +91,13 @@ class Site:
         value = self.inputs[slot] if slot < len(self.inputs) else None
         return value is not None and value.node is not None and bool(value.node.meta.get("statistic"))
 
+    def is_read(self, output: int) -> bool:
+        """Whether anything reads an output of the node."""
+        if output >= len(self.node.outputs):
+            return False
+        made = self.node.outputs[output]
+        return bool(made.outputs) or any(made is tensor for tensor in self._writer.graph.outputs)
+
     def call(self, target: Callable[..., object], *args: object, **kwargs: object) -> fx.Node:
         """Write a call of a function that can be imported by name (torch's, or one of a family's file)."""
         return self._writer.call(target, *args, **kwargs)

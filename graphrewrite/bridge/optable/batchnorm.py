@@ -65,6 +65,33 @@ class TrainingNorm(nn.Module):
         return y, moved_mean, moved_var, batch_mean.to(mean.dtype), batch_var.to(var.dtype)
 
 
+class MeasuringNorm(nn.Module):
+    """A norm of a graph exported for training whose statistics nothing reads: one pass over the batch."""
+
+    def __init__(self, *, epsilon: float, momentum: float, moves: bool) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        self.momentum = momentum
+        self.moves = moves
+
+    def forward(
+        self, x: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, mean: torch.Tensor, var: torch.Tensor
+    ) -> torch.Tensor:
+        """Normalize [batch, channels, ...] by its own statistics."""
+        fast, pace = torch.backends.cudnn.enabled, 1.0 - self.momentum
+        if not (self.training and self.moves):
+            return torch.batch_norm(x, scale, bias, None, None, True, pace, self.epsilon, fast)
+        moved_mean, moved_var = mean.clone(), var.clone()
+        y = torch.batch_norm(x, scale, bias, moved_mean, moved_var, True, pace, self.epsilon, fast)
+        mean.copy_(moved_mean)
+        # torch moved by the unbiased estimate; take the population's share of it.
+        count = x.numel() // x.shape[1]
+        var.mul_(self.momentum / count)
+        if count > 1:
+            var.add_(moved_var, alpha=(count - 1) / count)
+        return y
+
+
 @lowers("BatchNormalization", since=7)
 def batch_normalization(site: Site) -> object:
     """Put the module in that does what the node says; before version 14 more outputs say that it trains."""
@@ -74,13 +101,16 @@ def batch_normalization(site: Site) -> object:
         x, *others = (site.call(torch.flatten, x, 1), *(site.call(torch.flatten, other) for other in others))
     moves = site.is_statistic(3) and site.is_statistic(4)
     epsilon, momentum = site.number("epsilon", 1e-5), site.number("momentum", 0.9)
+    types = [str(site.dtype(slot)) for slot in range(5)]
+    alike = len(set(types)) == 1 or (types[0] in _HALVES and set(types[1:]) == {"float32"})
     if site.integer("training_mode", 0) or (site.version < 14 and site.outputs > 1):
+        if alike and not any(site.is_read(output) for output in range(1, site.outputs)):
+            measuring = MeasuringNorm(epsilon=epsilon, momentum=momentum, moves=moves)
+            return _back(site, site.module(measuring, x, *others), shape)
         made = TrainingNorm(epsilon=epsilon, momentum=momentum, moves=moves)
         call = site.module(made, x, *others)
         y, *rest = (site.item(call, i) for i in range(site.outputs))
         return [_back(site, y, shape), *rest]
-    types = [str(site.dtype(slot)) for slot in range(5)]
-    alike = len(set(types)) == 1 or (types[0] in _HALVES and set(types[1:]) == {"float32"})
     if moves and not alike:
         scale, bias, mean, var = others
         made_of = [site.call(torch.Tensor.type_as, value, mean) for value in (x, scale, bias)]

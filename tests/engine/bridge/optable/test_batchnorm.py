@@ -16,11 +16,14 @@ X = RNG.standard_normal((4, 3, 5)).astype(np.float32)
 ROWS = [np.abs(RNG.standard_normal(3)).astype(np.float32) + 0.5 for _ in range(4)]
 
 
-def norm(momentum: float = 0.9, training: int = 0) -> GraphModule:
+def norm(momentum: float = 0.9, training: int = 0, outputs: int = 1) -> GraphModule:
     b = Builder(opset=15, seed=0)
     rows = [b.constant(row, name) for row, name in zip(ROWS, ("scale", "bias", "mean", "var"), strict=True)]
-    y = b.op("BatchNormalization", b.input(["N", 3, 5]), *rows, momentum=momentum, training_mode=training)
-    return GraphModule(b.model(y))
+    x = b.input(["N", 3, 5])
+    made = b.op_all(
+        "BatchNormalization", x, *rows, outputs=outputs, momentum=momentum, training_mode=training
+    )
+    return GraphModule(b.model(*made))
 
 
 def test_training_is_that_of_torch() -> None:
@@ -62,15 +65,29 @@ def test_a_graph_exported_for_training_measures_its_batch(opset: int) -> None:
     assert agrees("BatchNormalization", given, 3, attributes, opset=opset, judge=by_reference)
 
 
-def test_it_moves_its_statistics_while_training_only() -> None:
-    module = norm(momentum=0.5, training=1)
-    module.eval()(torch.from_numpy(X))
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("samples", [4, 1])
+def test_it_moves_its_statistics_while_training_only(outputs: int, samples: int) -> None:
+    module, x = norm(momentum=0.5, training=1, outputs=outputs), X[:samples]
+    module.eval()(torch.from_numpy(x))
     assert torch.equal(module.weight_named("mean"), torch.from_numpy(ROWS[2]))
-    module.train()(torch.from_numpy(X))
+    found = module.train()(torch.from_numpy(x))
+    y = found if outputs == 1 else found[0]
+    y.square().sum().backward()
     # By hand: half of the old, half of the batch, with the variance of the batch itself.
-    wanted = 0.5 * ROWS[2] + 0.5 * X.mean((0, 2))
-    assert np.allclose(module.weight_named("mean").numpy(), wanted, atol=1e-6)
-    assert np.allclose(module.weight_named("var").numpy(), 0.5 * ROWS[3] + 0.5 * X.var((0, 2)), atol=1e-6)
+    mean, var = x.mean((0, 2)), x.var((0, 2))
+    assert np.allclose(module.weight_named("mean").numpy(), 0.5 * ROWS[2] + 0.5 * mean, atol=1e-6)
+    assert np.allclose(module.weight_named("var").numpy(), 0.5 * ROWS[3] + 0.5 * var, atol=1e-6)
+    wanted = (x - mean[:, None]) / np.sqrt(var[:, None] + 1e-5) * ROWS[0][:, None] + ROWS[1][:, None]
+    assert np.allclose(y.detach().numpy(), wanted, atol=1e-5)
+    assert module.weight_named("scale").grad is not None
+
+
+def test_a_batch_of_one_number_is_its_own_mean() -> None:
+    module = norm(momentum=0.5, training=1)
+    b = module.train()(torch.from_numpy(X[:1, :, :1]))
+    assert np.allclose(b.detach().numpy()[0, :, 0], ROWS[1], atol=1e-3)
+    assert np.allclose(module.weight_named("var").numpy(), 0.5 * ROWS[3], atol=1e-6)
 
 
 def test_before_version_14_more_outputs_mean_training() -> None:
