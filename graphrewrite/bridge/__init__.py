@@ -6,7 +6,7 @@ What is named here is imported when it is first asked for, so that this room can
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from graphrewrite.errors import MissingExtra
+from graphrewrite.bridge.extras import missing
 
 if TYPE_CHECKING:
     from graphrewrite.bridge.module import GraphModule
@@ -51,8 +51,5 @@ def __getattr__(name: str) -> object:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != "torch":
             raise
-        raise MissingExtra(
-            f"{name} needs torch, which cannot be imported ({error}); it comes with an extra; "
-            'install it with pip install "graphrewrite[train]"'
-        ) from error
+        raise missing(name, "torch", error) from error
     return getattr(home, name)

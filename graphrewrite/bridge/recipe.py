@@ -60,6 +60,8 @@ class Stage:
                 "Stage.losses is empty; there must be something to make small; "
                 "name a loss of graphrewrite.passes.losses"
             )
+        for name in ("trainable", "frozen", "keep_zeros"):
+            _check_names(f"Stage.{name}", getattr(self, name))
         if self.norms not in ("train", "frozen"):
             raise InvalidConfig(f'Stage.norms is {self.norms!r}; it must be "train" or "frozen"; correct it')
 
@@ -70,6 +72,11 @@ class Stage:
             return self.rate * (step + 1) / (rising + 1)
         left = self.epochs * per_epoch - rising
         return self.rate * self.schedule.factor((step - rising) / left)
+
+
+def _check_names(field: str, names: object) -> None:
+    if isinstance(names, str):
+        raise InvalidConfig(f"{field} is the text {names!r}; expected several names; write ({names!r},)")
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,7 @@ class Recipe:
             raise InvalidConfig(
                 f"Recipe.ema is {self.ema}; it must be a share from 0 to 1, such as 0.999; correct it"
             )
+        _check_names("Recipe.trainable", self.trainable)
         if not 0 <= self.seed < 2**63:
             raise InvalidConfig(f"Recipe.seed is {self.seed}; it must be a number from 0 up; take another")
 

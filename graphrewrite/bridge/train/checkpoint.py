@@ -13,9 +13,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from graphrewrite.bridge.extras import missing
 from graphrewrite.bridge.recipe import Recipe
 from graphrewrite.bridge.weights import stored
-from graphrewrite.errors import InvalidConfig, InvalidData, MissingExtra
+from graphrewrite.errors import InvalidConfig, InvalidData
 from graphrewrite.ir import Model
 from graphrewrite.serial import Json
 
@@ -62,7 +63,7 @@ def save(where: Checkpoints, number: int, state: Saved) -> None:
     try:
         from safetensors.torch import save as packed
     except ImportError as error:
-        raise _missing(error) from error
+        raise missing("a checkpoint", "safetensors", error) from error
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.tensors.items()}
     _write(tensors, packed(plain))
     # The second file makes the state complete: it names the first, which is there by now.
@@ -87,7 +88,7 @@ def newest(where: Checkpoints, fingerprint: str) -> Saved | None:
         from safetensors import SafetensorError
         from safetensors.torch import load as unpacked
     except ImportError as error:
-        raise _missing(error) from error
+        raise missing("a checkpoint", "safetensors", error) from error
     try:
         known = json.loads(rest.read_text(encoding="utf-8"))
         found = unpacked(tensors.read_bytes())
@@ -165,10 +166,3 @@ def _write(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
-
-
-def _missing(error: ImportError) -> MissingExtra:
-    return MissingExtra(
-        f"checkpoints need safetensors, which cannot be imported ({error}); it comes with an extra; "
-        'install it with pip install "graphrewrite[train]"'
-    )

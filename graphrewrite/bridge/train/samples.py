@@ -204,6 +204,8 @@ def _rows(data: Data, model: Model, what: str, labels: str | npt.ArrayLike | Non
     column = labels if isinstance(labels, str) else None
     given = None if isinstance(labels, str) else labels
     if isinstance(data, DataSource):
+        if column is not None and data.labels is None:
+            raise _no_column(column, what, {})
         return _held(data, model, what, given)
     if isinstance(data, Mapping):
         arrays = dict(data)

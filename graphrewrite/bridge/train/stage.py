@@ -12,6 +12,7 @@ from torch import nn
 from graphrewrite.bridge.losses import Batch, Loss
 from graphrewrite.bridge.module import GraphModule
 from graphrewrite.bridge.numbers import tensor_of
+from graphrewrite.bridge.precision import widen
 from graphrewrite.bridge.recipe import Recipe, Stage
 from graphrewrite.bridge.taps import tapped
 from graphrewrite.bridge.train.batches import Order
@@ -95,6 +96,7 @@ class StageRun:
         _check(setting, stage)
         accelerator = setting.accelerator
         self.module = GraphModule(setting.model, trainable=setting.recipe.trainable)
+        widen(self.module)
         copy_into(self.module.state_dict(keep_vars=True), carried.state)
         _keep_zeros(self.module, stage)
         attach(self.module, stage.transforms)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from graphrewrite.bridge.extras import missing
 from graphrewrite.bridge.recipe import Recipe
-from graphrewrite.errors import InvalidConfig, MissingExtra
+from graphrewrite.errors import InvalidConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -29,10 +30,7 @@ def accelerator_for(recipe: Recipe) -> "Accelerator":
         from accelerate import Accelerator, DistributedDataParallelKwargs
         from accelerate.state import AcceleratorState
     except ImportError as error:
-        raise MissingExtra(
-            f"training needs Accelerate, which cannot be imported ({error}); it comes with an extra; "
-            'install it with pip install "graphrewrite[train]"'
-        ) from error
+        raise missing("training", "Accelerate", error) from error
     # Accelerate remembers the precision of the first run of a process; the processes themselves are kept.
     AcceleratorState._reset_state(False)
     # A loss may read one output of several, a branch may not be taken: what leads there has no gradient.

@@ -88,6 +88,7 @@ LOSS = (CrossEntropy(),)
         (lambda: Stage(rate=math.nan, losses=LOSS), "rate is nan"),
         (lambda: Stage(2, warmup=3, losses=LOSS), "warmup is 3"),
         (lambda: Stage(losses=LOSS, norms="off"), "norms is 'off'"),  # type: ignore[arg-type]
+        (lambda: Stage(losses=LOSS, frozen="conv*"), "write \\('conv\\*',\\)"),  # type: ignore[arg-type]
         (lambda: EarlyStop(0), "patience=0"),
         (lambda: Optimiser("sgd", {"lr": 1.0}), "Stage.rate"),
         (lambda: Steps((1.5,)), "makes no course"),

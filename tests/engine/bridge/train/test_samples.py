@@ -126,6 +126,7 @@ class Stream(IterableDataset[object]):
         ({"z": X}, None, None, "lacks the input 'x'"),
         ({"x": X[:, :2]}, None, None, r"shape \[1, 2\] for the input 'x'"),
         ({"x": X}, "digit", None, "no column 'digit'"),
+        (ArraySource({"x": X}), "digit", None, "no column 'digit'"),
         (Columns(x=X), "digit", None, "no column 'digit'"),
         (Columns(z=X), None, None, "lacks the input 'x'"),
         ({"x": X}, Y[:4], None, "4 labels for 6 samples"),
