@@ -17,7 +17,7 @@ PREFIX = "_transforms"
 
 
 class Transformed(nn.Module):
-    """The call that stands in the graph: one transform at one tensor.
+    """The call that stands in the graph: one transform at one tensor, computed in float32.
 
     Attributes:
         tensor: name of the weight or activation.
@@ -35,8 +35,8 @@ class Transformed(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the readers get."""
-        found: torch.Tensor = self.form(x)
-        return found
+        found: torch.Tensor = self.form(x.float())
+        return found.to(x.dtype)
 
 
 def attach(module: GraphModule, wanted: Mapping[str, WeightTransform]) -> list[str]:
@@ -113,7 +113,7 @@ def _insert(module: GraphModule, name: str, transform: WeightTransform) -> None:
             for node in module.graph.nodes
             if node.op == "get_attr" and node.target == record.places[name]
         )
-        form = transform.module(module.weight_named(name).detach())
+        form = transform.module(module.weight_named(name).detach().float())
     else:
         start = next(node for node in module.graph.nodes if node.name == record.tensors[name])
         form = transform.module(None)

@@ -32,7 +32,8 @@ class Lowered:
 class WeightTransform(Protocol):
     """A frozen dataclass whose fields are its settings.
 
-    `tolerance` says how far the graph it lowers to may be from the trained module: largest difference by largest value.
+    Both forms work in float32, whatever the graph around them is in. `tolerance` says how far the graph it lowers to
+    may be from the trained module: largest difference by largest value.
     """
 
     @property

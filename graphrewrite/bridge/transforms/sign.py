@@ -33,14 +33,13 @@ class Sign:
             return Lowered(draw=_draw)
         others = tuple(axis for axis in range(weight.ndim) if axis != self.axis % weight.ndim)
         wide = weight.astype(np.float64)
-        scale = np.abs(wide).mean(axis=others, keepdims=True)
-        return Lowered(weight=np.where(wide >= 0, scale, -scale).astype(weight.dtype))
+        scale = np.abs(wide).mean(axis=others, keepdims=True).astype(np.float32)
+        return Lowered(weight=np.where(wide >= 0, scale, -scale))
 
 
 def _draw(b: Builder, x: gs.Tensor) -> gs.Tensor:
-    dtype = np.dtype(x.dtype) if x.dtype is not None else np.dtype(np.float32)
-    is_positive = b.op("GreaterOrEqual", x, b.constant(np.zeros((), dtype)))
-    return b.op("Where", is_positive, b.constant(np.ones((), dtype)), b.constant(-np.ones((), dtype)))
+    zero, one, minus = (b.constant(np.full((), number, np.float32)) for number in (0, 1, -1))
+    return b.op("Where", b.op("GreaterOrEqual", x, zero), one, minus)
 
 
 class Signs(nn.Module):
@@ -48,8 +47,7 @@ class Signs(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return +1 and -1 in the shape of x."""
-        one = torch.ones((), dtype=x.dtype, device=x.device)
-        return straight_through(torch.where(x >= 0, one, -one), x.clamp(-1, 1))
+        return straight_through(torch.where(x >= 0, 1.0, -1.0), x.clamp(-1, 1))
 
 
 class ScaledSigns(Signs):

@@ -53,7 +53,7 @@ class StepQuantize:
         step = np.maximum(np.abs(state["step"]), np.float32(_SMALLEST))
         if weight is None:
             return Lowered(draw=_behind_activation(step, low, high, stored))
-        whole = np.rint(np.clip(weight / step.astype(weight.dtype), low, high)).astype(stored)
+        whole = np.rint(np.clip(np.asarray(weight, np.float32) / step, low, high)).astype(stored)
         return Lowered(
             weight=whole,
             draw=lambda b, x: b.op("DequantizeLinear", x, b.constant(step), b.constant(np.zeros((), stored))),
@@ -93,6 +93,6 @@ class Grid(nn.Module):
         # The step's gradient is a sum over all numbers: without this factor it would outrun the weights.
         scale = 1 / sqrt(max(1, x.numel()) * self.high)
         step = self.step.abs().clamp_min(_SMALLEST)
-        step = straight_through(step, step * scale).to(x.dtype)
+        step = straight_through(step, step * scale)
         inside = (x / step).clamp(self.low, self.high)
         return straight_through(inside.round(), inside) * step
