@@ -12,7 +12,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphrewrite.bridge.forms import find
-from graphrewrite.errors import UnknownNameError
+from graphrewrite.errors import InvalidConfig, UnknownNameError
 from graphrewrite.ir import Array, Model, constant_value
 from graphrewrite.ir.edit import all_graphs
 from graphrewrite.ir.values import StoredValues
@@ -106,10 +106,12 @@ def roles(
     """Decide for each stored tensor what becomes of it.
 
     Parameters are all floats through which something can be learned, but for single numbers (factors and bounds of the
-    arithmetic, as a rule) and attention masks. Names or patterns in `trainable` and `frozen` overrule that.
+    arithmetic, as a rule), attention masks and settings such as a quantizer's scales. Names or patterns in `trainable`
+    and `frozen` overrule that.
 
     Raises:
         UnknownNameError: a pattern fits no stored tensor.
+        InvalidConfig: a weight that `trainable` names is read by nothing that has a gradient.
     """
     for pattern in (*trainable, *frozen):
         if not any(fnmatchcase(key, pattern) for key in numbers):
@@ -117,7 +119,14 @@ def roles(
                 f"no weight is called {pattern!r}; expected the name of a floating initializer, or a pattern with * "
                 f"that fits some of the {len(numbers)} there are; list them with stored(model)"
             )
-    return {key: _role(key, entry, opsets, trainable, frozen) for key, entry in numbers.items()}
+    found = {key: _role(key, entry, opsets, trainable, frozen) for key, entry in numbers.items()}
+    for key in trainable:
+        if key in found and found[key].kind != PARAMETER:
+            raise InvalidConfig(
+                f"the weight {key!r} was to be trained, but cannot be: {found[key].why}; expected one through which a "
+                "gradient flows and that is not frozen by name; leave it out"
+            )
+    return found
 
 
 def _role(
@@ -133,10 +142,11 @@ def _role(
         return Role(STATISTIC, "a running statistic: measured while training, not learned")
     if any(fnmatchcase(key, pattern) for pattern in frozen):
         return Role(FROZEN, "asked for")
-    reasons = [_why_still(node, slot, opsets) for node, slot in readers]
+    asked = any(fnmatchcase(key, pattern) for pattern in trainable)
+    reasons = [_why_still(node, slot, opsets, asked) for node, slot in readers]
     if not reasons or all(reason is not None for reason in reasons):
         return Role(FROZEN, next((reason for reason in reasons if reason), "nothing reads it"))
-    if any(fnmatchcase(key, pattern) for pattern in trainable):
+    if asked:
         return Role(PARAMETER, "asked for")
     if int(np.prod(entry.shape)) < 2:
         return Role(FROZEN, "a single number; name it to train it")
@@ -145,7 +155,9 @@ def _role(
     return Role(PARAMETER)
 
 
-def _why_still(node: gs.Node, slot: int, opsets: Mapping[str, int]) -> str | None:
+def _why_still(node: gs.Node, slot: int, opsets: Mapping[str, int], asked: bool) -> str | None:
     domain = "" if node.domain in (None, "ai.onnx") else str(node.domain)
     form = find(node.op, domain, opsets.get(domain, 1))
-    return form.why_still(slot) if form is not None else None
+    if form is None or (asked and form.gradient and not form.is_host(slot)):
+        return None
+    return form.why_still(slot)

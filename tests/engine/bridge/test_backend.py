@@ -1,5 +1,6 @@
 """onnx's own cases for every operator pass through the bridge, but for a list that may only shrink."""
 
+import dataclasses
 import json
 import warnings
 from collections import Counter
@@ -53,11 +54,23 @@ def test_cases_pass_but_for_the_list(number: int, frozen: bool) -> None:
 
 @pytest.mark.parametrize("number", range(PARTS))
 def test_the_list_holds_no_case_that_passes_and_none_that_is_silently_wrong(number: int) -> None:
-    kinds = {name: quietly(case, False).kind for name, case in part(number).items() if name in listed()}
-    random = {name for name in kinds if "random" in listed()[name]}
-    assert {
-        name: kind for name, kind in kinds.items() if kind in ("passed", "wrong") and name not in random
-    } == {}
+    """But for numbers drawn at random, and for results that are right but for their last digit."""
+    kinds = {}
+    for name, case in part(number).items():
+        why = listed().get(name, "random")
+        if why.startswith("rounding"):
+            kinds[name] = quietly(case, False).kind, quietly(loosened(case), False).kind
+        elif not why.startswith("random"):
+            kinds[name] = (quietly(case, False).kind,)
+    expected = {
+        name: ("wrong", "passed") if len(found) == 2 else ("unsupported",) for name, found in kinds.items()
+    }
+    assert kinds == expected
+
+
+def loosened(case: TestCase) -> TestCase:
+    """Return a case that allows for two units in the last place of bfloat16."""
+    return dataclasses.replace(case, rtol=2.0**-6, atol=1e-6)
 
 
 def test_the_list_names_cases_that_exist() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from graphrewrite.bridge import GraphModule
-from graphrewrite.errors import InvalidData, ShapeError, UnknownNameError, UnsupportedOp
+from graphrewrite.errors import InvalidConfig, InvalidData, ShapeError, UnknownNameError, UnsupportedOp
 from graphrewrite.ir import Builder, Model
 
 
@@ -142,6 +142,20 @@ def test_what_is_not_trained_says_why() -> None:
         GraphModule(model, frozen=["nobody"])
     with pytest.raises(UnknownNameError, match="a single number"):
         module.weight_named(single.name)
+
+
+def test_a_setting_is_trained_when_asked_for() -> None:
+    b = Builder(seed=0)
+    x = b.input(["N", 4], "x")
+    scale, zero = b.constant(np.full(4, 0.1, np.float32)), b.constant(np.zeros(4, np.int8))
+    rounded = b.op("QuantizeLinear", x, scale, zero, axis=1)
+    model = b.model(b.op("DequantizeLinear", rounded, scale, zero, axis=1))
+    assert list(GraphModule(model).parameters()) == []
+    module = GraphModule(model, trainable=[scale.name])
+    module(batch()).sum().backward()
+    assert module.weight_named(scale.name).grad is not None
+    with pytest.raises(InvalidConfig, match="cannot be: asked for"):
+        GraphModule(model, trainable=[scale.name], frozen=[scale.name])
 
 
 def test_a_large_constant_node_is_trained_and_written_back() -> None:
