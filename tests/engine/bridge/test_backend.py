@@ -55,7 +55,7 @@ def test_cases_pass_but_for_the_list(number: int, frozen: bool) -> None:
 @pytest.mark.parametrize("number", range(PARTS))
 def test_the_list_holds_no_case_that_passes_and_none_that_is_silently_wrong(number: int) -> None:
     """But for numbers drawn at random, and for results that are right but for their last digit."""
-    kinds = {}
+    kinds: dict[str, tuple[str, ...]] = {}
     for name, case in part(number).items():
         why = listed().get(name, "random")
         if why.startswith("rounding"):

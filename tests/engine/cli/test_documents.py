@@ -72,7 +72,7 @@ def test_python_in_documents_runs(page: Path, tmp_path: Path, monkeypatch: pytes
     if any("digits" in block for block in blocks(page, "python")):
         pytest.importorskip("sklearn")
     for block in blocks(page, "python"):
-        exec(compile(block, str(page), "exec"), {})
+        exec(compile(block, str(page), "exec"), {"__name__": page.stem})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
