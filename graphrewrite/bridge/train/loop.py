@@ -65,13 +65,13 @@ class Loop:
 
     def run(self) -> Carried:
         """Train, and return what the stage leaves."""
-        steps, epochs = self.setting.order.steps, self.stage.stage.epochs
+        steps, epochs = self.setting.feeder.order.steps, self.stage.stage.epochs
         stop = self.setting.recipe.early_stop
         while self.epoch < epochs and (stop is None or self.worse < stop.patience):
             started = time.perf_counter()
             self.stage.train()
-            while self.step < steps:
-                for name, value in self.stage.step(self.epoch, self.step).items():
+            for parts in self.setting.feeder.steps(self.stage.epochs_before + self.epoch, self.step):
+                for name, value in self.stage.step(self.epoch, self.step, parts).items():
                     self.sums[name] = self.sums.get(name, 0.0) + value
                 self.step += 1
                 self.taken += 1
@@ -97,7 +97,7 @@ class Loop:
         return score
 
     def _log(self, score: Score | None, seconds: float) -> None:
-        steps = self.setting.order.steps
+        steps = self.setting.feeder.order.steps
         accelerator = self.setting.accelerator
         sums = torch.tensor([self.sums[name] for name in sorted(self.sums)], device=accelerator.device)
         means = accelerator.reduce(sums, "mean").cpu() / steps
@@ -171,8 +171,7 @@ class Loop:
             "scaler": None if scaler is None else scaler.state_dict(),
             "generators": [rest for _, rest in everywhere],
         }
-        written = sum(each.epochs for each in self.setting.recipe.stages[: self.number])
-        number = (written + self.epoch) * self.setting.order.steps + self.step
+        number = (self.stage.epochs_before + self.epoch) * self.setting.feeder.order.steps + self.step
         save(where, number, Saved(tensors, rest))
 
     def _restore(self, saved: Saved) -> None:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from graphrewrite.bridge.recipe import Recipe
 from graphrewrite.bridge.train.batches import Order
 from graphrewrite.bridge.train.checkpoint import Checkpoints, clear, fingerprint, newest
+from graphrewrite.bridge.train.feeder import Feeder
 from graphrewrite.bridge.train.log import Log, Progress, logs_of, watching
 from graphrewrite.bridge.train.loop import Course, Loop
 from graphrewrite.bridge.train.samples import Data, Transform, samples_of
@@ -33,6 +34,7 @@ def finetune(
     checkpoint: str | Path | Checkpoints | None = None,
     resume: bool = True,
     progress: Progress | None = None,
+    workers: int = 0,
 ) -> Model:
     """Train a model's weights and return a copy of the very same graph with the new ones.
 
@@ -54,6 +56,7 @@ def finetune(
         checkpoint: a folder for states of the run, or that and how often.
         resume: whether to go on from the last state in that folder; the result is the same to the last bit on a CPU.
         progress: called with a step's name, what is done and what there is; without it, bars on a terminal.
+        workers: processes that read and transform samples ahead of time.
 
     Raises:
         InvalidData: data, teacher or checkpoint do not fit the model.
@@ -82,7 +85,7 @@ def finetune(
     if where is not None and not resume and accelerator.is_main_process:
         clear(where)
     saved = newest(where, mark) if where is not None and resume else None
-    setting = Setting(model, recipe, accelerator, samples, order, teacher)
+    setting = Setting(model, recipe, accelerator, Feeder(samples, order, workers), teacher)
     scorer = None if judged is None else Scorer(judged, metric, accelerator)
     is_main = accelerator.is_main_process
     with (

@@ -52,7 +52,7 @@ class Scorer:
                 f"{type(labelled).__name__} needs labels, and {self.samples.what} has none; expected one for each "
                 "sample; give validation data with labels"
             )
-        order = run.setting.order.over(len(self.samples))
+        order = run.setting.feeder.order.over(len(self.samples))
         sums = torch.zeros(3, dtype=torch.float64)  # samples, losses, hits
         outputs: list[tuple[dict[str, Array], Array | None]] = []
         judges_hits = self.metric is None and self.samples.has_labels

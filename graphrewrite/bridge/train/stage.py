@@ -15,10 +15,10 @@ from graphrewrite.bridge.numbers import tensor_of
 from graphrewrite.bridge.precision import widen
 from graphrewrite.bridge.recipe import Recipe, Stage
 from graphrewrite.bridge.taps import tapped
-from graphrewrite.bridge.train.batches import Order
 from graphrewrite.bridge.train.ema import Average, copy_into
 from graphrewrite.bridge.train.fault import Fault, find_fault
-from graphrewrite.bridge.train.samples import Samples, Taken
+from graphrewrite.bridge.train.feeder import Fed, Feeder
+from graphrewrite.bridge.train.samples import Taken
 from graphrewrite.bridge.train.teaching import Teacher, teacher_for
 from graphrewrite.bridge.transforms.attaching import PREFIX, attach, attached, matching
 from graphrewrite.bridge.transforms.base import WeightTransform
@@ -39,8 +39,7 @@ class Setting:
     model: Model
     recipe: Recipe
     accelerator: "Accelerator"
-    samples: Samples
-    order: Order
+    feeder: Feeder
     teacher: Model | None
 
 
@@ -140,24 +139,21 @@ class StageRun:
                 ):
                     self._tapped.body.get_submodule(str(node.target)).eval()
 
-    def step(self, epoch: int, step: int) -> dict[str, float]:
+    def step(self, epoch: int, step: int, parts: Fed) -> dict[str, float]:
         """Take the optimiser's step number `step` of an epoch of this stage; return the losses of its samples.
 
         Raises:
             Diverged: a loss is no finite number.
         """
         accelerator, setting = self.setting.accelerator, self.setting
-        counted = self._epochs_before() + epoch
-        rate = self.stage.rate_at(epoch * setting.order.steps + step, setting.order.steps)
+        rate = self.stage.rate_at(epoch * setting.feeder.order.steps + step, setting.feeder.order.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad()
-        parts = list(setting.order.parts(counted, step))
         sums: dict[str, float] = {}
-        for number, part in enumerate(parts):
+        for number, (part, taken) in enumerate(parts):
             waits = number + 1 < len(parts)
             with accelerator.no_sync(self.net) if waits else nullcontext():
-                taken = setting.samples.take(part.numbers, counted)
                 generator = torch.get_rng_state()
                 found = self.losses_of(self.batch(taken))
                 if not bool(torch.isfinite(found.total)):
@@ -231,9 +227,12 @@ class StageRun:
         """Find out where the first number that is not finite arose."""
         device = self.setting.accelerator.device
         feeds = [tensor_of(taken.feeds[name]).to(device) for name in self.module.record.inputs]
-        return find_fault(self.module, self.live, feeds, found.each)
+        with self.setting.accelerator.autocast():
+            return find_fault(self.module, self.live, feeds, found.each)
 
-    def _epochs_before(self) -> int:
+    @property
+    def epochs_before(self) -> int:
+        """Epochs of the stages before this one, stopped early or not."""
         return sum(stage.epochs for stage in self.setting.recipe.stages[: self.number])
 
 
@@ -249,10 +248,11 @@ def names_of(losses: Sequence[Loss]) -> list[str]:
 
 def _check(setting: Setting, stage: Stage) -> None:
     labelled = next((loss for loss in stage.losses if loss.needs.labels), None)
-    if labelled is not None and not setting.samples.has_labels:
+    samples = setting.feeder.samples
+    if labelled is not None and not samples.has_labels:
         raise InvalidData(
-            f"{type(labelled).__name__} needs labels, and {setting.samples.what} has none; expected one for each "
-            "sample; give finetune(..., labels=...), or a loss that learns from a teacher alone, such as SoftLabels"
+            f"{type(labelled).__name__} needs labels, and {samples.what} has none; expected one for each sample; "
+            "give finetune(..., labels=...), or a loss that learns from a teacher alone, such as SoftLabels"
         )
 
 

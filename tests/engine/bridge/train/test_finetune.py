@@ -79,6 +79,14 @@ def noisy(sample: dict[str, Array], rng: np.random.Generator) -> dict[str, Array
     return {INPUT: np.float64(sample[INPUT]) + rng.normal(0, 0.1, 64)}
 
 
+def test_workers_read_the_same_samples() -> None:
+    alone, helped = (
+        finetune(net(), brief(accumulate=2), training(100), transform=noisy, workers=workers)
+        for workers in (0, 2)
+    )
+    assert same(alone, helped)
+
+
 def test_passes_of_a_step_add_up_to_the_step() -> None:
     whole = finetune(net(), brief(), training(203))
     parts = finetune(net(), brief(accumulate=5), training(203))
