@@ -142,6 +142,21 @@ def test_a_torn_state_is_passed_over(tmp_path: Path) -> None:
     assert same(train(tmp_path), train(None))
 
 
+@pytest.mark.parametrize("field", ["step", "optimiser", "generators"])
+def test_a_state_that_forgets_something_ends_elsewhere(tmp_path: Path, field: str) -> None:
+    interrupted(tmp_path, 8)
+    newest = sorted(tmp_path.glob("*.json"))[-1]
+    found = json.loads(newest.read_text())
+    if field == "step":
+        found["step"] -= 1
+    elif field == "optimiser":
+        found["optimiser"]["param_groups"][0]["betas"] = [0.0, 0.999]
+    else:
+        found["generators"] = []
+    newest.write_text(json.dumps(found))
+    assert not same(train(tmp_path), train(None))
+
+
 def test_another_run_or_a_broken_state_is_refused(tmp_path: Path) -> None:
     interrupted(tmp_path, 8)
     other = brief(optimiser=Optimiser("sgd"))
