@@ -2,11 +2,13 @@
 
 1797 scans of 8x8 pixels (values 0..16) come with scikit-learn itself, so nothing is downloaded. They are
 enlarged to 32x32, normalised with constants of the training images, and split once and for all into 1197
-training and 600 held-out images. Four functions fit the command line's `--data MODULE:FUNCTION`:
+training and 600 held-out images. Six functions fit the command line's `--data MODULE:FUNCTION`:
 
     --data graphrewrite.models.digits:calibration                  inputs of training images, no labels
+    --data graphrewrite.models.digits:train                        (inputs, labels) of all training images
     --data graphrewrite.models.digits:test                         (inputs, labels) of the held-out images
     --data graphrewrite.models.digits:calibration_channels_last    the same images as [n, 32, 32, 1]
+    --data graphrewrite.models.digits:train_channels_last
     --data graphrewrite.models.digits:test_channels_last
 
 `inputs` is a dictionary from the model's input name to an array; every shipped model calls its input `image`.
@@ -114,6 +116,12 @@ def calibration(n: int = 256) -> Inputs:
     return {INPUT_NAME: images[order[:n]]}
 
 
+def train() -> tuple[Inputs, Labels]:
+    """`({"image": [1197, 1, 32, 32]}, labels [1197])` of the training images, in the order of the data set."""
+    images, labels = digits("train")
+    return {INPUT_NAME: images}, labels
+
+
 def test() -> tuple[Inputs, Labels]:
     """`({"image": [600, 1, 32, 32]}, labels [600])` of the held-out images, for measuring accuracy."""
     images, labels = digits("test")
@@ -125,9 +133,17 @@ def calibration_channels_last(n: int = 256) -> Inputs:
     return {name: channels_last(images) for name, images in calibration(n).items()}
 
 
+def train_channels_last() -> tuple[Inputs, Labels]:
+    """The images of `train` as [1197, 32, 32, 1] with their labels."""
+    return _channels_last(*train())
+
+
 def test_channels_last() -> tuple[Inputs, Labels]:
     """The images of `test` as [600, 32, 32, 1] with their labels."""
-    inputs, labels = test()
+    return _channels_last(*test())
+
+
+def _channels_last(inputs: Inputs, labels: Labels) -> tuple[Inputs, Labels]:
     return {name: channels_last(images) for name, images in inputs.items()}, labels
 
 

@@ -72,11 +72,14 @@ class FineTune:
             checkpoint=context.folder,
             progress=context.progress,
         )
-        if not any(stage.transforms for stage in recipe.stages):
+        is_same_graph = not any(stage.transforms for stage in recipe.stages)
+        if is_same_graph:
             check_graph(model, trained)
         moved = changed_weights(model, trained)
         epochs = sum(stage.epochs for stage in recipe.stages)
-        told = f"trained for {epochs} epochs of {len(context.data)} samples; {len(moved)} weights have new numbers"
+        told = f"{epochs} epochs of {len(context.data)} samples; {len(moved)} weights have new numbers" + (
+            ", nothing else has changed" if is_same_graph else ""
+        )
         details: dict[str, Json] = {
             "epochs": epochs,
             "samples": len(context.data),

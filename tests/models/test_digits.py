@@ -110,10 +110,23 @@ def test_a_smaller_calibration_draw_is_a_prefix_and_holds_every_class() -> None:
     assert {label_of[image.tobytes()] for image in small} == set(range(10))
 
 
+def test_training_images_come_with_their_labels() -> None:
+    images, labels = room.digits("train")
+    inputs, given = room.train()
+
+    np.testing.assert_array_equal(inputs[room.INPUT_NAME], images)
+    np.testing.assert_array_equal(given, labels)
+
+
 def test_channels_last_holds_the_same_pixels() -> None:
     inputs, labels = room.test_channels_last()
     plain, plain_labels = room.test()
     assert inputs["image"].shape == (600, 32, 32, 1)
+    np.testing.assert_array_equal(inputs["image"][:, :, :, 0], plain["image"][:, 0])
+    np.testing.assert_array_equal(labels, plain_labels)
+    inputs, labels = room.train_channels_last()
+    plain, plain_labels = room.train()
+    assert inputs["image"].shape == (1197, 32, 32, 1)
     np.testing.assert_array_equal(inputs["image"][:, :, :, 0], plain["image"][:, 0])
     np.testing.assert_array_equal(labels, plain_labels)
     calibration = room.calibration_channels_last(8)["image"]

@@ -129,7 +129,8 @@ def _show(applied: Applied, history: list[dict[str, Json]], screen: Screen) -> N
         ]
         screen.line()
         screen.table(titles, [[_cell(row.get(name)) for name in titles] for row in history], right=titles)
-    show_check(applied.job, screen)
+    told = [("trained", note.text) for note in applied.job.result.notes if note.kind == "done"]
+    show_check(applied.job, screen, told)
 
 
 def _cell(value: Json) -> str:

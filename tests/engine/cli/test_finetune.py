@@ -2,11 +2,14 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from graphrewrite.cli.screen import Progressing, Screen
 from graphrewrite.ir import Builder, Model
 from graphrewrite.pipeline import METADATA_KEY, Pipeline
 from tests.engine.cli.conftest import Run, small_model
@@ -288,33 +291,33 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(
     monkeypatch: pytest.MonkeyPatch,
     named: bool,
 ) -> None:
-    from graphrewrite.bridge.train import stage
-
     out, folder = tmp_path / "out.onnx", tmp_path / ("work" if named else "out.onnx.work")
     words = ["finetune", small, "-o", out, "--data", samples, "--recipe", recipe]
     words += ["--workdir", folder] if named else []
     straight = tmp_path / "straight.onnx"
     run(*words[:3], straight, *words[4:8])
-    steps: list[tuple[int, int]] = []
-    take = stage.StageRun.step
+    steps: list[int] = []
 
-    def stop(self: stage.StageRun, epoch: int, step: int) -> object:
-        steps.append((epoch, step))
-        if (epoch, step) == (1, 2) and steps.count((1, 2)) == 1:
-            raise KeyboardInterrupt
-        return take(self, epoch, step)
+    @contextmanager
+    def stopped_once(self: Screen) -> Iterator[Progressing]:
+        def told(step: str, done: int, total: int) -> None:
+            if step == "stage 1":
+                steps.append(done)
+                if steps == [1, 2, 3, 4, 5, 6]:  # four steps are an epoch
+                    raise KeyboardInterrupt
 
-    monkeypatch.setattr(stage.StageRun, "step", stop)
+        yield told
+
+    monkeypatch.setattr(Screen, "progress", stopped_once)
 
     first = run(*words)
     assert first.code == 130
     assert f"the last state is in {folder}; the same command goes on from there" in first.err
     assert "Traceback" not in first.err and not out.exists()
     steps.clear()
-    steps.append((1, 2))
     assert run(*words).code == 0
 
-    assert steps[1:] == [(1, 0), (1, 1), (1, 2), (1, 3)]
+    assert steps == [5, 6, 7, 8]
     assert out.read_bytes() == straight.read_bytes()
     assert folder.exists() == named
 
