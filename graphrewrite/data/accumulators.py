@@ -4,6 +4,7 @@ All sums are float64 whatever the arrays are. `axis` is the channel axis of the 
 the samples' included, is summed over. Without an axis there is one channel.
 """
 
+from math import prod
 from typing import ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -282,22 +283,34 @@ class Histogram:
         return Counts(self._counts.copy(), np.linspace(self._low, self._high, self.bins + 1), self._left_out)
 
 
-class Rank:
-    """Mean rank of each channel's feature map, one map per sample (Lin et al. 2020, HRank, equation 4).
+class Spectra(NamedTuple):
+    """Mean over `samples` maps of their `rank` and of the sum of their singular values (`nuclear`), each [channels]."""
 
-    A map of one axis counts as a row; of more than two, the first stays and the others are flattened together.
+    samples: int
+    rank: Floats
+    nuclear: Floats
+
+
+class Rank:
+    """Mean rank of each channel's feature map, one map per sample (Lin et al., 2020, HRank, equation 4).
+
+    A map of one axis counts as a row; of more than two, the first stays and the others are flattened together. A
+    singular value counts when it is more than rounding of the map's own precision could leave behind: the largest one
+    times the longer side times the epsilon of float32 (of float64 for arrays that are).
     """
 
     def __init__(self, axis: int = 1) -> None:
         self.axis = axis
         self._samples = 0
-        self._sum: Floats = np.zeros(0)
+        self._rank: Floats = np.zeros(0)
+        self._nuclear: Floats = np.zeros(0)
 
     def update(self, array: Array) -> None:
-        """Add the ranks of one batch; axis 0 holds the samples.
+        """Add the spectra of one batch; axis 0 holds the samples.
 
         Raises:
             ShapeError: the array has fewer than two axes, or its channel axis is that of the samples.
+            InvalidData: a value is not finite.
         """
         if array.ndim < 2 or not -array.ndim < self.axis < array.ndim or not self.axis:
             raise ShapeError(
@@ -307,22 +320,34 @@ class Rank:
         _check_real(array)
         maps = np.moveaxis(array, self.axis, 1)
         sizes = maps.shape[2:]
-        rows = sizes[0] if len(sizes) > 1 else 1
+        rows, columns = (sizes[0], prod(sizes[1:])) if len(sizes) > 1 else (1, prod(sizes))
+        epsilon = np.finfo(np.float64 if array.dtype == np.float64 else np.float32).eps
         for sample in maps:  # one sample at a time: the float64 copy and the decomposition stay small
-            flat = sample.reshape(len(sample), rows, -1).astype(np.float64)
-            ranks = np.linalg.matrix_rank(flat).astype(np.float64) if flat.size else np.zeros(len(sample))
-            self._sum = ranks if not self._samples else self._sum + ranks
+            flat = sample.reshape(len(sample), rows, columns).astype(np.float64)
+            if not np.isfinite(flat).all():
+                raise InvalidData(
+                    "a feature map holds values that are not finite, which has no rank; expected numbers; look for "
+                    "where they arise with the inputs of this sample"
+                )
+            values = np.linalg.svd(flat, compute_uv=False) if flat.size else np.zeros((len(sample), 1))
+            least = values.max(axis=1, keepdims=True) * (max(flat.shape[1:]) * epsilon)
+            rank, nuclear = (values > least).sum(axis=1).astype(np.float64), values.sum(axis=1)
+            if not self._samples:
+                self._rank, self._nuclear = np.zeros(len(sample)), np.zeros(len(sample))
+            _same_channels(self, len(self._rank), len(sample))
+            self._rank = self._rank + rank
+            self._nuclear = self._nuclear + nuclear
             self._samples += 1
 
-    def result(self) -> Floats:
-        """Return the mean rank, [channels].
+    def result(self) -> Spectra:
+        """Return the means.
 
         Raises:
             InvalidData: nothing was taken in.
         """
         if not self._samples:
             raise _nothing(self)
-        return self._sum / self._samples
+        return Spectra(self._samples, self._rank / self._samples, self._nuclear / self._samples)
 
 
 def by_channel(array: Array, axis: int | None) -> Array:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from graphrewrite.dims import ChannelGroup
 from graphrewrite.passes.channels.criteria import Evidence, Need, criteria
 from graphrewrite.passes.channels.evidence import Scores
-from graphrewrite.passes.channels.taps import moments_needs, over_taps
+from graphrewrite.passes.channels.taps import moments_needs, over_moments
 
 
 @criteria.register("activation_variance")
@@ -23,4 +23,4 @@ class ActivationVariance:
 
     def score(self, group: ChannelGroup, evidence: Evidence) -> Scores:
         """Return [units]."""
-        return over_taps(group, evidence, lambda spread: spread.variance)
+        return over_moments(group, evidence, lambda spread: spread.variance)

@@ -152,19 +152,41 @@ def test_rank_of_feature_maps() -> None:
     rank = Rank()
     rank.update(np.stack([np.stack([flat, full])]))
     rank.update(np.stack([np.stack([none, full]), np.stack([full, none])]))
-    np.testing.assert_allclose(rank.result(), [(1 + 0 + 3) / 3, (3 + 3 + 0) / 3])
+    found = rank.result()
+    assert found.samples == 3
+    np.testing.assert_allclose(found.rank, [(1 + 0 + 3) / 3, (3 + 3 + 0) / 3])
+    # Singular values: |(1, 2, 3)| |(1, 0, 2)| = sqrt(70) once, and three times 1.
+    np.testing.assert_allclose(found.nuclear, [(70**0.5 + 0 + 3) / 3, (3 + 3 + 0) / 3])
+
+
+def test_rank_does_not_count_rounding() -> None:
+    rng = np.random.default_rng(0)
+    maps = np.stack([np.outer(*rng.standard_normal((2, 16))) for _ in range(5)])[None]
+    single, double = Rank(), Rank()
+    single.update(maps.astype(np.float32))  # each entry rounded by itself: full rank to a double
+    double.update(maps.astype(np.float32).astype(np.float64))
+    assert single.result().rank.tolist() == [1] * 5
+    assert (double.result().rank > 10).all()
+
+
+def test_maps_without_numbers_and_with_what_is_none() -> None:
+    empty, broken = Rank(), Rank()
+    empty.update(np.zeros((2, 3, 0, 4), np.float32))
+    assert empty.result().rank.tolist() == [0, 0, 0]
+    with pytest.raises(InvalidData, match="not finite, which has no rank"):
+        broken.update(np.full((1, 2, 3, 3), np.nan, np.float32))
 
 
 def test_rank_of_rows_volumes_and_channels_last() -> None:
     rank = Rank(axis=-1)
     rank.update(np.stack([np.eye(4)[..., None] * [1.0, 0.0]]))  # [1, 4, 4, 2]
-    assert rank.result().tolist() == [4.0, 0.0]
+    assert rank.result().rank.tolist() == [4.0, 0.0]
     row = Rank(axis=1)
     row.update(np.array([[[1.0, 2.0], [0.0, 0.0]]]))
-    assert row.result().tolist() == [1.0, 0.0]
+    assert row.result().rank.tolist() == [1.0, 0.0]
     volume = Rank(axis=1)
     volume.update(np.arange(24.0).reshape(1, 1, 2, 3, 4))  # two rows of twelve
-    assert volume.result().tolist() == [2.0]
+    assert volume.result().rank.tolist() == [2.0]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +199,9 @@ def test_no_data_is_an_error_and_every_accumulator_obeys_the_protocol(accumulato
 
 
 @pytest.mark.parametrize(
-    "accumulator", [MinMax(1), Moments(1), Gram(1), Histogram(4, axis=1)], ids=lambda a: type(a).__name__
+    "accumulator",
+    [MinMax(1), Moments(1), Gram(1), Histogram(4, axis=1), Rank()],
+    ids=lambda a: type(a).__name__,
 )
 def test_channels_must_stay_the_same(accumulator: Accumulator) -> None:
     accumulator.update(np.ones((2, 3)))
