@@ -12,6 +12,7 @@ from graphrewrite.bridge.build import Weighed, Writer
 from graphrewrite.bridge.expand import expand
 from graphrewrite.bridge.names import leave_out_constants, name_states, places, put
 from graphrewrite.bridge.numbers import Fed, array_from, as_declared, fed_from, tensor_of, value_of
+from graphrewrite.bridge.statistics import part
 from graphrewrite.bridge.weights import FROZEN, PARAMETER, Role, Stored, roles, stored
 from graphrewrite.errors import InvalidData, ShapeError, UnknownNameError
 from graphrewrite.ir import Model
@@ -28,6 +29,7 @@ class Record:
         model: the model as it was; nobody changes it.
         roles: what became of each stored tensor, by name.
         places: name -> dotted place in the module, of parameters and statistics.
+        parted: statistics that the model stores once with something else: name here -> its name there.
         inputs: names of the model's inputs in the order `forward` takes them.
         outputs: names of its outputs in the order `forward` returns them.
         tensors: tensor name -> name of the call that yields it.
@@ -36,6 +38,7 @@ class Record:
     model: Model
     roles: Mapping[str, Role]
     places: Mapping[str, str]
+    parted: Mapping[str, str]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     tensors: Mapping[str, str]
@@ -66,8 +69,11 @@ class GraphModule(fx.GraphModule):
 
     def __init__(self, model: Model, trainable: Sequence[str] = (), frozen: Sequence[str] = ()) -> None:
         # A throw-away copy: function bodies are hooked into it. Names of what is not inside a function stay the same.
-        plain = inlined(model.clone())
-        numbers, known = stored(plain), stored(model)
+        plain = model.clone()
+        parted = part(plain)
+        known = set(stored(plain))
+        plain = inlined(plain)
+        numbers = stored(plain)
         own = {key: entry for key, entry in numbers.items() if key in known}
         kinds = roles(own, plain.opsets, trainable, frozen)
         kinds.update((key, Role(FROZEN, _INSIDE)) for key in numbers if key not in known)
@@ -87,6 +93,7 @@ class GraphModule(fx.GraphModule):
             model=model,
             roles=kinds,
             places=where,
+            parted=parted,
             inputs=tuple(tensor.name for tensor in model.inputs),
             outputs=tuple(tensor.name for tensor in model.outputs),
             tensors={
@@ -155,6 +162,7 @@ class GraphModule(fx.GraphModule):
 
         `state` is a whole state of this module gathered from elsewhere (keyed by weight names), where the module itself
         holds a part only, as under FSDP. Numbers that did not change keep their bytes and their place in the file.
+        Statistics that the model stores once with something else get initializers of their own where they now differ.
 
         Raises:
             ShapeError: a weight has another shape than in the model.
@@ -162,10 +170,22 @@ class GraphModule(fx.GraphModule):
         state = self.state_dict() if state is None else state
         copy = self.record.model.clone()
         entries = stored(copy)
+        if self._have_parted(state, entries):
+            part(copy)
+            entries = stored(copy)
         for key in self.record.places:
             if key in state and key in entries:
                 _write(key, entries[key], state[key])
         return copy
+
+    def _have_parted(self, state: Mapping[str, torch.Tensor], entries: Mapping[str, Stored]) -> bool:
+        """Whether a statistic has other numbers than what it was stored with."""
+        for name, shared in self.record.parted.items():
+            if name in state:
+                there = state[shared] if shared in state else tensor_of(entries[shared].array)
+                if not torch.equal(state[name], there.to(state[name])):
+                    return True
+        return False
 
 
 def _write(key: str, entry: Stored, tensor: torch.Tensor) -> None:

@@ -88,6 +88,21 @@ def is_floating(dtype: np.dtype[np.generic]) -> bool:
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
+def readers(tensor: gs.Tensor) -> Iterator[tuple[gs.Node, int, gs.Tensor]]:
+    """Yield the nodes that read a tensor with the slots they read it in, and the name it has for them.
+
+    Identity nodes only hand it on under another name, unless nothing but the outside reads that.
+    """
+    for node in {id(node): node for node in tensor.outputs}.values():
+        for slot, read in enumerate(node.inputs):
+            if read is not tensor:
+                continue
+            if node.op == "Identity" and node.domain in (None, "", "ai.onnx") and node.outputs[0].outputs:
+                yield from readers(node.outputs[0])
+            else:
+                yield node, slot, tensor
+
+
 def _constants(graph: gs.Graph) -> Iterator[gs.Tensor]:
     for constant in graph.initializers.values():
         if not (isinstance(constant._values, StoredValues) and constant.dtype == np.dtype(object)):
@@ -132,18 +147,13 @@ def roles(
 def _role(
     key: str, entry: Stored, opsets: Mapping[str, int], trainable: Sequence[str], frozen: Sequence[str]
 ) -> Role:
-    readers = [
-        (node, slot)
-        for node in {id(node): node for node in entry.tensor.outputs}.values()
-        for slot, tensor in enumerate(node.inputs)
-        if tensor is entry.tensor
-    ]
-    if readers and all(slot in STATISTICS.get(node.op, ()) for node, slot in readers):
+    reads = [(node, slot) for node, slot, _ in readers(entry.tensor)]
+    if reads and all(slot in STATISTICS.get(node.op, ()) for node, slot in reads):
         return Role(STATISTIC, "a running statistic: measured while training, not learned")
     if any(fnmatchcase(key, pattern) for pattern in frozen):
         return Role(FROZEN, "asked for")
     asked = any(fnmatchcase(key, pattern) for pattern in trainable)
-    reasons = [_why_still(node, slot, opsets, asked) for node, slot in readers]
+    reasons = [_why_still(node, slot, opsets, asked) for node, slot in reads]
     if not reasons or all(reason is not None for reason in reasons):
         return Role(FROZEN, next((reason for reason in reasons if reason), "nothing reads it"))
     if asked:
