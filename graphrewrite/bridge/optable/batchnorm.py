@@ -3,8 +3,8 @@
 Running statistics are buffers of the module. A graph exported for inference trains as torch's own norm does: it divides
 by the batch's variance and moves the running one by the unbiased estimate, in place, at the node's momentum. A graph
 exported for training (training_mode) follows ONNX also in evaluation, with the population's variance throughout.
-Statistics that the graph computes cannot be moved: such a norm keeps to them in both modes. What a file stores once with
-something else each norm gets for itself (`statistics.py`).
+Statistics that the graph computes cannot be moved: such a norm keeps to them in both modes. What a file stores once
+with something else each norm gets for itself (`statistics.py`).
 """
 
 import torch
