@@ -7,7 +7,7 @@ import torch
 from torch import fx, nn
 
 from graphrewrite.bridge.module import GraphModule
-from graphrewrite.bridge.names import name_states, put
+from graphrewrite.bridge.names import leave_out_constants, name_states
 from graphrewrite.errors import InvalidData, UnknownNameError
 
 
@@ -34,10 +34,7 @@ class Tapped(nn.Module):
         by_name = {node.name: node for node in module.graph.nodes}
         graph.output(own + tuple(copies[by_name[_place(module, name)]] for name in extra))
         self.body = fx.GraphModule(module, graph, "Tapped")
-        kept = {record.places.get(name, name) for name in module.state_dict()}
-        for place, constant in list(self.body.named_buffers()):
-            if place not in kept:  # fx takes every buffer for a part of the state
-                put(self.body, place, constant, keep=False)
+        leave_out_constants(self.body)
         name_states(self.body, {name: place for name, place in record.places.items() if name != place})
         self.inputs = record.inputs
         self.outputs = (*record.outputs, *extra)

@@ -115,8 +115,9 @@ class StageRun:
     @property
     def live(self) -> dict[str, torch.Tensor]:
         """Parameters and statistics by name, as they are in this process; writing into them is what counts."""
-        found: dict[str, torch.Tensor] = self._tapped.body.state_dict(keep_vars=True)
-        return found
+        # Of the wrapped module, not of the one in it: FSDP puts spread weights back into place when it is asked.
+        state = self._tapped.state_dict(keep_vars=True)
+        return {name.removeprefix("body."): tensor for name, tensor in state.items()}
 
     @property
     def places(self) -> dict[str, WeightTransform]:
@@ -126,7 +127,7 @@ class StageRun:
     @property
     def is_sharded(self) -> bool:
         """Whether this process holds a part of the weights only."""
-        return str(self.setting.accelerator.distributed_type).endswith(("FSDP", "DEEPSPEED"))
+        return bool(self.setting.accelerator.is_fsdp2)
 
     def train(self) -> None:
         """Enter training mode; batch norms stay as they are where the stage says so."""
@@ -163,7 +164,8 @@ class StageRun:
             for name, value in {"loss": found.total, **found.each}.items():
                 sums[name] = sums.get(name, 0.0) + float(value.detach()) * part.share
         if setting.recipe.clip is not None:
-            accelerator.clip_grad_norm_(self.net.parameters(), setting.recipe.clip)
+            accelerator.unscale_gradients(self.optimiser)
+            nn.utils.clip_grad_norm_(self.net.parameters(), setting.recipe.clip)
         self.optimiser.step()
         if self.average is not None:
             self.average.update(self.live)
@@ -181,11 +183,7 @@ class StageRun:
     def result(self) -> dict[str, torch.Tensor]:
         """Return the weights and statistics the stage would end with now, whole and on the CPU."""
         with self.average.applied(self.live) if self.average is not None else nullcontext():
-            whole = self.setting.accelerator.get_state_dict(self.net)
-            prefix = "body."
-            return {
-                name.removeprefix(prefix): tensor.detach().cpu().clone() for name, tensor in whole.items()
-            }
+            return {name: _whole(tensor).cpu().clone() for name, tensor in self.live.items()}
 
     def batch(self, taken: Taken) -> Batch:
         """Run student and teacher on some samples.
@@ -244,6 +242,13 @@ def names_of(losses: Sequence[Loss]) -> list[str]:
         again = sum(name.split("#")[0] == stem for name in names)
         names.append(f"{stem}#{again + 1}" if again else stem)
     return names
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that may be spread over processes, each of which must ask."""
+    kept = tensor.detach()
+    found: torch.Tensor = kept.full_tensor() if hasattr(kept, "full_tensor") else kept
+    return found
 
 
 def _check(setting: Setting, stage: Stage) -> None:

@@ -44,6 +44,12 @@ def accelerator_for(recipe: Recipe) -> "Accelerator":
             f"this machine cannot train in {recipe.precision} ({error}); expected a device that can; "
             'take Recipe.precision "fp32"'
         ) from error
+    kind = str(made.distributed_type).rsplit(".", 1)[-1]
+    if kind in ("DEEPSPEED", "MEGATRON_LM") or (kind == "FSDP" and not made.is_fsdp2):
+        raise InvalidConfig(
+            f"the run was launched with {kind}{' version 1' if kind == 'FSDP' else ''}; expected one process, DDP or "
+            "FSDP version 2; launch with --use_fsdp --fsdp_version 2, or without"
+        )
     if recipe.precision == "fp16" and made.device.type == "cpu":
         raise InvalidConfig(
             "a CPU does not train in fp16: its small gradients vanish; expected a GPU; take bf16 or fp32"

@@ -1,4 +1,4 @@
-"""One process of a run that is spread: `accelerate launch --num_processes N spread.py FOLDER`.
+"""One process of a run that is spread: `accelerate launch --num_processes N spread.py FOLDER ddp|fsdp`.
 
 Trains the net in the folder on digits and writes what came out, one file for each process.
 """
@@ -6,8 +6,12 @@ Trains the net in the folder on digits and writes what came out, one file for ea
 import sys
 from pathlib import Path
 
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+
 from graphrewrite.bridge import Optimiser, Recipe, Stage, finetune
-from graphrewrite.bridge.train.surroundings import accelerator_for
+from graphrewrite.bridge.train import run
 from graphrewrite.ir import Model
 from graphrewrite.passes.losses.cross_entropy import CrossEntropy
 from graphrewrite.passes.losses.soft_labels import SoftLabels
@@ -26,8 +30,8 @@ def recipe() -> Recipe:
     return brief(*stages, clip=1.0, ema=0.5, accumulate=2, optimiser=Optimiser("sgd", {"momentum": 0.9}))
 
 
-def trained(model: Model, folder: Path) -> Model:
-    """Train with a log, states and verdicts."""
+def trained(model: Model, folder: Path, with_states: bool = True) -> Model:
+    """Train with a log and verdicts, and with states where there can be some."""
     return finetune(
         model,
         recipe(),
@@ -35,11 +39,25 @@ def trained(model: Model, folder: Path) -> Model:
         net(seed=9),
         validation=held_out(),
         log=folder,
-        checkpoint=folder / "states",
+        checkpoint=folder / "states" if with_states else None,
     )
+
+
+def sharded(chosen: Recipe) -> Accelerator:
+    """Return what `--use_fsdp --fsdp_version 2` gives on GPUs; on a CPU Accelerate does not take the option."""
+    AcceleratorState._reset_state(False)
+    made = Accelerator(cpu=True, rng_types=[])
+    for state in (PartialState, AcceleratorState):
+        state._shared_state["distributed_type"] = DistributedType.FSDP
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="no_wrap")
+    AcceleratorState._shared_state["fsdp_plugin"] = plugin
+    assert made.is_fsdp2
+    return made
 
 
 if __name__ == "__main__":
     at = Path(sys.argv[1])
-    found = trained(Model.load(at / "model.onnx"), at)
-    found.save(at / f"trained{accelerator_for(recipe()).process_index}.onnx")
+    if sys.argv[2] == "fsdp":
+        vars(run)["accelerator_for"] = sharded
+    found = trained(Model.load(at / "model.onnx"), at, with_states=sys.argv[2] == "ddp")
+    found.save(at / f"trained{PartialState().process_index}.onnx")

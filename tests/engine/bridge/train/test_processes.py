@@ -21,14 +21,14 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def launched(processes: int, folder: Path) -> None:
+def launched(processes: int, folder: Path, how: str) -> None:
     """Run the script in several processes on the CPU; Accelerate's own launcher takes `--multi_gpu` for "several"."""
     options = (
         f"--multi_gpu --num_processes {processes} --num_machines 1 --main_process_port 0 --mixed_precision no"
     )
     done = subprocess.run(
         [sys.executable, "-m", "accelerate.commands.launch", *options.split(), "--dynamo_backend", "no"]
-        + ["-m", "tests.engine.bridge.train.spread", str(folder)],
+        + ["-m", "tests.engine.bridge.train.spread", str(folder), how],
         cwd=ROOT,
         env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -40,12 +40,14 @@ def launched(processes: int, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_end_where_one_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["ddp", "fsdp"])
+def test_two_processes_end_where_one_ends(tmp_path: Path, how: str) -> None:
     spread, alone = tmp_path / "spread", tmp_path / "alone"
     spread.mkdir()
     net().save(spread / "model.onnx")
-    launched(2, spread)
-    launched(2, spread)  # goes on from the last state, behind which nothing is left to do
+    launched(2, spread, how)
+    if how == "ddp":  # goes on from the last state, behind which nothing is left to do
+        launched(2, spread, how)
     first, second = (Model.load(spread / f"trained{rank}.onnx") for rank in range(2))
     assert same(first, second)
     want = trained(net(), alone)
