@@ -1,0 +1,143 @@
+"""Grids of whole numbers that stand for floats: value = (code - zero) * step."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from graphrewrite.ir import Array
+
+Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
+
+_LARGEST_BIAS = 2.0**30  # half of what an int32 holds: the sums it starts need the rest
+
+
+class Span(NamedTuple):
+    """The values that a tensor takes, as far as its grid is to tell them apart."""
+
+    low: float
+    high: float
+
+
+class Scale(NamedTuple):
+    """The step of a tensor's codes and the code that stands for zero."""
+
+    step: float
+    zero: int
+
+
+class Grid(NamedTuple):
+    """Codes `low` to `high` of an element type; on a symmetric grid zero has a fixed code."""
+
+    dtype: np.dtype[np.generic]
+    low: int
+    high: int
+    symmetric: bool
+
+    @property
+    def levels(self) -> int:
+        """Return the number of codes."""
+        return self.high - self.low + 1
+
+    def scale(self, span: Span) -> Scale:
+        """Return the finest scale that holds a span and zero; an empty span gets the step 1.
+
+        The step is a float32, and no code above zero stands for more than the span's upper end, so that a bound that
+        the span was cut at stays one.
+        """
+        low, high = min(span.low, 0.0), max(span.high, 0.0)
+        if self.symmetric:
+            middle = (self.low + self.high + 1) // 2
+            return Scale(_step(max(-low, high), self.high - middle), middle)
+        if low == 0.0:
+            return Scale(_step(high, self.high - self.low), self.low)
+        if high == 0.0:
+            return Scale(_step(-low, self.high - self.low), self.high)
+        step = float(np.float32((high - low) / (self.high - self.low)))
+        if not step:
+            return Scale(1.0, self.low)
+        return Scale(step, int(np.clip(np.rint(self.low - low / step), self.low, self.high)))
+
+    def round(self, values: Floats, scale: Scale) -> Floats:
+        """Return the values that the nearest codes stand for; the even code where two are as near."""
+        codes = np.clip(np.rint(values / scale.step) + scale.zero, self.low, self.high)
+        return np.asarray((codes - scale.zero) * scale.step)
+
+
+GRIDS = {
+    "uint8": Grid(np.dtype(np.uint8), 0, 255, symmetric=False),
+    "int8": Grid(np.dtype(np.int8), -128, 127, symmetric=False),
+    "uint8_symmetric": Grid(np.dtype(np.uint8), 1, 255, symmetric=True),
+    "int8_symmetric": Grid(np.dtype(np.int8), -127, 127, symmetric=True),
+}
+
+
+def _step(reach: float, codes: int) -> float:
+    step = np.float32(reach / codes)
+    while step > 0 and np.float32(codes) * step > np.float32(reach):
+        step = np.nextafter(step, np.float32(0))
+    return float(step) or 1.0
+
+
+class Stored(NamedTuple):
+    """A constant as codes of its own shape: `steps` is [] or one for each position of `axis`."""
+
+    codes: Array
+    steps: Singles
+    axis: int
+    zero: int = 0
+
+    def expand(self) -> Singles:
+        """Return what it stands for, computed as DequantizeLinear does."""
+        above = (self.codes.astype(np.int64) - self.zero).astype(np.float32)
+        return np.asarray(above * along(self.steps, self.axis, self.codes.ndim))
+
+
+def along(steps: Singles, axis: int, rank: int) -> Singles:
+    """View steps so that they meet an array of `rank` axes at `axis`."""
+    if not steps.ndim:
+        return steps
+    return steps.reshape([-1 if each == axis else 1 for each in range(rank)])
+
+
+def stored_weight(weight: Array, axis: int | None, bits: int, least: Floats | None = None) -> Stored:
+    """Round a weight to int8 codes of `bits` bits, symmetric: a step for each position of `axis`, or one for all.
+
+    `least` [outputs] are steps that may not be gone below, so that a bias fits. A channel of zeros gets the mean step
+    of the others: its bias is counted in it.
+    """
+    top = 2 ** (bits - 1) - 1
+    wide = weight.astype(np.float64)
+    if axis is None:
+        reach = np.abs(wide).max(initial=0.0).reshape(1)
+    else:
+        reach = np.abs(wide).max(axis=tuple(each for each in range(wide.ndim) if each != axis), initial=0.0)
+    steps = reach / top
+    steps[steps < np.finfo(np.float32).tiny] = 0.0
+    usual = float(steps[steps > 0].mean()) if (steps > 0).any() else 1.0
+    steps = np.where(steps > 0, steps, usual)
+    if least is not None:
+        steps = np.maximum(steps, least if axis is not None else least.max(initial=0.0))
+    kept = steps.astype(np.float32) if axis is not None else steps.astype(np.float32).reshape(())
+    codes = np.rint(wide / along(kept, axis or 0, wide.ndim).astype(np.float64))
+    return Stored(np.clip(codes, -top, top).astype(np.int8), kept, axis or 0)
+
+
+def stored_operand(values: Array, grid: Grid) -> Stored:
+    """Round a constant that stands beside activations: on their grid, with one scale."""
+    wide = values.astype(np.float64)
+    scale = grid.scale(Span(float(wide.min(initial=0.0)), float(wide.max(initial=0.0))))
+    codes = np.clip(np.rint(wide / scale.step) + scale.zero, grid.low, grid.high).astype(grid.dtype)
+    return Stored(codes, np.asarray(scale.step, np.float32), 0, scale.zero)
+
+
+def least_steps(bias: Array, input_step: float) -> Floats:
+    """Return the smallest weight steps [outputs] with which a bias fits into 32 bits."""
+    return np.asarray(np.abs(bias.astype(np.float64)) / (_LARGEST_BIAS * input_step))
+
+
+def stored_bias(bias: Array, input_step: float, steps: Singles) -> Stored:
+    """Round a bias [outputs] to int32 codes in units of the input's step times the weight's, which kernels add."""
+    unit = np.broadcast_to(np.float32(input_step) * steps, bias.shape).astype(np.float32)
+    return Stored(np.rint(bias.astype(np.float64) / unit).astype(np.int32), unit, 0)

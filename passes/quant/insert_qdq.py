@@ -1,0 +1,221 @@
+"""The pass that rounds weights and activations to 8 bits, between quantisers that integer kernels take up."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from graphrewrite.data import collect
+from graphrewrite.errors import InvalidConfig
+from graphrewrite.ir import Array, Model
+from graphrewrite.ir.garbage import paused
+from graphrewrite.match.view import View
+from graphrewrite.passes.patterns import as_tuples, check_weights_named
+from graphrewrite.passes.quant.cache import CalibrationCache, key_of
+from graphrewrite.passes.quant.calibrators import Calibrator
+from graphrewrite.passes.quant.calibrators.min_max import MinMaxRange
+from graphrewrite.passes.quant.grid import (
+    GRIDS,
+    Grid,
+    Scale,
+    Span,
+    Stored,
+    least_steps,
+    stored_bias,
+    stored_operand,
+    stored_weight,
+)
+from graphrewrite.passes.quant.plan import Choice, Chooser, Layer, name_of
+from graphrewrite.passes.quant.write import Operand, Plan, Quantisers, Rounding, Simulated, write
+from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
+from graphrewrite.pipeline.base import Json
+from graphrewrite.serial import to_json
+
+_OLDEST_OPSET = 13  # quantisers take a scale per channel from here on
+
+
+@passes.register("insert_qdq")
+@dataclass(frozen=True)
+class InsertQdq:
+    """Round weights to int8 and activations to 8 bits, with QuantizeLinear and DequantizeLinear around every layer.
+
+    Args:
+        calibrator: how the span of an activation is found on the context's data.
+        activations: their codes: "uint8" and "int8" fit both ends of the span, "uint8_symmetric" and "int8_symmetric"
+            give zero the middle code, and leave a Relu to be computed.
+        per_channel: a step for each output of a weight; otherwise one for all.
+        weight_bits: 2 to 8; weights of 7 bits cannot saturate the 16-bit sums of processors without VNNI.
+        only: patterns (`*` is any text) of the layers to quantise; empty for all.
+        skip: patterns of layers to leave in float.
+        batch: samples that are run together for calibration.
+        cache: a JSON file with spans found earlier, which is written too; empty for none.
+
+    Layers are Conv, Gemm and MatMul with a constant weight. What stands between them is quantised where bytes come in
+    and bytes go out, so that onnxruntime fuses all of it into integer kernels; the rest stays in float. The claim is
+    equality with a graph of floats in which every rounding is written out.
+    """
+
+    calibrator: Calibrator = MinMaxRange()
+    activations: str = "uint8"
+    per_channel: bool = True
+    weight_bits: int = 8
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    batch: int = 16
+    cache: str = ""
+
+    claim: ClassVar[Claim] = SameAs(1e-5, "the input model with every rounding written out in floats")
+
+    def __post_init__(self) -> None:
+        if self.activations not in GRIDS:
+            raise InvalidConfig(
+                f"InsertQdq.activations is {self.activations!r}; expected one of {', '.join(GRIDS)}"
+            )
+        if isinstance(self.weight_bits, bool) or not 2 <= self.weight_bits <= 8:
+            raise InvalidConfig(
+                f"InsertQdq.weight_bits is {self.weight_bits!r}; expected a whole number from 2 to 8"
+            )
+        if isinstance(self.batch, bool) or self.batch < 1:
+            raise InvalidConfig(f"InsertQdq.batch is {self.batch!r}; expected a whole number of at least 1")
+        as_tuples(self, "only", "skip")
+
+    @paused()
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Choose, calibrate and write; say of every layer what became of it."""
+        if model.opset < _OLDEST_OPSET:
+            why = f"its operator set is {model.opset}; scales per channel need {_OLDEST_OPSET}: convert it first"
+            return Outcome(model, False, (Note("skipped", "the whole model", why),))
+        grid = GRIDS[self.activations]
+        view = View(model)
+        choice = Chooser(view, self.only, self.skip, not grid.symmetric).choose()
+        layers = {name_of(layer.node): layer for layer in choice.layers.values()}
+        check_weights_named((*self.only, *self.skip), [*layers, *choice.left])
+        notes = [Note("skipped", name, why) for name, why in choice.left.items()]
+        if not layers:
+            if not notes:
+                notes.append(Note("skipped", "the whole model", "it has no layer with a constant weight"))
+            return Outcome(model, False, tuple(notes), details={"layers": _rows({}, choice)})
+        before = model.clone()
+        spans = self._spans(before, _scaled(choice), context)
+        scales = {name: grid.scale(span) for name, span in spans.items()}
+        stored = {name: self._stored(view, layer, scales, choice) for name, layer in layers.items()}
+        plan = _plan(view, choice, scales, stored, grid)
+        write(model, plan, Quantisers(grid))
+        between = f", {len(choice.others)} nodes between them" if choice.others else ""
+        text = f"quantised {len(layers)} of {len(layers) + len(choice.left)}{between}"
+        notes.insert(0, Note("done", "layers", text))
+
+        def slow() -> Model:
+            model = before.clone()
+            write(model, plan, Simulated(grid))
+            return model
+
+        return Outcome(model, True, tuple(notes), slow, {"layers": _rows(stored, choice)})
+
+    def _spans(self, model: Model, names: Iterable[str], context: Context) -> Mapping[str, Span]:
+        """Return the spans of tensors, from the cache as far as they are there."""
+        wanted = list(dict.fromkeys(names))
+        if context.data is None:
+            raise InvalidConfig(
+                f"InsertQdq finds the ranges of {len(wanted)} activations on samples, and there is no data; expected "
+                "Context(data=...), or --data on the command line; a few hundred samples without labels will do"
+            )
+        cache = CalibrationCache(self.cache) if self.cache else None
+        method = to_json((self.calibrator, self.activations), tuple[Calibrator, str])
+        key = "" if cache is None else key_of(model, method, len(context.data))
+        found = {} if cache is None else cache.known(key, wanted)
+        missing = {name: self.calibrator.accumulator() for name in wanted if name not in found}
+        if missing:
+            told = context.progress
+            seen = collect(model, context.data, missing, self.batch, context.seed, told, context.threads)
+            grid = GRIDS[self.activations]
+            new = {name: self.calibrator.span(each.result(), grid) for name, each in seen.items()}
+            if cache is not None:
+                cache.keep(key, new)
+            found |= new
+        return found
+
+    def _stored(self, view: View, layer: Layer, scales: Mapping[str, Scale], choice: Choice) -> "_Stored":
+        node = layer.node
+        weight = view.constant(node.inputs[1])
+        assert weight is not None
+        axis = layer.axis if self.per_channel else None
+        if layer.bias is None:
+            return _Stored(weight, stored_weight(weight, axis, self.weight_bits), None)
+        bias = view.constant(node.inputs[layer.bias])
+        assert bias is not None
+        flat = bias.reshape(-1)
+        step = scales[_scale_name(choice, node.inputs[0].name)].step
+        codes = stored_weight(weight, axis, self.weight_bits, least_steps(flat, step))
+        return _Stored(weight, codes, stored_bias(flat, step, codes.steps))
+
+
+class _Stored(NamedTuple):
+    """A layer's weight as it was, its codes, and those of its bias."""
+
+    before: Array
+    weight: Stored
+    bias: Stored | None
+
+
+def _scale_name(choice: Choice, tensor: str) -> str:
+    """Return whose scale a tensor has when it is rounded."""
+    return choice.rounded.get(tensor, tensor)
+
+
+def _scaled(choice: Choice) -> Iterable[str]:
+    """Yield the tensors whose ranges are needed: what layers read, and what is rounded where it is made."""
+    for layer in choice.layers.values():
+        yield _scale_name(choice, layer.node.inputs[0].name)
+    yield from choice.rounded.values()
+
+
+def _plan(
+    view: View,
+    choice: Choice,
+    scales: Mapping[str, Scale],
+    stored: Mapping[str, _Stored],
+    grid: Grid,
+) -> Plan:
+    operands: list[Operand] = []
+    read: dict[str, list[tuple[int, int]]] = {}
+    for number, node in enumerate(view.graph.nodes):
+        if id(node) in choice.layers:
+            layer, found = choice.layers[id(node)], stored[name_of(node)]
+            operands.append(Operand(number, 1, found.weight))
+            if layer.bias is not None and found.bias is not None:
+                operands.append(Operand(number, layer.bias, found.bias))
+            if node.inputs[0].name not in choice.rounded:
+                read.setdefault(node.inputs[0].name, []).append((number, 0))
+        elif id(node) in choice.others and choice.is_mixing(node):
+            for slot, tensor in enumerate(node.inputs):
+                values = view.constant(tensor)
+                if values is not None:
+                    operands.append(Operand(number, slot, stored_operand(values, grid)))
+    roundings = [Rounding(name, scales[name], tuple(readers)) for name, readers in read.items()]
+    roundings += [Rounding(name, scales[whose]) for name, whose in choice.rounded.items()]
+    return Plan(operands, roundings)
+
+
+def _rows(stored: Mapping[str, _Stored], choice: Choice) -> list[Json]:
+    rows: list[Json] = []
+    for layer in choice.layers.values():
+        found = stored[name_of(layer.node)]
+        norm = float(np.linalg.norm(found.before))
+        away = float(np.linalg.norm(found.before.astype(np.float64) - found.weight.expand()))
+        rows.append(
+            {
+                "name": name_of(layer.node),
+                "op": layer.node.op,
+                "shape": [int(size) for size in found.before.shape],
+                "steps": int(found.weight.steps.size),
+                "relative_error": away / norm if norm else 0.0,
+                "left": "",
+            }
+        )
+    rows += [{"name": name, "left": why} for name, why in choice.left.items()]
+    return rows
+
+
+__all__ = ["InsertQdq"]

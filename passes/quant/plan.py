@@ -1,0 +1,215 @@
+"""What InsertQdq decides before it writes anything: which nodes compute in integers, and which tensors are rounded.
+
+A layer (Conv, Gemm, MatMul with a constant weight) has an integer kernel whatever stands around it. Nodes between
+layers are only worth it where bytes come in and bytes go out: they are taken in when everything they read is rounded
+already and everything that reads them computes in integers, which is found by striking out from all of them. So a
+residual stream that a float norm reads stays float, and one between convolutions does not.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from graphrewrite.match.view import View, is_default_domain
+from graphrewrite.passes.patterns import why_left
+from graphrewrite.passes.tidy.reading import integer, real, source, text
+
+# Operators that onnxruntime has an integer kernel of when a quantiser stands on every side.
+_MIXING = frozenset({"Add", "AveragePool", "Concat", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid"})
+# Operators that move or choose numbers: they work on bytes as they are, and the scale stays.
+_CARRYING = frozenset(
+    {"DepthToSpace", "Flatten", "MaxPool", "Reshape", "Resize", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
+)
+_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+class Layer(NamedTuple):
+    """A node with a constant weight: the axis of the weight that counts outputs, and the input that is a bias."""
+
+    node: gs.Node
+    axis: int
+    bias: int | None
+
+
+class Choice(NamedTuple):
+    """What is to compute in integers.
+
+    `layers`, `others` are nodes by id; `rounded` maps the name of each tensor that a node of them writes and that is
+    rounded to the name of the tensor whose scale it takes, mostly itself. `left` says why layers stay in float.
+    """
+
+    layers: Mapping[int, Layer]
+    others: Mapping[int, gs.Node]
+    rounded: Mapping[str, str]
+    left: Mapping[str, str]
+
+    def is_mixing(self, node: gs.Node) -> bool:
+        """Tell whether all inputs of one of the `others` are numbers of one kind, constants among them too."""
+        return node.op in _MIXING
+
+
+def name_of(node: gs.Node) -> str:
+    """Return the name that a layer is called by: its own, or that of what it writes."""
+    return str(node.name or node.outputs[0].name)
+
+
+class Chooser:
+    """Works a `Choice` out; `holds_bounds` says that the activations' grid ends at zero where the values do."""
+
+    def __init__(self, view: View, only: tuple[str, ...], skip: tuple[str, ...], holds_bounds: bool) -> None:
+        self._view = view
+        self._only, self._skip = only, skip
+        self._holds_bounds = holds_bounds
+        self._layers: dict[int, Layer] = {}
+        self._others: dict[int, gs.Node] = {}
+
+    def choose(self) -> Choice:
+        """Return what computes in integers."""
+        left: dict[str, str] = {}
+        for node in self._view.nodes():
+            if not is_default_domain(node):
+                continue
+            if node.op in _LAYERS:
+                found = self._layer(node)
+                if isinstance(found, Layer):
+                    self._layers[id(node)] = found
+                else:
+                    left[name_of(node)] = found
+            elif (node.op in _MIXING or node.op in _CARRYING) and self._is_possible(node):
+                self._others[id(node)] = node
+        self._strike()
+        return Choice(self._layers, self._others, self._rounded(), left)
+
+    def _layer(self, node: gs.Node) -> Layer | str:
+        """Return how a layer is read, or why it stays in float."""
+        asked = why_left(name_of(node), self._only, self._skip, "quantise")
+        if asked is not None:
+            return asked
+        if node.op == "ConvTranspose":
+            return "onnxruntime has no integer kernel of ConvTranspose: it would be slower, not faster"
+        if self._view.is_constant(node.inputs[0]):
+            return "its first input is constant"
+        if not self._view.is_constant(node.inputs[1]):
+            return "a product of two activations, or a weight that is computed: both would be rounded on every run"
+        if self._view.dtype(node.inputs[1]) != np.float32:
+            return f"its weight is {self._view.dtype(node.inputs[1])}; float32 is what can be rounded here"
+        weight = self._view.constant(node.inputs[1])
+        if weight is None or not weight.size or not np.isfinite(weight).all():
+            return "its weight is empty or holds numbers that are not finite"
+        bias = None if source(node, 2) is None else 2
+        if bias is not None:
+            added = self._view.constant(node.inputs[2])
+            outputs = weight.shape[0 if node.op == "Conv" or integer(node, "transB", 0) else 1]
+            if added is None or added.reshape(-1).shape != (outputs,) or not np.isfinite(added).all():
+                return "its bias is not one constant finite number for each output"
+        if node.op == "Conv":
+            return (
+                Layer(node, 0, bias) if weight.ndim in (3, 4) else "a convolution in three dimensions or more"
+            )
+        if node.op == "MatMul":
+            return Layer(node, 1, None) if weight.ndim == 2 else "its weight is a batch of matrices"
+        if real(node, "alpha", 1.0) != 1.0 or bias is not None and real(node, "beta", 1.0) != 1.0:
+            return "its factors alpha and beta are not 1"
+        if integer(node, "transA", 0):
+            return "it transposes its input"
+        return Layer(node, 0 if integer(node, "transB", 0) else 1, bias)
+
+    def _is_possible(self, node: gs.Node) -> bool:
+        view = self._view
+        if (
+            any(self._view.is_output(out) for out in node.outputs)
+            or view.dtype(node.outputs[0]) != np.float32
+        ):
+            return False
+        if sum(not out.is_empty() for out in node.outputs) != 1:
+            return False
+        if node.op == "Resize":
+            return text(node, "mode", "nearest") == "nearest" and (source(node, 1) is None)
+        if node.op == "MaxPool":
+            return view.rank(node.inputs[0]) == 4 and all(
+                each == 1 for each in node.attrs.get("dilations", [1])
+            )
+        if node.op in _MIXING:
+            return all(self._is_roundable(tensor) for tensor in node.inputs if view.is_constant(tensor))
+        return True
+
+    def _is_roundable(self, tensor: gs.Tensor) -> bool:
+        values = self._view.constant(tensor)
+        return values is not None and values.dtype == np.float32 and bool(np.isfinite(values).all())
+
+    def _strike(self) -> None:
+        """Take out nodes until every one left reads bytes only and is read as bytes only."""
+        while True:
+            doomed = [key for key, node in self._others.items() if not self._stays(node)]
+            if not doomed:
+                return
+            for key in doomed:
+                del self._others[key]
+
+    def _stays(self, node: gs.Node) -> bool:
+        read = node.inputs[:1] if node.op in _CARRYING else node.inputs
+        moving = [tensor for tensor in read if not self._view.is_constant(tensor)]
+        if not moving or not all(self._comes_rounded(tensor) for tensor in moving):
+            return False
+        return self._goes_to_integers(self.end(node))
+
+    def _comes_rounded(self, tensor: gs.Tensor) -> bool:
+        maker = self._view.producer(tensor)
+        if maker is not None and self._is_bound(maker):
+            maker = self._view.producer(maker.inputs[0])
+        if maker is None or self.end(maker) is not tensor:
+            return False
+        if id(maker) in self._others:
+            return True
+        return id(maker) in self._layers and self._gives_bytes(self._layers[id(maker)])
+
+    def _gives_bytes(self, layer: Layer) -> bool:
+        """Tell whether a layer's result is rounded: a convolution's must be, a product also gives floats."""
+        return layer.node.op == "Conv" or self._goes_to_integers(self.end(layer.node))
+
+    def _goes_to_integers(self, tensor: gs.Tensor) -> bool:
+        if self._view.is_output(tensor):
+            return False
+        users = self._view.users(tensor)
+        return bool(users) and all(self._reads_bytes(user, tensor) for user in users)
+
+    def _reads_bytes(self, node: gs.Node, tensor: gs.Tensor) -> bool:
+        if id(node) in self._layers:
+            return tensor is node.inputs[0]
+        return id(node) in self._others and (node.op in _MIXING or tensor is node.inputs[0])
+
+    def end(self, node: gs.Node) -> gs.Tensor:
+        """Return what a node writes, behind the Relu or Clip that the rounding of its result does anyway."""
+        out = node.outputs[0]
+        user = None if node.op in _CARRYING else self._view.sole_user(out)
+        if user is None or not self._is_bound(user) or user.inputs[0] is not out:
+            return out
+        return user.outputs[0]
+
+    def _is_bound(self, node: gs.Node) -> bool:
+        """Tell whether a node cuts its input to a range that a grid with an end at zero has by itself."""
+        if not self._holds_bounds or not is_default_domain(node):
+            return False
+        if node.op == "Relu":
+            return True
+        if node.op != "Clip" or source(node, 1) is None:
+            return False
+        low = self._view.constant(node.inputs[1])
+        high = None if source(node, 2) is None else self._view.constant(node.inputs[2])
+        return low is not None and not low.any() and (source(node, 2) is None or high is not None)
+
+    def _rounded(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for node in self._view.nodes():
+            layer = self._layers.get(id(node))
+            if layer is not None and self._gives_bytes(layer) or id(node) in self._others:
+                end = self.end(node).name
+                # Nodes come in order, so what is carried on has its scale by now.
+                before = node.inputs[0].name
+                found[end] = found.get(before, before) if node.op in _CARRYING else end
+        return found
+
+
+__all__ = ["Choice", "Chooser", "Layer", "name_of"]

@@ -1,0 +1,130 @@
+"""Writing rounded tensors into a graph: as quantisers that kernels take up, or slowly in operators on floats.
+
+Both writings follow one plan, and say the same to the last bit where the graph runs as it stands.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from graphrewrite.ir import Model
+from graphrewrite.ir.edit import drop_unused, sort_nodes
+from graphrewrite.passes.factor.writer import Names, Writer
+from graphrewrite.passes.quant.grid import Grid, Scale, Stored
+
+
+class Operand(NamedTuple):
+    """An input of a node, both by number, that is a constant and becomes codes."""
+
+    node: int
+    slot: int
+    stored: Stored
+
+
+class Rounding(NamedTuple):
+    """A tensor that is rounded for `readers` (numbers of node and input), for all who read it where there are none."""
+
+    tensor: str
+    scale: Scale
+    readers: tuple[tuple[int, int], ...] = ()
+
+
+class Plan(NamedTuple):
+    """All that changes in a graph; nodes are numbered in its order."""
+
+    operands: Sequence[Operand]
+    roundings: Sequence[Rounding]
+
+
+class Style(Protocol):
+    """How rounded tensors are written."""
+
+    def constant(self, writer: Writer, stored: Stored) -> gs.Tensor:
+        """Return a tensor with the values of a stored constant."""
+        ...
+
+    def rounded(self, writer: Writer, x: gs.Tensor, scale: Scale) -> gs.Variable:
+        """Return a tensor with the values of `x` rounded."""
+        ...
+
+
+class Quantisers(NamedTuple):
+    """QuantizeLinear and DequantizeLinear, codes as initializers."""
+
+    grid: Grid
+
+    def constant(self, writer: Writer, stored: Stored) -> gs.Tensor:
+        """File the codes and dequantise them."""
+        codes = writer.constant(stored.codes, "codes")
+        steps = writer.floats(stored.steps, "step")
+        if stored.codes.dtype == np.int32:  # a bias: its zero is 0 and takes no room
+            return writer.op("DequantizeLinear", codes, steps, axis=stored.axis)
+        zero = np.full(stored.steps.shape, stored.zero, stored.codes.dtype)
+        axis = {"axis": stored.axis} if stored.steps.ndim else {}
+        return writer.op("DequantizeLinear", codes, steps, writer.constant(zero, "zero"), **axis)
+
+    def rounded(self, writer: Writer, x: gs.Tensor, scale: Scale) -> gs.Variable:
+        """Quantise and dequantise with one scale."""
+        step = writer.floats(np.asarray(scale.step), "step")
+        zero = writer.constant(np.asarray(scale.zero, self.grid.dtype), "zero")
+        return writer.op("DequantizeLinear", writer.op("QuantizeLinear", x, step, zero), step, zero)
+
+
+class Simulated(NamedTuple):
+    """Floats throughout: divide, round, clip, multiply; constants are filed as what their codes stand for."""
+
+    grid: Grid
+
+    def constant(self, writer: Writer, stored: Stored) -> gs.Tensor:
+        """File the values."""
+        return writer.floats(stored.expand(), "rounded")
+
+    def rounded(self, writer: Writer, x: gs.Tensor, scale: Scale) -> gs.Variable:
+        """Round to whole steps within the grid's reach."""
+        step = writer.floats(np.asarray(scale.step), "step")
+        low = writer.floats(np.asarray(self.grid.low - scale.zero), "low")
+        high = writer.floats(np.asarray(self.grid.high - scale.zero), "high")
+        steps = writer.op("Round", writer.op("Div", x, step))
+        return writer.op("Mul", writer.op("Clip", steps, low, high), step)
+
+
+def write(model: Model, plan: Plan, style: Style) -> None:
+    """Carry a plan out on a model.
+
+    The names of tensors that all readers get rounded go over to what they read, since outputs keep their names.
+    """
+    names = Names(model)
+    nodes = list(model.graph.nodes)
+    tensors = {tensor.name: tensor for tensor in model.inputs}
+    tensors |= {tensor.name: tensor for node in nodes for tensor in node.outputs}
+    made: list[gs.Node] = []
+    for operand in plan.operands:
+        node = nodes[operand.node]
+        old = node.inputs[operand.slot]
+        writer = Writer(model, model.graph, old.name, names)
+        node.inputs[operand.slot] = style.constant(writer, operand.stored)
+        made += writer.made
+    for rounding in plan.roundings:
+        tensor = tensors[rounding.tensor]
+        writer = Writer(model, model.graph, tensor.name, names)
+        if rounding.readers:
+            result = style.rounded(writer, tensor, rounding.scale)
+            for number, slot in rounding.readers:
+                nodes[number].inputs[slot] = result
+        else:
+            exact = writer.variable("exact")
+            exact.dtype = tensor.dtype
+            _hand_over(tensor, exact)
+            _hand_over(style.rounded(writer, exact, rounding.scale), tensor)
+        made += writer.made
+    model.graph.nodes.extend(made)
+    sort_nodes(model.graph)
+    drop_unused(model.graph)
+
+
+def _hand_over(tensor: gs.Variable, other: gs.Variable) -> None:
+    """Let the node that writes a tensor write another one instead."""
+    maker = tensor.inputs[0]
+    maker.outputs[next(i for i, out in enumerate(maker.outputs) if out is tensor)] = other

@@ -1,0 +1,256 @@
+"""Quantisers around layers: where they stand, that the graph is what it claims, and which kernels take it up."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+import pytest
+
+from graphrewrite import models
+from graphrewrite.data import ArraySource, load
+from graphrewrite.errors import InvalidConfig, VerificationError
+from graphrewrite.ir import Array, Builder, Model
+from graphrewrite.passes.quant import InsertQdq, insert_qdq
+from graphrewrite.passes.quant.calibrators import calibrators
+from graphrewrite.passes.quant.grid import Scale, Stored
+from graphrewrite.passes.quant.write import Plan, Quantisers, Style, write
+from graphrewrite.passes.tidy import Tidy
+from graphrewrite.pipeline import Context, Outcome, Pipeline, PipelineResult
+from graphrewrite.runtime import run
+
+
+def context(shape: tuple[int, ...] = (8, 3, 12, 12), seed: int = 0) -> Context:
+    """Samples for an input x."""
+    rng = np.random.default_rng(seed)
+    return Context(data=ArraySource({"x": rng.standard_normal(shape).astype(np.float32)}))
+
+
+def net() -> Model:
+    """A residual net with everything that has integer kernels, and a head of two products."""
+    b = Builder(opset=17, seed=3)
+    x = b.input(["N", 3, 12, 12], "x")
+    stem = b.relu(b.conv(x, 8, 3, name="stem"))
+    pooled = b.op("MaxPool", stem, kernel_shape=[2, 2], strides=[2, 2])
+    inner = b.conv(b.relu(b.conv(pooled, 8, 8, group=8, name="deep")), 8, 8, kernel=1, name="point")
+    joined = b.relu(b.add(pooled, inner))
+    six = b.op("Clip", b.conv(joined, 8, 8, name="six"), b.constant(np.float32(0)), b.constant(np.float32(6)))
+    gate = b.op("Mul", joined, b.op("Sigmoid", b.conv(joined, 8, 8, name="gate")))
+    wide = b.concat(six, gate, b.op("LeakyRelu", b.op("Mul", joined, b.constant(np.float32(1.5)))))
+    scales = b.constant(np.array([1, 1, 2, 2], np.float32))
+    large = b.op("Resize", wide, None, scales, mode="nearest")
+    last = b.op("AveragePool", b.conv(large, 4, 24, name="last"), kernel_shape=[2, 2], strides=[2, 2])
+    flat = b.op("Flatten", b.op("GlobalAveragePool", last))
+    hidden = b.relu(b.linear(flat, 16, 4, name="hidden"))
+    return b.model(b.op("MatMul", hidden, b.weight(16, 5), name="head"))
+
+
+def quantised(model: Model, step: InsertQdq | None = None, around: Context | None = None) -> PipelineResult:
+    return Pipeline((step or InsertQdq(),)).run(model, around or context())
+
+
+def served(model: Model) -> Counter[str]:
+    """Count the operators that onnxruntime runs a model with."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = ort.SessionOptions()
+        options.optimized_model_filepath = str(Path(folder) / "served.onnx")
+        options.log_severity_level = 4
+        ort.InferenceSession(model.to_proto().SerializeToString(), options)
+        graph = onnx.load(options.optimized_model_filepath).graph
+        return Counter(node.op_type for node in graph.node)
+
+
+def only(outputs: Mapping[str, Array]) -> npt.NDArray[np.float64]:
+    """Return the one output there is."""
+    (values,) = outputs.values()
+    return values.astype(np.float64)
+
+
+def left(result: PipelineResult) -> Mapping[str, str]:
+    return {note.subject: note.text for note in result.notes if note.kind == "skipped"}
+
+
+def test_everything_with_an_integer_kernel_gets_it() -> None:
+    result = quantised(net())
+
+    assert result.report.steps[-1].verified.error == 0.0
+    found = served(result.model)
+    assert found == {
+        "QuantizeLinear": 1,
+        "QLinearConv": 6,
+        "NhwcMaxPool": 1,
+        "Transpose": 2,  # convolutions of bytes run with channels last: one before all of them, one behind
+        "QLinearAdd": 1,
+        "QLinearMul": 2,
+        "QLinearSigmoid": 1,
+        "QLinearLeakyRelu": 1,
+        "QLinearConcat": 1,
+        "Resize": 1,
+        "QLinearAveragePool": 1,
+        "QLinearGlobalAveragePool": 1,
+        "Flatten": 1,
+        "QGemm": 1,
+        "MatMulIntegerToFloat": 1,
+    }
+
+
+@pytest.mark.parametrize("activations", ["uint8", "int8", "uint8_symmetric", "int8_symmetric"])
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_integer_kernels_give_what_the_graph_says(activations: str, per_channel: bool) -> None:
+    step = InsertQdq(activations=activations, per_channel=per_channel)
+    around = context()
+    result = quantised(net(), step, around)
+    assert around.data is not None
+    feeds = next(around.data.batches(8))
+
+    floats, plain = only(run(net(), feeds)), only(run(result.model, feeds))
+    kernels = only(run(result.model, feeds, optimize=True))
+
+    size = np.abs(floats).max()
+    assert np.abs(plain - floats).max() < 0.06 * size
+    # A sum between two codes may go either way in a kernel, once in each of ten layers.
+    assert np.abs(kernels - plain).max() < 0.03 * size
+
+
+@pytest.mark.parametrize("name", list(calibrators))
+def test_every_calibrator_keeps_the_signal(name: str) -> None:
+    around = context()
+    assert around.data is not None
+    result = quantised(net(), InsertQdq(calibrator=calibrators.make(name)), around)
+    feeds = next(around.data.batches(8))
+
+    floats, rounded = only(run(net(), feeds)), only(run(result.model, feeds))
+
+    assert np.linalg.norm(rounded - floats) < 0.08 * np.linalg.norm(floats)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_shipped_models_keep_their_accuracy_in_a_third_of_the_bytes(name: str, tmp_path: Path) -> None:
+    card, model = models.card(name), Model.load(models.shipped(name))
+    data = load(card.calibration, model)
+
+    result = Pipeline((Tidy(), InsertQdq())).run(model, Context(data=data))
+
+    result.model.save(tmp_path / "small.onnx")
+    assert (tmp_path / "small.onnx").stat().st_size < 0.4 * models.shipped(name).stat().st_size
+    assert not {"Conv", "Gemm", "MatMul"} & set(served(result.model))
+    test = load(card.test, model)
+    assert test.labels is not None
+    (scores,) = run(result.model, next(test.batches(600)), optimize=True).values()
+    assert float((scores.argmax(axis=-1) == test.labels).mean()) > card.accuracy - 0.005
+
+
+def test_a_stream_that_a_norm_reads_stays_float() -> None:
+    b = Builder(opset=17)
+    x = b.input(["N", 6, 16], "x")
+    gain, offset = b.constant(np.ones(16, np.float32)), b.constant(np.zeros(16, np.float32))
+    stream = b.add(b.op("MatMul", x, b.weight(16, 16), name="embed"), x)
+    for block in ("one", "two"):
+        normed = b.op("LayerNormalization", stream, gain, offset)
+        stream = b.add(stream, b.op("MatMul", normed, b.weight(16, 16), name=block))
+    both = b.op("MatMul", stream, b.op("Transpose", stream, perm=[0, 2, 1]), name="both")
+
+    result = quantised(b.model(both), around=context((4, 6, 16)))
+
+    found = served(result.model)
+    assert found["MatMulIntegerToFloat"] == 3 and found["QuantizeLinear"] == 3
+    assert found["MatMul"] + found["FusedMatMul"] == 1 and not found["QLinearAdd"]
+    assert "a product of two activations" in left(result)["both"]
+
+
+def test_what_is_read_by_an_output_too_keeps_its_name() -> None:
+    b = Builder(opset=17)
+    x = b.input(["N", 3, 12, 12], "x")
+    middle = b.relu(b.conv(x, 4, 3, name="first"))
+    middle.name = "middle"
+    model = b.model(b.conv(middle, 4, 4, name="second"), middle)
+
+    result = quantised(model)
+
+    assert [tensor.name for tensor in result.model.outputs] == [tensor.name for tensor in model.outputs]
+    assert served(result.model)["QLinearConv"] == 2
+
+
+def test_layers_are_left_for_a_reason() -> None:
+    b = Builder(opset=17)
+    x = b.input(["N", 3, 12, 12], "x")
+    y = b.conv(x, 4, 3, name="first")
+    y = b.op("ConvTranspose", y, b.weight(4, 4, 2, 2), name="up", strides=[2, 2])
+    flat = b.op("Flatten", b.op("GlobalAveragePool", b.conv(y, 4, 4, name="second")))
+    model = b.model(b.op("Gemm", flat, b.weight(4, 5), name="scaled", alpha=0.5))
+
+    result = quantised(model, InsertQdq(skip=("sec*",)))
+
+    assert left(result) == {
+        "up": "onnxruntime has no integer kernel of ConvTranspose: it would be slower, not faster",
+        "second": "named by the skip pattern 'sec*'",
+        "scaled": "its factors alpha and beta are not 1",
+    }
+    rows = cast("list[dict[str, object]]", result.report.steps[-1].details["layers"])
+    assert [row["name"] for row in rows] == ["first", "up", "second", "scaled"]
+
+
+def test_an_operator_set_without_steps_per_channel_is_left_whole() -> None:
+    b = Builder(opset=12)
+    model = b.model(b.conv(b.input(["N", 3, 12, 12], "x"), 4, 3))
+
+    result = quantised(model)
+
+    assert not result.changed and "12" in left(result)["the whole model"]
+
+
+def test_without_data_it_says_what_is_missing() -> None:
+    with pytest.raises(InvalidConfig, match="on samples, and there is no data"):
+        quantised(net(), around=Context())
+
+
+def test_bad_settings_are_refused() -> None:
+    for settings in ({"activations": "int3"}, {"weight_bits": 9}, {"batch": 0}):
+        with pytest.raises(InvalidConfig, match=f"InsertQdq.{next(iter(settings))}"):
+            InsertQdq(**settings)
+    with pytest.raises(InvalidConfig, match="names no layer"):
+        quantised(net(), InsertQdq(skip=("nothing",)))
+
+
+def off_by_one_code(plan: Plan) -> Plan:
+    first, *rest = plan.operands
+    return plan._replace(operands=[first._replace(stored=_shifted(first.stored)), *rest])
+
+
+def _shifted(stored: Stored) -> Stored:
+    return stored._replace(codes=np.maximum(stored.codes.astype(np.int8), np.int8(-126)))
+
+
+def off_by_a_percent(plan: Plan) -> Plan:
+    first, *rest = plan.roundings
+    return plan._replace(
+        roundings=[first._replace(scale=Scale(first.scale.step * 1.01, first.scale.zero)), *rest]
+    )
+
+
+def off_at_zero(plan: Plan) -> Plan:
+    *rest, last = plan.roundings
+    return plan._replace(roundings=[*rest, last._replace(scale=Scale(last.scale.step, last.scale.zero + 1))])
+
+
+@pytest.mark.parametrize("mutate", [off_by_one_code, off_by_a_percent, off_at_zero])
+def test_quantisers_that_stand_for_something_else_break_the_claim(
+    mutate: Callable[[Plan], Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(model: Model, plan: Plan, style: Style) -> None:
+        write(model, mutate(plan) if isinstance(style, Quantisers) else plan, style)
+
+    monkeypatch.setattr(insert_qdq, "write", wrong)
+    with pytest.raises(VerificationError, match="the pass's own reference"):
+        quantised(net())
+
+
+def test_a_run_of_the_pass_alone_says_what_it_did() -> None:
+    outcome: Outcome = InsertQdq().run(net(), context())
+
+    assert outcome.notes[0].text == "quantised 8 of 8, 11 nodes between them"
