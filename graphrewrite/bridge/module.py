@@ -12,6 +12,7 @@ from graphrewrite.bridge.build import Weighed, Writer
 from graphrewrite.bridge.expand import expand
 from graphrewrite.bridge.names import leave_out_constants, name_states, places, put
 from graphrewrite.bridge.numbers import Fed, array_from, as_declared, fed_from, tensor_of, value_of
+from graphrewrite.bridge.reach import reached
 from graphrewrite.bridge.statistics import part
 from graphrewrite.bridge.weights import FROZEN, PARAMETER, Role, Stored, roles, stored
 from graphrewrite.errors import InvalidData, ShapeError, UnknownNameError
@@ -75,7 +76,7 @@ class GraphModule(fx.GraphModule):
         plain = inlined(plain)
         numbers = stored(plain)
         own = {key: entry for key, entry in numbers.items() if key in known}
-        kinds = roles(own, plain.opsets, trainable, frozen)
+        kinds = roles(own, plain.opsets, trainable, frozen, reached(plain.graph, plain.opsets))
         kinds.update((key, Role(FROZEN, _INSIDE)) for key in numbers if key not in known)
         live = [key for key, role in kinds.items() if role.kind != FROZEN]
         where = places(live, [*dir(type(self)), "record"])

@@ -4,14 +4,15 @@ A name is the initializer's own, or the output's of a Constant node; where bodie
 later ones get "@" and a number. The same model always gives the same names.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphrewrite.bridge.forms import find
+from graphrewrite.bridge.numbers import is_floating
+from graphrewrite.bridge.reach import form_of
 from graphrewrite.errors import InvalidConfig, UnknownNameError
 from graphrewrite.ir import Array, Model, constant_value
 from graphrewrite.ir.edit import all_graphs
@@ -83,11 +84,6 @@ def stored(model: Model) -> dict[str, Stored]:
     return {key: entry for key, entry in found.items() if is_floating(entry.dtype)}
 
 
-def is_floating(dtype: np.dtype[np.generic]) -> bool:
-    """Whether a type is a float that torch can train: half, bfloat16, single or double."""
-    return dtype.kind == "f" or dtype.name == "bfloat16"
-
-
 def readers(tensor: gs.Tensor) -> Iterator[tuple[gs.Node, int, gs.Tensor]]:
     """Yield the nodes that read a tensor with the slots they read it in, and the name it has for them.
 
@@ -117,12 +113,13 @@ def roles(
     opsets: Mapping[str, int],
     trainable: Sequence[str] = (),
     frozen: Sequence[str] = (),
+    reached: Container[int] | None = None,
 ) -> dict[str, Role]:
     """Decide for each stored tensor what becomes of it.
 
     Parameters are all floats through which something can be learned, but for single numbers (factors and bounds of the
     arithmetic, as a rule), attention masks and settings such as a quantizer's scales. Names or patterns in `trainable`
-    and `frozen` overrule that.
+    and `frozen` overrule that. `reached` has the ids of the tensors that a gradient gets to; all, where it is left out.
 
     Raises:
         UnknownNameError: a pattern fits no stored tensor.
@@ -135,6 +132,13 @@ def roles(
                 f"that fits some of the {len(numbers)} there are; list them with stored(model)"
             )
     found = {key: _role(key, entry, opsets, trainable, frozen) for key, entry in numbers.items()}
+    if reached is not None:
+        unreached = Role(
+            FROZEN, "no gradient gets to it: all that comes of it ends in sizes, choices or nothing"
+        )
+        for key, entry in numbers.items():
+            if found[key].kind == PARAMETER and id(entry.tensor) not in reached:
+                found[key] = unreached
     for key in trainable:
         if key in found and found[key].kind != PARAMETER:
             raise InvalidConfig(
@@ -166,8 +170,7 @@ def _role(
 
 
 def _why_still(node: gs.Node, slot: int, opsets: Mapping[str, int], asked: bool) -> str | None:
-    domain = "" if node.domain in (None, "ai.onnx") else str(node.domain)
-    form = find(node.op, domain, opsets.get(domain, 1))
+    form = form_of(node, opsets)
     if form is None or (asked and form.gradient and not form.is_host(slot)):
         return None
     return form.why_still(slot)

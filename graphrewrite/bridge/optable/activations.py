@@ -5,9 +5,9 @@ from torch import fx
 from torch.nn import functional
 
 from graphrewrite.bridge.forms import as_is, lowers, op
+from graphrewrite.bridge.numbers import is_floating
 from graphrewrite.bridge.site import Site
 from graphrewrite.bridge.unsigned import is_wide, ordered
-from graphrewrite.bridge.weights import is_floating
 from graphrewrite.ir import Array
 
 _SOFTPLUS_IS_LINEAR = 40.0  # from here on log(1 + exp(x)) is x in double precision too

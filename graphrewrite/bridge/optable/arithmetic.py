@@ -6,9 +6,9 @@ import torch
 from torch import fx
 
 from graphrewrite.bridge.forms import as_is, lowers, op
+from graphrewrite.bridge.numbers import is_floating
 from graphrewrite.bridge.site import Site
 from graphrewrite.bridge.unsigned import is_wide, ordered, quotient, widened
-from graphrewrite.bridge.weights import is_floating
 
 as_is("Mul", torch.mul)
 as_is("Neg", torch.neg)

@@ -9,9 +9,9 @@ from torch import fx
 
 from graphrewrite.bridge.forms import lowers
 from graphrewrite.bridge.host import Numbers
+from graphrewrite.bridge.numbers import is_floating
 from graphrewrite.bridge.site import Site
 from graphrewrite.bridge.unsigned import ordered, widened
-from graphrewrite.bridge.weights import is_floating
 
 Axes = tuple[int, ...]
 Compute = Callable[[torch.Tensor, Axes, bool], torch.Tensor]

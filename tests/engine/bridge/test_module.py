@@ -144,6 +144,55 @@ def test_what_is_not_trained_says_why() -> None:
         module.weight_named(single.name)
 
 
+def test_what_no_gradient_gets_to_is_not_trained() -> None:
+    b = Builder(seed=0)
+    x = b.input(["N", 4], "x")
+    weight, bound, size, whole = (
+        b.constant(b.rng.uniform(1, 2, shape).astype(np.float32)) for shape in ((4, 4), 4, 2, 4)
+    )
+    scores = b.op("MatMul", x, weight)
+    over = b.op("Greater", scores, b.op("Abs", bound))  # the bound has a gradient, what comes of it has none
+    chosen = b.op("Where", over, scores, b.op("Neg", scores))
+    counted = b.op("Cast", b.op("Cast", b.op("Exp", whole), to=6), to=1)
+    picture = b.op("Reshape", chosen, b.constant(np.array([-1, 1, 2, 2])))
+    scales = b.op("Concat", b.constant(np.ones(2, np.float32)), b.op("Abs", size), axis=0)
+    larger = b.op("Resize", picture, None, scales, mode="nearest")
+    module = GraphModule(b.model(larger, b.op("Add", chosen, counted)))
+    assert {name for name, _ in module.named_parameters()} == {weight.name}
+    for frozen in (bound, size, whole):
+        assert "no gradient gets to it" in module.frozen[frozen.name]
+    sum(out.sum() for out in module(batch())).backward()
+    assert all(parameter.grad is not None for parameter in module.parameters())
+    with pytest.raises(InvalidConfig, match="no gradient gets to it"):
+        GraphModule(b.model(larger), trainable=[bound.name])
+
+
+def test_a_gradient_gets_into_bodies_that_lead_on() -> None:
+    model = Model.from_proto(
+        onnx.parser.parse_model(
+            """<ir_version: 8, opset_import: ["": 17]>
+            g (float[N,4] x, bool yes) => (float[N,4] y)
+            <float[4] used = {1,2,3,4}, float[4] carried = {2,1,2,1}, float[4] asked = {0.1,0.2,0,0}> {
+                other = If (yes) <
+                    then_branch = t () => (bool[N,4] a) { a = Less (x, asked) },
+                    else_branch = e () => (bool[N,4] b) { d = Abs (asked) b = Less (d, x) }
+                >
+                n = Constant <value = int64 {2}> ()
+                on = Constant <value = bool {1}> ()
+                z = Loop (n, on, x) <body = l (int64 i, bool c, float[N,4] h) => (bool k, float[N,4] o) {
+                    k = Identity (c) m = Mul (h, carried) o = Tanh (m)
+                }>
+                w = Mul (x, used)
+                y = Where (other, z, w)
+            }"""
+        )
+    )
+    module = GraphModule(model)
+    assert set(module.state_dict()) == {"used", "carried"} and "no gradient" in module.frozen["asked"]
+    module(batch(), torch.tensor(True)).sum().backward()
+    assert all(bool(parameter.grad.any()) for parameter in module.parameters())
+
+
 def test_a_setting_is_trained_when_asked_for() -> None:
     b = Builder(seed=0)
     x = b.input(["N", 4], "x")
