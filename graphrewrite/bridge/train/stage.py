@@ -145,6 +145,7 @@ class StageRun:
 
         Raises:
             Diverged: a loss is no finite number.
+            InvalidConfig: no gradient reaches a weight.
         """
         accelerator, setting = self.setting.accelerator, self.setting
         rate = self.stage.rate_at(epoch * setting.feeder.order.steps + step, setting.feeder.order.steps)
@@ -160,6 +161,11 @@ class StageRun:
                 if not bool(torch.isfinite(found.total)):
                     torch.set_rng_state(generator)
                     raise self.fault(taken, found).error(self.number, epoch, step)
+                if not found.total.requires_grad:
+                    raise InvalidConfig(
+                        f"no gradient leads from {', '.join(found.each)} to a trained weight; expected a loss of a "
+                        "tensor that depends on one smoothly (class numbers do not); name another tensor in the loss"
+                    )
                 accelerator.backward(found.total * part.share)
             for name, value in {"loss": found.total, **found.each}.items():
                 sums[name] = sums.get(name, 0.0) + float(value.detach()) * part.share

@@ -13,6 +13,7 @@ from graphrewrite.errors import InvalidConfig, InvalidData, UnknownNameError
 from graphrewrite.ir import Array, Builder, Model
 from graphrewrite.passes.losses.cross_entropy import CrossEntropy
 from graphrewrite.passes.losses.feature_match import FeatureMatch
+from graphrewrite.passes.losses.mse import Mse
 from graphrewrite.passes.losses.soft_labels import SoftLabels
 from tests.engine.bridge.train.digits import INPUT, accuracy, brief, held_out, net, same, training
 
@@ -254,6 +255,15 @@ def test_a_model_that_runs_one_batch_size_only_is_refused() -> None:
     assert not same(finetune(model, brief(batch=8), training(16)), model)
     with pytest.raises(InvalidData, match="batches of exactly 8 and cannot run 4 samples"):
         finetune(model, brief(batch=8), training(20))
+
+
+def test_a_loss_without_a_gradient_is_refused() -> None:
+    b = Builder(seed=0)
+    scores = b.linear(b.input(["N", 64], INPUT), 10, 64)
+    model = b.model(scores, b.op("Cast", b.op("ArgMax", scores, axis=1, keepdims=0), to=1, name="class"))
+    recipe = brief(Stage(1, 0.01, (Mse("class_out"),)))
+    with pytest.raises(InvalidConfig, match="no gradient leads from Mse"):
+        finetune(model, recipe, training(8))
 
 
 def test_a_teacher_with_other_outputs_is_refused() -> None:
