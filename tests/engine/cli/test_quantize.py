@@ -1,0 +1,69 @@
+"""`graphrewrite quantize`: files, exit codes and the document it prints."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from graphrewrite import models
+from graphrewrite.cli import main
+
+DATA = "graphrewrite.models.digits:calibration"
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> str:
+    return str(tmp_path / "int8.onnx")
+
+
+def quantise(out: str, *more: str) -> int:
+    return main(["quantize", str(models.shipped("digits_resnet")), "-o", out, *more])
+
+
+def test_a_model_is_quantised_and_described(out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    test = "graphrewrite.models.digits:test"
+
+    assert (
+        quantise(out, "--data", DATA, "--calibrate", "mse", "--test", test, "--skip", "/norm/*", "--json")
+        == 0
+    )
+
+    told = json.loads(capsys.readouterr().out)
+    assert told["verified"]["error"] <= 1e-5
+    rows = {row["name"]: row["left"] for row in told["layers"]}
+    assert sum(not why for why in rows.values()) == 15 and sum("/norm/*" in why for why in rows.values()) == 1
+    assert Path(out).stat().st_size < 0.3 * models.shipped("digits_resnet").stat().st_size
+    assert told["quality"]["after"]["correct"] >= 591
+
+
+def test_a_table_says_what_became_of_each_layer(out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert quantise(out, "--data", DATA, "--per-tensor", "--skip", "/norm/*", "-v") == 0
+
+    shown = capsys.readouterr().out
+    assert "quantised 15 of 16, " in shown
+    assert "named by the skip pattern '/norm/*'" in shown
+    assert "10 x 128 " in shown and "weights moved" in shown
+
+
+def test_ranges_are_kept(out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache = tmp_path / "spans.json"
+
+    assert quantise(out, "--data", DATA, "--cache", str(cache)) == 0
+    kept = cache.read_bytes()
+    first = Path(out).read_bytes()
+
+    assert quantise(out, "--data", DATA, "--cache", str(cache)) == 0
+    assert cache.read_bytes() == kept and len(json.loads(kept)["spans"]) == 1
+    assert Path(out).read_bytes() == first
+
+
+def test_without_data_it_says_what_is_missing(out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert quantise(out) == 2
+
+    assert "--data" in capsys.readouterr().err and not Path(out).exists()
+
+
+def test_an_unknown_calibrator_is_told_with_close_names(out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert quantise(out, "--data", DATA, "--calibrate", "entropi") == 2
+
+    assert "entropy" in capsys.readouterr().err
