@@ -106,6 +106,12 @@ class Registry(Generic[T]):
         self._discover()
         return iter(sorted(self._entries))
 
+    @property
+    def unavailable(self) -> dict[str, str]:
+        """Files left out -> the package that they need and that is not installed."""
+        self._discover()
+        return dict(self._unavailable)
+
     def __contains__(self, name: object) -> bool:
         self._discover()
         return name in self._entries
@@ -154,6 +160,11 @@ class Registry(Generic[T]):
                     f"the entry point {entry.name!r} ({entry.value}) of group {group} cannot be loaded "
                     f"({type(error).__name__}: {error}); update or remove the distribution that brings it"
                 ) from error
+
+
+def registries() -> list[Registry[object]]:
+    """Return the registries of everything imported so far, by kind; a kind is there once its package is imported."""
+    return sorted(_all, key=lambda registry: registry.kind)
 
 
 def registry_of(expected: object) -> Registry[object] | None:

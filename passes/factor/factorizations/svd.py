@@ -13,7 +13,7 @@ from graphrewrite.passes.factor.low_rank import LowRank, truncated
 @factorizations.register("svd")
 @dataclass(frozen=True)
 class Svd:
-    """Keep the largest singular values of each weight.
+    """Keep the largest singular values of each weight, the closest product there is (Eckart and Young, 1936).
 
     Args:
         rank: so many; 0 to choose by the other two.
