@@ -32,10 +32,10 @@ class RunningNorm(nn.Module):
         return functional.batch_norm(x, mean, var, scale, bias, self.training, self.pace, self.epsilon)
 
 
-class TrainingNorm(nn.Module):
-    """A norm of a graph exported for training: it always measures its batch, and returns the statistics it moved.
+class Measuring(nn.Module):
+    """What norms of graphs exported for training share: they measure their batch in evaluation too.
 
-    With `moves` the buffers it was given are moved too while the module trains.
+    With `moves` the buffers they are given are moved while the module trains.
     """
 
     def __init__(self, *, epsilon: float, momentum: float, moves: bool) -> None:
@@ -43,6 +43,10 @@ class TrainingNorm(nn.Module):
         self.epsilon = epsilon
         self.momentum = momentum
         self.moves = moves
+
+
+class TrainingNorm(Measuring):
+    """Such a norm with all its outputs: it returns the statistics it moved, and those of the batch."""
 
     def forward(
         self, x: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, mean: torch.Tensor, var: torch.Tensor
@@ -65,14 +69,8 @@ class TrainingNorm(nn.Module):
         return y, moved_mean, moved_var, batch_mean.to(mean.dtype), batch_var.to(var.dtype)
 
 
-class MeasuringNorm(nn.Module):
-    """A norm of a graph exported for training whose statistics nothing reads: one pass over the batch."""
-
-    def __init__(self, *, epsilon: float, momentum: float, moves: bool) -> None:
-        super().__init__()
-        self.epsilon = epsilon
-        self.momentum = momentum
-        self.moves = moves
+class MeasuringNorm(Measuring):
+    """Such a norm whose statistics nothing reads: one pass over the batch."""
 
     def forward(
         self, x: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, mean: torch.Tensor, var: torch.Tensor

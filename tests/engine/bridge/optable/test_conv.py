@@ -8,9 +8,18 @@ from graphrewrite.bridge import GraphModule
 from graphrewrite.bridge.optable.conv import causal_conv_with_state
 from graphrewrite.bridge.optable.deform import deform_conv
 from graphrewrite.errors import UnsupportedOp
-from graphrewrite.ir import Builder, Model
+from graphrewrite.ir import Array, Builder, Model
 from tests.engine.bridge.nodes import agrees, by_reference, node_model
-from tests.engine.bridge.optable.windows import drawn
+from tests.engine.bridge.optable.windows import Draw, drawn
+
+
+def operands(draw: Draw, group: int, kernel: list[int]) -> list[Array]:
+    """Image, weight and bias; the weight's shape is that of plain and of transposed convolutions."""
+    return [
+        draw.floats(2, 2 * group, *draw.space),
+        draw.floats(2 * group, 2, *kernel),
+        draw.floats(2 * group),
+    ]
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -20,11 +29,7 @@ def test_convolutions(seed: int) -> None:
     assert isinstance(kernel, list)
     if draw.chance(0.3):
         del draw.attributes["kernel_shape"]
-    given = [
-        draw.floats(2, 2 * group, *draw.space),
-        draw.floats(2 * group, 2, *kernel),
-        draw.floats(2 * group),
-    ]
+    given = operands(draw, group, kernel)
     attributes = {**draw.attributes, "group": group}
     assert agrees("Conv", given[: seed % 2 + 2], attributes=attributes, opset=(7, 11, 21)[seed % 3])
 
@@ -47,11 +52,7 @@ def test_transposed_convolutions(seed: int) -> None:
         draw.attributes.pop("pads", None)
     if draw.chance(0.5):
         draw.attributes["output_padding"] = [int(draw.rng.integers(0, step)) for step in strides]
-    given = [
-        draw.floats(2, 2 * group, *draw.space),
-        draw.floats(2 * group, 2, *kernel),
-        draw.floats(2 * group),
-    ]
+    given = operands(draw, group, kernel)
     attributes = {**draw.attributes, "group": group}
     assert agrees("ConvTranspose", given[: seed % 2 + 2], attributes=attributes, opset=(7, 11, 21)[seed % 3])
 
