@@ -66,6 +66,19 @@ def test_mass_is_ordered_as_theory_says() -> None:
         assert single >= block >= np.abs(weight[:8]).sum()
 
 
+def test_sorting_by_strength_makes_better_blocks_on_average() -> None:
+    """No theorem for one layer; over many with filters of unequal strength the gain is large and hardly ever lost."""
+    gains = []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        weight = rng.standard_normal((32, 12, 9)) * rng.gamma(1.0, size=(32, 1, 1))
+        ordered = weight[np.argsort(-np.abs(weight).sum(axis=(1, 2)))]
+        kept = [np.abs(w[OneByN(4).keep(w, 0.5)]).sum() for w in (weight, ordered)]
+        gains.append(kept[1] / kept[0] - 1)
+    assert np.mean(gains) > 0.05
+    assert np.mean(np.array(gains) > 0) > 0.98
+
+
 @pytest.mark.parametrize(
     ("text", "mask"),
     [
