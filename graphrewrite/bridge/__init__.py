@@ -3,10 +3,9 @@
 What is named here is imported when it is first asked for, so that this room can be looked into without torch.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from graphrewrite.bridge.extras import missing
+from graphrewrite.bridge.extras import lazily
 
 if TYPE_CHECKING:
     from graphrewrite.bridge.module import GraphModule
@@ -43,13 +42,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        home = import_module(f"{__name__}.{_HOMES[name]}")
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != "torch":
-            raise
-        raise missing(name, "torch", error) from error
-    return getattr(home, name)
+__getattr__ = lazily(__name__, _HOMES)

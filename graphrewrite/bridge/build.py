@@ -14,7 +14,8 @@ from graphrewrite.bridge import host
 from graphrewrite.bridge.forms import Form, find
 from graphrewrite.bridge.host import Numbers
 from graphrewrite.bridge.names import ANCHOR, CONSTANTS, put
-from graphrewrite.bridge.numbers import array_from, is_floating, tensor_of
+from graphrewrite.bridge.numbers import array_from, tensor_of
+from graphrewrite.bridge.reach import is_floating
 from graphrewrite.bridge.site import BodyOf, Site, array_in, refusal
 from graphrewrite.bridge.sizes import on_host
 from graphrewrite.bridge.value import Value

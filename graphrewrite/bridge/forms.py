@@ -21,8 +21,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar, get_origin
 
-from torch import nn
-
 from graphrewrite.errors import InvalidConfig
 
 if TYPE_CHECKING:
@@ -68,7 +66,7 @@ class Form:
     @property
     def is_module(self) -> bool:
         """Whether the form has state or behaves differently while training."""
-        return inspect.isclass(self.target) and issubclass(self.target, nn.Module)
+        return inspect.isclass(self.target)
 
     def parameter(self, slot: int) -> str | int:
         """Return what names the input at a slot: its parameter, or for a lowered form the slot itself."""

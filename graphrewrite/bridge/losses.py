@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
-
-import torch
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from graphrewrite.errors import UnknownNameError
 from graphrewrite.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,16 @@ class Batch:
         outputs: the model's outputs in order.
     """
 
-    student: Mapping[str, torch.Tensor]
-    teacher: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    labels: torch.Tensor | None = None
+    student: "Mapping[str, torch.Tensor]"
+    teacher: "Mapping[str, torch.Tensor]" = field(default_factory=dict)
+    labels: "torch.Tensor | None" = None
     outputs: tuple[str, ...] = ()
 
     def name(self, tensor: str | None) -> str:
         """Return a tensor's name; None stands for the model's first output."""
         return self.outputs[0] if tensor is None else tensor
 
-    def taught(self, tensor: str | None) -> torch.Tensor:
+    def taught(self, tensor: str | None) -> "torch.Tensor":
         """Return the teacher's tensor of a name.
 
         Raises:
@@ -77,7 +78,7 @@ class Loss(Protocol):
         """What must be there before `__call__` is made."""
         ...
 
-    def __call__(self, batch: Batch) -> torch.Tensor:
+    def __call__(self, batch: Batch) -> "torch.Tensor":
         """Return the mean over the samples, without the weight."""
         ...
 

@@ -58,11 +58,6 @@ _WIDENED: dict[np.dtype[np.generic], type[np.generic]] = {
 }
 
 
-def is_floating(dtype: np.dtype[np.generic]) -> bool:
-    """Whether a type is a float that torch can train: half, bfloat16, single or double."""
-    return dtype.kind == "f" or dtype.name == "bfloat16"
-
-
 def torch_type(number: int) -> torch.dtype:
     """Return torch's name of an ONNX element type.
 

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-
-import torch
+from typing import TYPE_CHECKING
 
 from graphrewrite.errors import InvalidConfig, UnknownNameError
 from graphrewrite.serial import Json
+
+if TYPE_CHECKING:
+    import torch
 
 _SHORT = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
@@ -29,17 +31,21 @@ class Optimiser:
             )
 
     def make(
-        self, weights: Iterable[torch.nn.Parameter], others: Iterable[torch.nn.Parameter], rate: float
-    ) -> torch.optim.Optimizer:
+        self, weights: "Iterable[torch.nn.Parameter]", others: "Iterable[torch.nn.Parameter]", rate: float
+    ) -> "torch.optim.Optimizer":
         """Return the optimiser for these parameters; `others`, which are no weights, do not decay.
 
         Raises:
             UnknownNameError: torch has no such optimiser.
             InvalidConfig: it does not take these options, or cannot make single steps.
         """
+        import torch
+
         factory = getattr(torch.optim, _SHORT.get(self.name, self.name), None)
-        known = [name for name in dir(torch.optim) if _is_optimiser(getattr(torch.optim, name))]
-        if factory is None or not _is_optimiser(factory):
+        known = [
+            name for name in dir(torch.optim) if _is_kind(getattr(torch.optim, name), torch.optim.Optimizer)
+        ]
+        if factory is None or not _is_kind(factory, torch.optim.Optimizer):
             close = get_close_matches(self.name, [*_SHORT, *known], n=3) or list(_SHORT)
             raise UnknownNameError(
                 f"torch has no optimiser {self.name!r}; did you mean {', '.join(close)}? (any class of torch.optim)"
@@ -62,9 +68,5 @@ class Optimiser:
         return made
 
 
-def _is_optimiser(found: object) -> bool:
-    return (
-        isinstance(found, type)
-        and issubclass(found, torch.optim.Optimizer)
-        and found is not torch.optim.Optimizer
-    )
+def _is_kind(found: object, base: type) -> bool:
+    return isinstance(found, type) and issubclass(found, base) and found is not base

@@ -10,9 +10,17 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphrewrite.bridge.forms import Form, find
-from graphrewrite.bridge.numbers import is_floating
 from graphrewrite.ir.edit import subgraphs_of
 from graphrewrite.ir.values import onnx_dtype_to_numpy
+
+
+def is_floating(dtype: np.dtype[np.generic]) -> bool:
+    """Whether a type is a float that torch can train: half, bfloat16, single or double."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
+# Integers that go on as floats where a DequantizeLinear reads them (optable/quantized.py).
+_CARRIED = ("QuantizeLinear",)
 
 
 def form_of(node: gs.Node, opsets: Mapping[str, int]) -> Form | None:
@@ -35,7 +43,9 @@ def reached(graph: gs.Graph, opsets: Mapping[str, int]) -> set[int]:
 def _mark(graph: gs.Graph, opsets: Mapping[str, int], found: set[int]) -> None:
     found.update(id(tensor) for tensor in graph.outputs)
     for node in reversed(graph.nodes):
-        if not any(id(tensor) in found and _may_float(tensor) for tensor in node.outputs):
+        if not any(
+            id(tensor) in found and (node.op in _CARRIED or _may_float(tensor)) for tensor in node.outputs
+        ):
             continue
         for body in subgraphs_of(node):
             _mark(body, opsets, found)

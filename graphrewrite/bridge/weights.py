@@ -11,8 +11,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphrewrite.bridge.numbers import is_floating
-from graphrewrite.bridge.reach import form_of
+from graphrewrite.bridge.reach import form_of, is_floating
 from graphrewrite.errors import InvalidConfig, UnknownNameError
 from graphrewrite.ir import Array, Model, constant_value
 from graphrewrite.ir.edit import all_graphs

@@ -168,8 +168,8 @@ def _of_a_loss(factory: Callable[..., object]) -> set[str]:
         TypeError,
     ):  # it cannot be made without options: what it would say is in its text
         text = inspect.getsource(getattr(factory, "needs").fget)  # noqa: B009
-        return {"data", *(need for need in ("labels", "teacher") if f"{need}=" in text)}
-    told = {"data"} | ({"labels"} if getattr(needs, "labels", False) else set())
+        return {"data", "torch", *(need for need in ("labels", "teacher") if f"{need}=" in text)}
+    told = {"data", "torch"} | ({"labels"} if getattr(needs, "labels", False) else set())
     return told | ({"teacher"} if getattr(needs, "teacher", None) is not None else set())
 
 

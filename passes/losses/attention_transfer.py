@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-import torch
-from torch.nn import functional
+from typing import TYPE_CHECKING
 
 from graphrewrite.bridge.losses import Batch, Needs, losses
 from graphrewrite.errors import InvalidData
 from graphrewrite.passes.losses.feature_match import check_pairs
+
+if TYPE_CHECKING:
+    import torch
 
 
 @losses.register("attention_transfer")
@@ -32,13 +33,15 @@ class AttentionTransfer:
         """The named tensors."""
         return Needs(student=tuple(self.pairs), teacher=tuple(self.pairs.values()))
 
-    def __call__(self, batch: Batch) -> torch.Tensor:
+    def __call__(self, batch: Batch) -> "torch.Tensor":
         """Return the sum over pairs of the mean over samples and places.
 
         Raises:
             InvalidData: a pair differs in more than its channels, or has nothing but channels.
         """
-        total = torch.zeros((), device=batch.student[next(iter(self.pairs))].device)
+        import torch
+
+        apart = []
         for name, other in self.pairs.items():
             student, teacher = batch.student[name], batch.taught(other)
             if student.ndim < 3 or student.shape[2:] != teacher.shape[2:]:
@@ -46,10 +49,12 @@ class AttentionTransfer:
                     f"{name!r} has the shape {list(student.shape)} and the teacher's {other!r} has "
                     f"{list(teacher.shape)}; expected [samples, channels, ...] with the same places; pair other tensors"
                 )
-            total = total + (_map(student) - _map(teacher)).square().mean()
-        return total
+            apart.append((_map(student) - _map(teacher)).square().mean())
+        return torch.stack(apart).sum()
 
 
-def _map(features: torch.Tensor) -> torch.Tensor:
+def _map(features: "torch.Tensor") -> "torch.Tensor":
+    from torch.nn import functional
+
     found: torch.Tensor = functional.normalize(features.float().square().mean(dim=1).flatten(1))
     return found

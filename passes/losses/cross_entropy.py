@@ -1,12 +1,13 @@
 """Cross-entropy of labels, smoothed or not."""
 
 from dataclasses import dataclass
-
-import torch
-from torch.nn import functional
+from typing import TYPE_CHECKING
 
 from graphrewrite.bridge.losses import Batch, Needs, losses
 from graphrewrite.errors import InvalidConfig, InvalidData
+
+if TYPE_CHECKING:
+    import torch
 
 
 @losses.register("cross_entropy")
@@ -33,12 +34,14 @@ class CrossEntropy:
         """Labels, and the scores."""
         return Needs(student=(self.tensor,) if self.tensor else (), labels=True)
 
-    def __call__(self, batch: Batch) -> torch.Tensor:
+    def __call__(self, batch: Batch) -> "torch.Tensor":
         """Return the mean over samples (and over places, where every place has a label).
 
         Raises:
             InvalidData: the labels are no class numbers that the scores have.
         """
+        from torch.nn import functional
+
         assert batch.labels is not None
         name = batch.name(self.tensor)
         scores = batch.student[name].float()

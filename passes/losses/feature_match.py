@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
-
-import torch
-from torch.nn import functional
+from typing import TYPE_CHECKING, Literal
 
 from graphrewrite.bridge.losses import Batch, Needs, losses
 from graphrewrite.errors import InvalidConfig, InvalidData
+
+if TYPE_CHECKING:
+    import torch
 
 
 @losses.register("feature_match")
@@ -36,12 +36,15 @@ class FeatureMatch:
         """The named tensors."""
         return Needs(student=tuple(self.pairs), teacher=tuple(self.pairs.values()))
 
-    def __call__(self, batch: Batch) -> torch.Tensor:
+    def __call__(self, batch: Batch) -> "torch.Tensor":
         """Return the mean over pairs, samples and, as they are, numbers; of unit vectors the squared distance.
 
         Raises:
             InvalidData: a pair has different shapes.
         """
+        import torch
+        from torch.nn import functional
+
         apart = []
         for name, other in self.pairs.items():
             student, teacher = batch.student[name].float(), batch.taught(other).float()

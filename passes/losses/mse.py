@@ -1,11 +1,13 @@
 """Mean squared error, of targets or of a teacher's output."""
 
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from graphrewrite.bridge.losses import Batch, Needs, losses
 from graphrewrite.errors import InvalidData
+
+if TYPE_CHECKING:
+    import torch
 
 
 @losses.register("mse")
@@ -21,7 +23,7 @@ class Mse:
         """Targets in the shape of the output."""
         return Needs(student=(self.tensor,) if self.tensor else (), labels=True)
 
-    def __call__(self, batch: Batch) -> torch.Tensor:
+    def __call__(self, batch: Batch) -> "torch.Tensor":
         """Return the mean over all numbers.
 
         Raises:

@@ -1,12 +1,13 @@
 """Distillation: the teacher's softened scores as labels."""
 
 from dataclasses import dataclass
-
-import torch
-from torch.nn import functional
+from typing import TYPE_CHECKING
 
 from graphrewrite.bridge.losses import Batch, Needs, losses
 from graphrewrite.errors import InvalidConfig
+
+if TYPE_CHECKING:
+    import torch
 
 
 @losses.register("soft_labels")
@@ -35,8 +36,10 @@ class SoftLabels:
         read = (self.tensor,) if self.tensor else ()
         return Needs(student=read, teacher=read)
 
-    def __call__(self, batch: Batch) -> torch.Tensor:
+    def __call__(self, batch: Batch) -> "torch.Tensor":
         """Return the mean over samples and places."""
+        from torch.nn import functional
+
         student = functional.log_softmax(
             batch.student[batch.name(self.tensor)].float() / self.temperature, dim=1
         )

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from graphrewrite.bridge.recipe import Recipe, Stage
 from graphrewrite.bridge.statistics import part
-from graphrewrite.bridge.train import finetune
 from graphrewrite.bridge.train.log import Row, logs_of
 from graphrewrite.bridge.weights import stored
 from graphrewrite.data import DataSource, load
@@ -50,6 +49,8 @@ class FineTune:
             UnsupportedOp: an operator has no torch form.
             Diverged: a loss is no finite number.
         """
+        from graphrewrite.bridge.train import finetune
+
         if context.data is None:
             raise InvalidConfig(
                 "training needs samples; expected data in the context; give it with --data, or Context(data=...)"

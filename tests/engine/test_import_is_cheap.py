@@ -26,3 +26,17 @@ def test_importing_graphrewrite_loads_nothing_heavy(tmp_path: Path) -> None:
 def test_a_heavy_import_would_be_seen(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     assert "onnxruntime" in loaded_after("import onnxruntime", tmp_path)
+
+
+def test_choosing_what_to_train_by_loads_no_torch(tmp_path: Path) -> None:
+    """Passes and losses are listed, and a recipe is read, where nothing is trained yet."""
+    statement = """
+from graphrewrite.bridge.losses import losses
+from graphrewrite.bridge.recipe import Recipe
+from graphrewrite.pipeline.registry import passes
+recipe = {"stages": [{"epochs": 2, "losses": [{"name": "soft_labels"}, {"name": "cross_entropy"}]}]}
+assert {"finetune", "distill", "prune_loop"} <= set(passes)
+assert {"cross_entropy", "soft_labels", "mse"} <= set(losses)
+assert Recipe.from_json(recipe).stages[0].epochs == 2
+"""
+    assert loaded_after(statement, tmp_path) & HEAVY == set()

@@ -5,7 +5,7 @@ from torch import fx
 from torch.nn import functional
 
 from graphrewrite.bridge.forms import as_is, lowers, op
-from graphrewrite.bridge.numbers import is_floating
+from graphrewrite.bridge.reach import is_floating
 from graphrewrite.bridge.site import Site
 from graphrewrite.bridge.unsigned import is_wide, ordered
 from graphrewrite.ir import Array

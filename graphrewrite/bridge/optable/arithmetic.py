@@ -6,7 +6,7 @@ import torch
 from torch import fx
 
 from graphrewrite.bridge.forms import as_is, lowers, op
-from graphrewrite.bridge.numbers import is_floating
+from graphrewrite.bridge.reach import is_floating
 from graphrewrite.bridge.site import Site
 from graphrewrite.bridge.unsigned import is_wide, ordered, quotient, widened
 

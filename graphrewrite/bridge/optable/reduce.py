@@ -9,7 +9,7 @@ from torch import fx
 
 from graphrewrite.bridge.forms import lowers
 from graphrewrite.bridge.host import Numbers
-from graphrewrite.bridge.numbers import is_floating
+from graphrewrite.bridge.reach import is_floating
 from graphrewrite.bridge.site import Site
 from graphrewrite.bridge.unsigned import ordered, widened
 

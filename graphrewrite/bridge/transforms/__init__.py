@@ -1,10 +1,19 @@
 """Weight and activation transforms: masks, signs, learned steps; what puts them into a module, and into a graph."""
 
-from graphrewrite.bridge.transforms.attaching import attach
+from typing import TYPE_CHECKING
+
+from graphrewrite.bridge.extras import lazily
 from graphrewrite.bridge.transforms.base import Lowered, WeightTransform, transforms
-from graphrewrite.bridge.transforms.folding import fold
-from graphrewrite.bridge.transforms.mask import Mask
-from graphrewrite.bridge.transforms.sign import Sign
-from graphrewrite.bridge.transforms.step import StepQuantize
+
+if TYPE_CHECKING:
+    from graphrewrite.bridge.transforms.attaching import attach
+    from graphrewrite.bridge.transforms.folding import fold
+    from graphrewrite.bridge.transforms.mask import Mask
+    from graphrewrite.bridge.transforms.sign import Sign
+    from graphrewrite.bridge.transforms.step import StepQuantize
+
+_HOMES = {"Mask": "mask", "Sign": "sign", "StepQuantize": "step", "attach": "attaching", "fold": "folding"}
 
 __all__ = ["Lowered", "Mask", "Sign", "StepQuantize", "WeightTransform", "attach", "fold", "transforms"]
+
+__getattr__ = lazily(__name__, _HOMES)

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import onnx_graphsurgeon as gs
-import torch
-from torch import nn
 
 from graphrewrite.ir import Array, Builder
 from graphrewrite.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 Draw: TypeAlias = Callable[[Builder, gs.Tensor], gs.Tensor]
 
@@ -41,7 +43,7 @@ class WeightTransform(Protocol):
         """Relative difference between module and graph."""
         ...
 
-    def module(self, weight: torch.Tensor | None) -> nn.Module:
+    def module(self, weight: "torch.Tensor | None") -> "nn.Module":
         """Return the trainable form, a module of one tensor; `weight` is None where it stands behind an activation."""
         ...
 
@@ -50,7 +52,7 @@ class WeightTransform(Protocol):
         ...
 
 
-def straight_through(value: torch.Tensor, instead: torch.Tensor) -> torch.Tensor:
+def straight_through(value: "torch.Tensor", instead: "torch.Tensor") -> "torch.Tensor":
     """Return `value` to the last bit, with the gradient of `instead` (Bengio et al. 2013)."""
     return value.detach() + (instead - instead.detach())
 

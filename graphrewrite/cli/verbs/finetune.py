@@ -11,7 +11,7 @@ from graphrewrite.cli.parser import add_rewriting
 from graphrewrite.cli.rewriting import Job, show_check
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
-from graphrewrite.errors import InvalidConfig, MissingExtra
+from graphrewrite.errors import InvalidConfig
 from graphrewrite.pipeline import Pipeline
 from graphrewrite.pipeline.base import Json
 
@@ -85,14 +85,9 @@ class FineTuneVerb:
 
 
 def _pipeline(options: Namespace) -> Pipeline:
-    try:
-        from graphrewrite.bridge.recipe import Recipe
-        from graphrewrite.passes.train import FineTune
-    except ImportError as error:
-        raise MissingExtra(
-            f"training needs torch, which cannot be imported ({error}); it comes with an extra; "
-            'install it with pip install "graphrewrite[train]"'
-        ) from error
+    from graphrewrite.bridge.recipe import Recipe
+    from graphrewrite.passes.train import FineTune
+
     recipe = Recipe.load(options.recipe)
     asks = [loss for stage in recipe.stages for loss in stage.losses if loss.needs.teacher is not None]
     if asks and not options.teacher:

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx.defs import get_all_schemas_with_history, get_schema
 
-from graphrewrite.bridge.numbers import is_floating
+from graphrewrite.bridge.reach import is_floating
 from graphrewrite.ir import Array
 from tests.engine.bridge.nodes import Given, bridged, by_reference, node_model, same
 
