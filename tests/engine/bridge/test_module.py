@@ -193,6 +193,20 @@ def test_a_gradient_gets_into_bodies_that_lead_on() -> None:
     assert all(bool(parameter.grad.any()) for parameter in module.parameters())
 
 
+def test_gradients_go_through_a_declared_pair_of_quantizers() -> None:
+    b = Builder(seed=0)
+    x = b.input(["N", 4], "x")
+    weight, scale, zero = (
+        b.constant(value)
+        for value in (b.rng.uniform(-1, 1, (4, 4)).astype(np.float32), np.float32(0.01), np.int8(0))
+    )
+    levels = b.op("QuantizeLinear", weight, scale, zero)
+    levels.dtype = np.dtype(np.int8)  # as a file with shapes written down says
+    module = GraphModule(b.model(b.op("MatMul", x, b.op("DequantizeLinear", levels, scale, zero))))
+    module(batch()).sum().backward()
+    assert bool(module.weight_named(weight.name).grad.any())
+
+
 def test_a_setting_is_trained_when_asked_for() -> None:
     b = Builder(seed=0)
     x = b.input(["N", 4], "x")
