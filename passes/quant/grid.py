@@ -1,6 +1,6 @@
 """Grids of whole numbers that stand for floats: value = (code - zero) * step."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,9 @@ from graphrewrite.ir import Array
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
 
+Real = TypeVar("Real", np.float32, np.float64)
+
+_PARTS = tuple(float(part) for part in np.linspace(1.0, 0.3, 36))  # of the step that clips nothing
 _LARGEST_BIAS = 2.0**30  # half of what an int32 holds: the sums it starts need the rest
 
 
@@ -81,12 +84,16 @@ def _step(reach: float, codes: int) -> float:
 
 
 class Stored(NamedTuple):
-    """A constant as codes of its own shape: `steps` is [] or one for each position of `axis`."""
+    """A constant as codes of its own shape: `steps` is [] or one for each position of `axis`.
+
+    Codes of less than seven bits are signed and have their zero at 0, so that they can be filed packed.
+    """
 
     codes: Array
     steps: Singles
     axis: int
     zero: int = 0
+    bits: int = 8
 
     def expand(self) -> Singles:
         """Return what it stands for, computed as DequantizeLinear does."""
@@ -94,7 +101,7 @@ class Stored(NamedTuple):
         return np.asarray(above * along(self.steps, self.axis, self.codes.ndim))
 
 
-def along(steps: Singles, axis: int, rank: int) -> Singles:
+def along(steps: npt.NDArray[Real], axis: int, rank: int) -> npt.NDArray[Real]:
     """View steps so that they meet an array of `rank` axes at `axis`."""
     if not steps.ndim:
         return steps
@@ -104,16 +111,18 @@ def along(steps: Singles, axis: int, rank: int) -> Singles:
 def stored_weight(weight: Array, axis: int | None, bits: int, least: Floats | None = None) -> Stored:
     """Round a weight to int8 codes of `bits` bits, symmetric: a step for each position of `axis`, or one for all.
 
+    With 8 bits the largest weight gets the highest code. With fewer, steps are coarse, and it may be better to clip:
+    of several parts of that step each channel takes the one with the least squared error.
+
     `least` [outputs] are steps that may not be gone below, so that a bias fits. A channel of zeros gets the mean step
     of the others: its bias is counted in it.
     """
     top = 2 ** (bits - 1) - 1
     wide = weight.astype(np.float64)
-    if axis is None:
-        reach = np.abs(wide).max(initial=0.0).reshape(1)
-    else:
-        reach = np.abs(wide).max(axis=tuple(each for each in range(wide.ndim) if each != axis), initial=0.0)
-    steps = reach / top
+    others = tuple(each for each in range(wide.ndim) if each != axis)
+    steps = np.abs(wide).max(axis=others, initial=0.0).reshape(-1) / top
+    if bits < 8:
+        steps = _best_parts(wide, steps, axis, top)
     steps[steps < np.finfo(np.float32).tiny] = 0.0
     usual = float(steps[steps > 0].mean()) if (steps > 0).any() else 1.0
     steps = np.where(steps > 0, steps, usual)
@@ -121,7 +130,19 @@ def stored_weight(weight: Array, axis: int | None, bits: int, least: Floats | No
         steps = np.maximum(steps, least if axis is not None else least.max(initial=0.0))
     kept = steps.astype(np.float32) if axis is not None else steps.astype(np.float32).reshape(())
     codes = np.rint(wide / along(kept, axis or 0, wide.ndim).astype(np.float64))
-    return Stored(np.clip(codes, -top, top).astype(np.int8), kept, axis or 0)
+    return Stored(np.clip(codes, -top, top).astype(np.int8), kept, axis or 0, bits=bits)
+
+
+def _best_parts(wide: Floats, steps: Floats, axis: int | None, top: int) -> Floats:
+    others = tuple(each for each in range(wide.ndim) if each != axis)
+    best, least = steps, np.full(steps.shape, np.inf)
+    for part in _PARTS:
+        tried = np.where(steps > 0, steps * part, 1.0)
+        spread = along(tried if axis is not None else tried.reshape(()), axis or 0, wide.ndim)
+        away = np.clip(np.rint(wide / spread), -top, top) * spread - wide
+        error = np.square(away).sum(axis=others).reshape(-1)
+        best, least = np.where(error < least, steps * part, best), np.minimum(error, least)
+    return np.asarray(best)
 
 
 def stored_operand(values: Array, grid: Grid) -> Stored:

@@ -45,7 +45,8 @@ class InsertQdq:
         activations: their codes: "uint8" and "int8" fit both ends of the span, "uint8_symmetric" and "int8_symmetric"
             give zero the middle code, and leave a Relu to be computed.
         per_channel: a step for each output of a weight; otherwise one for all.
-        weight_bits: 2 to 8; weights of 7 bits cannot saturate the 16-bit sums of processors without VNNI.
+        weight_bits: 2 to 8; weights of 7 bits cannot saturate the 16-bit sums of processors without VNNI, those of 6 or
+            less are filed packed and become int8 when the model is loaded.
         only: patterns (`*` is any text) of the layers to quantise; empty for all.
         skip: patterns of layers to leave in float.
         batch: samples that are run together for calibration.

@@ -13,6 +13,9 @@ from graphrewrite.ir import Model
 from graphrewrite.ir.edit import drop_unused, sort_nodes
 from graphrewrite.passes.factor.writer import Names, Writer
 from graphrewrite.passes.quant.grid import Grid, Scale, Stored
+from graphrewrite.passes.quant.pack import pack, unpacked
+
+_PACKED = 6  # bits at most: seven in three planes save an eighth
 
 
 class Operand(NamedTuple):
@@ -56,8 +59,12 @@ class Quantisers(NamedTuple):
     grid: Grid
 
     def constant(self, writer: Writer, stored: Stored) -> gs.Tensor:
-        """File the codes and dequantise them."""
-        codes = writer.constant(stored.codes, "codes")
+        """File the codes, packed where that saves much, and dequantise them."""
+        codes: gs.Tensor
+        if stored.bits <= _PACKED:
+            codes = unpacked(writer, pack(stored.codes, stored.bits), stored.bits, stored.codes.shape)
+        else:
+            codes = writer.constant(stored.codes, "codes")
         steps = writer.floats(stored.steps, "step")
         if stored.codes.dtype == np.int32:  # a bias: its zero is 0 and takes no room
             return writer.op("DequantizeLinear", codes, steps, axis=stored.axis)

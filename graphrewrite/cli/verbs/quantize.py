@@ -19,7 +19,9 @@ from graphrewrite.report import text
 class Quantize:
     """Runs static quantisation over one model, tidied first."""
 
-    summary: ClassVar[str] = "Round weights and activations to 8 bits, for integer kernels of onnxruntime."
+    summary: ClassVar[str] = (
+        "Round weights and activations to 8 bits or less, for integer kernels of onnxruntime."
+    )
     examples: ClassVar[str] = """
         graphrewrite quantize model.onnx -o int8.onnx --data images.npz
         graphrewrite quantize model.onnx -o int8.onnx --data samples/ --calibrate mse --skip 'head*' -v
@@ -35,9 +37,11 @@ class Quantize:
         what.add_argument(
             "--bits",
             type=int,
-            choices=(8, 7),
+            choices=range(2, 9),
             default=8,
-            help="bits of a weight (default 8); 7 for processors without VNNI, where sums of 8 bits can saturate",
+            metavar="N",
+            help="bits of a weight, 2 to 8 (default 8): 7 for processors without VNNI, whose sums may saturate; 6 and less "
+            "for a smaller file, they are int8 once it is loaded",
         )
         what.add_argument(
             "--per-tensor", action="store_true", help="one scale per weight, not one per output"
@@ -126,4 +130,4 @@ def _show(job: Job, found: list[Mapping[str, Json]], screen: Screen) -> None:
 
 def _asked(options: Namespace) -> str:
     scales = "one scale per weight" if options.per_tensor else "one scale per output"
-    return f"int8 weights, {scales}; {options.activations} activations, ranges by {options.calibrate}"
+    return f"weights of {options.bits} bits, {scales}; {options.activations} activations, ranges by {options.calibrate}"

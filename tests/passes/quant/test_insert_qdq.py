@@ -145,6 +145,29 @@ def test_shipped_models_keep_their_accuracy_in_a_third_of_the_bytes(name: str, t
     assert float((scores.argmax(axis=-1) == test.labels).mean()) > card.accuracy - 0.005
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4, 6, 7])
+def test_weights_of_few_bits_are_bytes_once_they_are_loaded(bits: int) -> None:
+    result = quantised(net(), InsertQdq(weight_bits=bits))
+
+    assert result.report.steps[-1].verified.error == 0.0
+    assert served(result.model) == served(quantised(net()).model)
+
+
+@pytest.mark.parametrize(("bits", "most"), [(4, 0.16), (3, 0.13), (2, 0.09)])
+def test_few_bits_make_a_small_file_without_losing_time_to_floats(bits: int, most: float) -> None:
+    b = Builder(opset=13, seed=1)
+    x = b.input(["N", 3, 12, 12], "x")
+    model = b.model(b.conv(b.relu(b.conv(x, 128, 3, name="first")), 129, 128, name="second"))
+
+    result = quantised(model, InsertQdq(weight_bits=bits))
+
+    def size(each: Model) -> int:
+        return len(each.to_proto().SerializeToString())
+
+    assert size(result.model) < most * size(model)
+    assert served(result.model)["QLinearConv"] == 2 and not served(result.model)["BitShift"]
+
+
 def test_a_stream_that_a_norm_reads_stays_float() -> None:
     b = Builder(opset=17)
     x = b.input(["N", 6, 16], "x")
