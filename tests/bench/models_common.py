@@ -1,13 +1,14 @@
 """What the benches of whole models share: selves of a model timed in turns, onnxruntime's own int8 selves."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from graphrewrite.ir import Builder, Model
 from graphrewrite.runtime import Feeds, sample_inputs
@@ -52,19 +53,20 @@ def cell(spent: Mapping[str, Spent], name: str, threads: int) -> str:
 
 
 class _Samples(CalibrationDataReader):
-    def __init__(self, model: Model) -> None:
-        self._left: Iterator[Feeds] = iter([sample_inputs(model, seed) for seed in range(2)])
+    def __init__(self, samples: Sequence[Feeds]) -> None:
+        self._left: Iterator[Feeds] = iter(samples)
 
     def get_next(self) -> Feeds | None:
         return next(self._left, None)
 
 
-def statically_int8(model: Model) -> Model:
-    """Return what onnxruntime's static quantisation makes of a model: QDQ, per channel, of two random samples."""
+def statically_int8(model: Model, samples: Sequence[Feeds] = ()) -> Model:
+    """Return what onnxruntime's static quantisation makes of it, per channel and of two random samples unless told."""
+    read = samples or [sample_inputs(model, seed) for seed in range(2)]
 
     def quantise(source: Path, target: Path) -> None:
         types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
-        quantize_static(source, target, _Samples(model), per_channel=True, **types)
+        quantize_static(source, target, _Samples(read), per_channel=True, **types)
 
     return _through_files(model, quantise)
 
@@ -72,6 +74,11 @@ def statically_int8(model: Model) -> Model:
 def dynamically_int8(model: Model) -> Model:
     """Return what onnxruntime's dynamic quantisation makes of a model: int8 weights, inputs rounded inside."""
     return _through_files(model, partial(quantize_dynamic, weight_type=QuantType.QInt8))
+
+
+def prepared(model: Model) -> Model:
+    """Return what onnxruntime advises to quantise in the place of a model: its shapes known, its norms folded."""
+    return _through_files(model, partial(quant_pre_process, skip_symbolic_shape=True))  # which fails on some
 
 
 def _through_files(model: Model, quantise: Callable[[Path, Path], object]) -> Model:
