@@ -40,8 +40,8 @@ class Quantize:
             choices=range(2, 9),
             default=8,
             metavar="N",
-            help="bits of a weight, 2 to 8 (default 8): 7 for processors without VNNI, whose sums may saturate; 6 and less "
-            "for a smaller file, they are int8 once it is loaded",
+            help="bits of a weight, 2 to 8 (default 8): 7 for processors without VNNI, whose sums may saturate; 6 or "
+            "less for a smaller file, they are int8 once it is loaded",
         )
         what.add_argument(
             "--per-tensor", action="store_true", help="one scale per weight, not one per output"
