@@ -10,6 +10,7 @@ import pytest
 
 import graphrewrite
 from graphrewrite import Model
+from graphrewrite.errors import MissingExtra
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -79,7 +80,10 @@ def test_model_stays_small() -> None:
 def test_every_promised_name_exists_and_is_documented(name: str) -> None:
     module = importlib.import_module(name)
     assert module.__doc__, f"{name} has no docstring"
-    assert undocumented(module) == []
+    try:
+        assert undocumented(module) == []
+    except MissingExtra as error:
+        pytest.skip(str(error))
 
 
 def test_missing_and_silent_names_are_found() -> None:
