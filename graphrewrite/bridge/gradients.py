@@ -4,6 +4,7 @@ import math
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from graphrewrite.data.stats import fixed_batch
 from graphrewrite.errors import InvalidData, UnsupportedOp
 from graphrewrite.ir import Array, Model
 
+LossOf: TypeAlias = Literal["outputs", "labels"]
 _CLOSE = 1e-3  # rows of probabilities add up to one within this
 
 
@@ -25,6 +27,7 @@ def products(
     model: Model,
     source: DataSource,
     weights: Collection[str],
+    loss: LossOf = "outputs",
     batch: int = 32,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
@@ -34,7 +37,7 @@ def products(
     The model runs as it would serve: norms use their running statistics. Weights that are not trained (integers, single
     numbers) are left out. A model with a fixed batch gets batches of that size.
 
-    With class labels the loss is the cross-entropy of the first output of shape [samples, classes]. Without, it is a
+    Of "labels" the loss is the cross-entropy of the first output of shape [samples, classes]; of "outputs" it is a
     random projection of the outputs: each output is multiplied by signs drawn from the seed and divided by its root
     mean square over the data. A gate g on a unit then has a gradient whose square is, on average over the signs, how
     far the relative outputs move per change of g, squared: the Gauss-Newton estimate of |y(g) - y(1)|^2, whose plain
@@ -47,14 +50,14 @@ def products(
     """
     module = GraphModule(model).eval()
     live = _live(module, weights)
-    labels = _classes(source)
+    labels = _classes(source) if loss == "labels" else None
     steps = _Steps(model, source, batch, seed)
     signs = _Signs(seed, {} if labels is not None else _sizes(module, steps))
     done = 0
     for feeds, here in steps:
         values = _outputs(module, feeds)
-        loss = _cross_entropy(values, labels[list(here)]) if labels is not None else signs.projected(values)
-        gradients = torch.autograd.grad(loss, list(live.values()), allow_unused=True)
+        value = _cross_entropy(values, labels[list(here)]) if labels is not None else signs.projected(values)
+        gradients = torch.autograd.grad(value, list(live.values()), allow_unused=True)
         yield {
             name: (tensor.detach().float() * gradient.float()).numpy()
             for (name, tensor), gradient in zip(live.items(), gradients, strict=True)
@@ -135,14 +138,17 @@ def _outputs(module: GraphModule, feeds: Arrays) -> dict[str, torch.Tensor]:
     return smooth
 
 
-def _classes(source: DataSource) -> torch.Tensor | None:
+def _classes(source: DataSource) -> torch.Tensor:
     if source.labels is None:
-        return None
+        raise InvalidData(
+            "the loss of labels was asked for and the data has none; expected a class for each sample; "
+            'give labels, or take the loss of "outputs"'
+        )
     labels = np.asarray(source.labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise InvalidData(
             f"the labels are {labels.dtype} of shape {list(labels.shape)}; expected one class number a sample; "
-            "leave the labels out to score without them"
+            'take the loss of "outputs", which needs none'
         )
     return torch.from_numpy(labels.astype(np.int64))
 
@@ -154,7 +160,7 @@ def _cross_entropy(values: dict[str, torch.Tensor], labels: torch.Tensor) -> tor
         shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in values.items())
         raise InvalidData(
             f"the labels go from {int(labels.min())} to {int(labels.max())} and the outputs are {shapes}; expected an "
-            "output of shape [samples, classes] with a class for every label; check the labels, or leave them out"
+            "output of shape [samples, classes] with a class for every label; check them, or take the loss of outputs"
         )
     wide = scores.float()
     if bool((wide >= 0).all()) and bool((abs(wide.sum(1) - 1) < _CLOSE).all()):  # a softmax is in the graph

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, TypeAlias, cast, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -49,13 +49,14 @@ class Products(Protocol):
 class GradientNeed:
     """A statistic of the products of `weights` and their gradients; `tensor` (a group's name) and `key` name it.
 
-    `batch` samples go through the loss in one step.
+    `loss` says of what, as in `graphrewrite.bridge.gradients`; `batch` samples go through it in one step.
     """
 
     tensor: str
     key: str
     weights: tuple[str, ...]
     make: Callable[[], Products]
+    loss: Literal["outputs", "labels"] = "outputs"
     batch: int = 32
 
 
@@ -161,7 +162,7 @@ def _of_tensors(needs: Sequence[Need], model: Model, context: Context) -> Statis
 
 def _of_gradients(needs: Sequence[GradientNeed], model: Model, context: Context) -> Statistics:
     found: Statistics = {}
-    for batch in sorted({need.batch for need in needs}):
+    for loss, batch in sorted({(need.loss, need.batch) for need in needs}):
         try:
             from graphrewrite.bridge.gradients import products
         except ImportError as error:
@@ -170,9 +171,10 @@ def _of_gradients(needs: Sequence[GradientNeed], model: Model, context: Context)
                 'install it with pip install "graphrewrite[train]", or choose a criterion without gradients'
             ) from error
         assert context.data is not None
-        made = {(need.tensor, need.key): need.make() for need in needs if need.batch == batch}
-        weights = {weight for need in needs if need.batch == batch for weight in need.weights}
-        for step in products(model, context.data, weights, batch, context.seed, context.progress):
+        alike = [need for need in needs if (need.loss, need.batch) == (loss, batch)]
+        made = {(need.tensor, need.key): need.make() for need in alike}
+        weights = {weight for need in alike for weight in need.weights}
+        for step in products(model, context.data, weights, loss, batch, context.seed, context.progress):
             for accumulator in made.values():
                 accumulator.update(step)
         found |= {key: accumulator.result() for key, accumulator in made.items()}

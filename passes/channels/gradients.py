@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
 from graphrewrite.dims import ChannelGroup, Member
+from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Array
 from graphrewrite.passes.channels.criteria.l1 import L1
 from graphrewrite.passes.channels.evidence import Evidence, GradientNeed, Scores
@@ -54,11 +56,20 @@ def need(
     members: Sequence[Member],
     each: Callable[[Array], Array],
     whole: Callable[[Scores], Scores],
+    loss: Literal["outputs", "labels"],
     batch: int,
 ) -> tuple[GradientNeed, ...]:
     """Ask for the products of these members; the statistic is a `ByUnit.result()` under the group's name."""
     weights = tuple(dict.fromkeys(member.tensor for member in members))
-    return (GradientNeed(group.name, key, weights, partial(ByUnit, members, each, whole), batch),)
+    return (GradientNeed(group.name, key, weights, partial(ByUnit, members, each, whole), loss, batch),)
+
+
+def check_loss(name: str, loss: str) -> None:
+    """Raise InvalidConfig unless this is a loss that gradients can be taken of."""
+    if loss not in ("outputs", "labels"):
+        raise InvalidConfig(
+            f"{name}.loss is {loss!r}; expected 'outputs' (how far they move) or 'labels' (their cross-entropy)"
+        )
 
 
 def score(group: ChannelGroup, evidence: Evidence, key: str) -> Scores:

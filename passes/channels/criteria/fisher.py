@@ -1,6 +1,7 @@
 """Fisher information of a gate: a channel is worth the squared gradient of a switch that would turn it off."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -21,9 +22,13 @@ class Fisher:
     cost, which is the budget's business). The gate stands where the unit is read, so its gradient is the sum of
     gradient * weight over the slices that read it, and no activation has to be kept. A group that no weight reads has
     its gate where it is made. Samples go through one at a time, as the square belongs to a sample; of a model with a
-    fixed batch a batch counts as one. Needs data and torch; the loss is the cross-entropy where the data has labels,
-    else a random projection of the outputs (`graphrewrite.bridge.gradients`).
+    fixed batch a batch counts as one. Needs data and torch. The loss is as for `Taylor`.
     """
+
+    loss: Literal["outputs", "labels"] = "outputs"
+
+    def __post_init__(self) -> None:
+        gradients.check_loss("Fisher", self.loss)
 
     def needs(self, group: ChannelGroup) -> tuple[GradientNeed, ...]:
         """Ask for the gradients of the weights that read the group."""
@@ -31,7 +36,7 @@ class Fisher:
             role: [m for m in group.members if m.role == role] for role in ("consumer", "producer", "vector")
         }
         members = next((found for found in by_role.values() if found), [])
-        return gradients.need(group, _KEY, members, np.asarray, np.square, 1)
+        return gradients.need(group, _KEY, members, np.asarray, np.square, self.loss, 1)
 
     def score(self, group: ChannelGroup, evidence: Evidence) -> Scores:
         """Return [units]."""

@@ -28,8 +28,9 @@ GRADIENT = ("taylor", "fisher")
 
 
 def scores(model: Model, name: str, source: ArraySource, seed: int = 0) -> dict[str, Wide]:
-    """Return the scores of every group by its name."""
-    criterion, found = criteria.make(name), groups(model)
+    """Return the scores of every group by its name; gradients are those of the labels where there are any."""
+    by_labels = {"loss": "labels"} if name in GRADIENT and source.labels is not None else {}
+    criterion, found = criteria.make(name, **by_labels), groups(model)
     needs = [need for group in found for need in needs_of(criterion, group)]
     evidence = gathered(model, needs, criterion, Context(source, seed))
     return {group.name: criterion.score(group, evidence) for group in found}
@@ -209,7 +210,7 @@ def test_taylor_averages_over_batches() -> None:
         for i in range(2)
     ]
 
-    step = RemoveChannels(Taylor(batch=1), Ratio(0.5))
+    step = RemoveChannels(Taylor(batch=1, loss="labels"), Ratio(0.5))
     result = cut(model, step, Context(source, threads=1))
 
     (row,) = [row for row in _rows(result.report.steps[0].details["groups"])]
@@ -275,7 +276,7 @@ def test_without_data_the_pass_says_what_is_missing(name: str) -> None:
 def test_labels_that_are_no_classes_are_refused(labels: npt.NDArray[np.generic]) -> None:
     model, source = linear_pair()
 
-    with pytest.raises(InvalidData, match="the labels .* leave (them|the labels) out"):
+    with pytest.raises(InvalidData, match="the labels .* take the loss of"):
         scores(model, "taylor", ArraySource(dict(source.arrays), labels))
 
 
@@ -284,7 +285,7 @@ def test_outputs_that_nothing_flows_from_are_refused() -> None:
     y = b.op("MatMul", b.relu(b.op("MatMul", b.input(["N", 4], "x"), b.weight(4, 6))), b.weight(6, 3))
     model = b.model(b.op("ArgMax", y, axis=1))
 
-    with pytest.raises(UnsupportedOp, match="depends smoothly on the weights"):
+    with pytest.raises(UnsupportedOp, match="none of the 2 weights has a gradient .* no gradient gets to it"):
         scores(model, "taylor", samples(model))
 
 
@@ -309,3 +310,28 @@ def test_without_torch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 def test_an_impossible_batch_is_refused(batch: int) -> None:
     with pytest.raises(InvalidConfig, match="Taylor.batch is"):
         Taylor(batch=batch)
+
+
+@pytest.mark.parametrize("name", GRADIENT)
+def test_labels_are_not_looked_at_unless_asked_for(name: str) -> None:
+    model, source = classifier(2)
+    found = groups(model)
+    criterion = criteria.make(name)
+    needs = [need for group in found for need in needs_of(criterion, group)]
+    plain = ArraySource(dict(source.arrays))
+
+    one, two = (gathered(model, needs, criterion, Context(data)) for data in (source, plain))
+
+    for group in found:
+        np.testing.assert_array_equal(criterion.score(group, one), criterion.score(group, two))
+
+
+@pytest.mark.parametrize("name", GRADIENT)
+def test_labels_asked_for_and_not_there_are_an_error(name: str) -> None:
+    model, source = linear_pair()
+    step = RemoveChannels(criteria.make(name, loss="labels"), Ratio(0.5))
+
+    with pytest.raises(InvalidData, match="the loss of labels was asked for and the data has none"):
+        cut(model, step, Context(ArraySource(dict(source.arrays))))
+    with pytest.raises(InvalidConfig, match=r"loss is 'other'; expected 'outputs' .* or 'labels'"):
+        criteria.make(name, loss="other")
