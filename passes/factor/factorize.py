@@ -12,8 +12,8 @@ from graphrewrite.ir import Model, Namer
 from graphrewrite.ir.edit import add_constant, all_graphs, drop_unused, set_input, sort_nodes
 from graphrewrite.passes.factor.factorizations import Factorization, Factors, Floats
 from graphrewrite.passes.factor.factorizations.svd import Svd
+from graphrewrite.passes.factor.factors import ConvolutionFactors, KernelFactorization
 from graphrewrite.passes.factor.layers import Layer, Left, layers, with_weight
-from graphrewrite.passes.factor.low_rank import LowRank
 from graphrewrite.passes.factor.writer import Names, Writer
 from graphrewrite.passes.patterns import as_tuples, check_weights_named, why_left
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
@@ -59,7 +59,7 @@ class Factorize:
         notes: list[Note] = []
         found = list(layers(model))
         check_weights_named((*self.only, *self.skip), [each.name for each in found])
-        made: list[tuple[Layer, Factors]] = []
+        made: list[tuple[Layer, Factors | ConvolutionFactors]] = []
         for number, layer in enumerate(found):
             if context.progress is not None:
                 context.progress("factorize", number, len(found))
@@ -68,7 +68,7 @@ class Factorize:
                 continue
             why = self._why_not(layer)
             if why is None:
-                factors = self.by.factor(layer.weight, rng)
+                factors = self._factor(layer, rng)
                 if factors.parameters < layer.weight.size:
                     made.append((layer, factors))
                     continue
@@ -82,6 +82,11 @@ class Factorize:
         notes.append(Note("done", "layers", f"factored {len(made)} of {len(found)}"))
         return Outcome(model, True, tuple(notes), lambda: _expanded(before, stands_for), {"layers": rows})
 
+    def _factor(self, layer: Layer, rng: np.random.Generator) -> "Factors | ConvolutionFactors":
+        if layer.kernel and isinstance(self.by, KernelFactorization):
+            return self.by.factor_kernels(layer.weight, int(np.prod(layer.kernel)), rng)
+        return self.by.factor(layer.weight, rng)
+
     def _why_not(self, layer: Layer) -> str | None:
         left = why_left(layer.name, self.only, self.skip, "factor")
         if left is not None:
@@ -93,7 +98,7 @@ class Factorize:
         return None
 
 
-def _row(layer: Layer, factors: Factors) -> dict[str, Json]:
+def _row(layer: Layer, factors: Factors | ConvolutionFactors) -> dict[str, Json]:
     norm = float(np.linalg.norm(layer.weight))
     away = float(np.linalg.norm(layer.weight - factors.expand()))
     row: dict[str, Json] = {
@@ -105,20 +110,21 @@ def _row(layer: Layer, factors: Factors) -> dict[str, Json]:
         "parameters_after": factors.parameters,
         "relative_error": away / norm if norm else 0.0,
     }
-    if isinstance(factors, LowRank):
+    if isinstance(factors, ConvolutionFactors):
         row["rank"] = factors.rank
     return row
 
 
-def _write(model: Model, made: list[tuple[Layer, Factors]]) -> None:
+def _write(model: Model, made: list[tuple[Layer, Factors | ConvolutionFactors]]) -> None:
     names = Names(model)
     for layer, factors in made:
         writer = Writer(model, layer.graph, layer.name, names)
         x = layer.node.inputs[0]
         if layer.kernel:
-            assert isinstance(factors, LowRank)
+            assert isinstance(factors, ConvolutionFactors)
             result = factors.write_convolution(writer, x, layer.bias, layer.kernel, layer.node)
         else:
+            assert isinstance(factors, Factors)
             result = factors.write(writer, x, layer.bias)
         writer.take_place(layer.node, result)
     drop_unused(model.graph)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphrewrite.passes.factor.factors import Floats
+from graphrewrite.passes.factor.factors import Floats, places
 from graphrewrite.passes.factor.writer import Writer
 
 
@@ -43,12 +43,9 @@ class LowRank:
 
         The weight is that of a convolution without groups, [channels in x kernel, channels out].
         """
-        attrs = {
-            key: like.attrs[key] for key in ("auto_pad", "dilations", "pads", "strides") if key in like.attrs
-        }
         narrow = self.left.T.reshape(self.rank, -1, *kernel)
         wide = self.right.T.reshape(self.right.shape[1], self.rank, *(1 for _ in kernel))
-        inner = writer.op("Conv", x, writer.floats(narrow, "left"), kernel_shape=list(kernel), **attrs)
+        inner = writer.op("Conv", x, writer.floats(narrow, "left"), kernel_shape=list(kernel), **places(like))
         constants = [writer.floats(wide, "right")]
         if bias is not None:
             constants.append(writer.floats(bias, "bias"))

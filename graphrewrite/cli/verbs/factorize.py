@@ -18,6 +18,7 @@ from graphrewrite.report import text
 # Options that only some methods take, with the fields they set.
 _FIELDS = {
     "svd": ("rank", "energy", "params"),
+    "tucker": ("params", "rounds"),
     "wavelet": ("levels", "start", "taps", "permutation", "rounds"),
     "hadamard": ("permutation", "rounds"),
 }
@@ -28,7 +29,7 @@ class FactorizeVerb:
     """Runs a factorization over one model."""
 
     summary: ClassVar[str] = (
-        "Write layers with the factors of their weights: low rank, or diagonals around fast transforms."
+        "Write layers with the factors of their weights: low rank, Tucker, or diagonals around fast transforms."
     )
     examples: ClassVar[str] = """
         graphrewrite factorize model.onnx -o small.onnx --method svd --energy 0.95
@@ -82,7 +83,10 @@ class FactorizeVerb:
             help="matched to the weight (default), or random as published",
         )
         fast.add_argument(
-            "--rounds", type=whole(0), metavar="N", help="how often diagonals are fitted (default 3)"
+            "--rounds",
+            type=whole(0),
+            metavar="N",
+            help="how often diagonals are fitted (default 3; the bases of tucker 2)",
         )
         choice = parser.add_argument_group("choice of layers")
         choice.add_argument(
@@ -116,7 +120,7 @@ def _pipeline(options: Namespace) -> Pipeline:
     if options.method:
         by = factorizations.make(options.method, **fields)
         steps.append(Factorize(by, options.smallest, tuple(options.only), tuple(options.skip)))
-    if options.lower_only or (options.method != "svd" and not options.plain):
+    if options.lower_only or (options.method not in ("svd", "tucker") and not options.plain):
         steps.append(LowerWavelet())
     return Pipeline(tuple(steps), verify=options.verify)
 
