@@ -143,7 +143,7 @@ def _filled(site: Site) -> tuple[int, np.dtype[np.generic], dict[str, object]] |
         length is None
         or length.known_length != 1
         or not isinstance(array, np.ndarray)
-        or array.dtype.kind not in "iu"
+        or array.dtype not in _WHOLE.values()  # narrower types wrap round where Python's numbers do not
     ):
         return None
     return 1, array.dtype, {"value": int(array.reshape(-1)[0])}
