@@ -12,6 +12,7 @@ from graphrewrite.passes.channels.frequent_directions import frequent_directions
 from graphrewrite.passes.channels.sketch import FilterSketch
 from graphrewrite.pipeline import Context, Pipeline
 from graphrewrite.pipeline.manager import PipelineResult
+from graphrewrite.runtime import run
 from tests.passes.channels.nets import Wide, details, floats, grouped, residual, tower, weight
 
 
@@ -172,3 +173,37 @@ def test_a_model_where_nothing_can_be_sketched_stays_as_it_is() -> None:
 def test_impossible_floors_are_refused(floor: float) -> None:
     with pytest.raises(InvalidConfig, match="FilterSketch.floor is"):
         FilterSketch(floor=floor)
+
+
+def trained(model: Model, seed: int) -> float:
+    """Return the accuracy on held-out digits after three epochs of training by labels."""
+    from graphrewrite.bridge import Optimiser, Recipe, Stage, finetune
+    from graphrewrite.models.digits import digits
+    from graphrewrite.passes.losses.cross_entropy import CrossEntropy
+
+    (images, labels), (held_out, wanted) = digits("train"), digits("test")
+    steps = Optimiser("sgd", {"momentum": 0.9, "weight_decay": 5e-4})
+    recipe = Recipe((Stage(3, 0.01, (CrossEntropy(),)),), steps, 128, seed=seed)
+    made = finetune(model, recipe, {"image": images}, labels=labels)
+    (scores,) = run(made, {"image": held_out}, threads=1).values()
+    return float((scores.argmax(axis=1) == wanted).mean())
+
+
+@pytest.mark.slow
+def test_a_sketch_is_a_better_start_than_random_numbers() -> None:
+    """Measured: 0.49 against 0.16 on average over three seeds."""
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    model = Model.load(models.shipped("digits_resnet"))
+    start = sketched(model, FilterSketch(MacsBelow(0.5))).model
+    reached: dict[str, list[float]] = {"sketch": [], "random": []}
+    for seed in range(3):
+        drawn, rng = start.clone(), np.random.default_rng(seed)
+        for name, array in start.weights.items():
+            if array.ndim > 1 and array.shape != model.weights[name].shape:
+                values = rng.standard_normal(array.shape)
+                drawn.weights[name] = floats(values / np.linalg.norm(values))
+        reached["sketch"].append(trained(start, seed))
+        reached["random"].append(trained(drawn, seed))
+
+    assert np.mean(reached["sketch"]) > np.mean(reached["random"]) + 0.1
