@@ -1,25 +1,26 @@
-"""Spans found in an earlier run, in a JSON file: calibrating takes long, and what follows is tried again and again."""
+"""What was measured in an earlier run, in a JSON file: calibrating takes long, and what follows is tried again."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 import numpy as np
 
 from graphrewrite.errors import InvalidData
 from graphrewrite.ir import Model
 from graphrewrite.ir.external import write_beside
-from graphrewrite.passes.quant.grid import Span
+from graphrewrite.passes.quant.grid import Floats, Span
 from graphrewrite.serial import Json, parse
 
 _VERSION = 1
+_Entry: TypeAlias = dict[str, dict[str, list[float]]]
 
 
 class CalibrationCache:
-    """Spans by tensor name, for one model, method and data set at a time; others in the file are kept.
+    """Spans and means by tensor name, for one model, method and data set at a time; others in the file are kept.
 
     A key names all that the spans hang on, except what the data holds: that is known by its number of samples only.
 
@@ -29,28 +30,35 @@ class CalibrationCache:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
-        self._entries: dict[str, dict[str, list[float]]] = {}
+        self._entries: dict[str, _Entry] = {}
         if self._path.exists():
             self._entries = self._read()
 
-    def _read(self) -> dict[str, dict[str, list[float]]]:
+    def _read(self) -> "dict[str, _Entry]":
         found = parse(self._path.read_text(encoding="utf-8"), f"the calibration cache {str(self._path)!r}")
         if not isinstance(found, dict) or found.get("version") != _VERSION:
             raise InvalidData(
                 f"{str(self._path)!r} is no calibration cache of version {_VERSION}; expected a file that an earlier "
                 "run wrote; name another file, or delete it"
             )
-        return cast("dict[str, dict[str, list[float]]]", found["spans"])
+        return cast("dict[str, _Entry]", found["entries"])
 
-    def known(self, key: str, names: Iterable[str]) -> dict[str, Span]:
-        """Return the spans of those tensors that have one."""
-        entry = self._entries.get(key, {})
-        return {name: Span(*entry[name]) for name in names if name in entry}
+    def spans(self, key: str) -> dict[str, Span]:
+        """Return the spans there are."""
+        return {name: Span(*ends) for name, ends in self._entries.get(key, {}).get("spans", {}).items()}
 
-    def keep(self, key: str, spans: Mapping[str, Span]) -> None:
-        """Add spans and write the file."""
-        self._entries.setdefault(key, {}).update({name: [*span] for name, span in spans.items()})
-        document = {"version": _VERSION, "spans": self._entries}
+    def means(self, key: str) -> dict[str, Floats]:
+        """Return the means there are."""
+        return {
+            name: np.asarray(values) for name, values in self._entries.get(key, {}).get("means", {}).items()
+        }
+
+    def keep(self, key: str, spans: Mapping[str, Span], means: Mapping[str, Floats]) -> None:
+        """Add what was measured and write the file."""
+        entry = self._entries.setdefault(key, {})
+        entry.setdefault("spans", {}).update({name: [*span] for name, span in spans.items()})
+        entry.setdefault("means", {}).update({name: values.tolist() for name, values in means.items()})
+        document = {"version": _VERSION, "entries": self._entries}
         write_beside(self._path, json.dumps(document, indent=1, sort_keys=True).encode("utf-8"))
 
 

@@ -6,31 +6,29 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from graphrewrite.data import collect
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Array, Model
 from graphrewrite.ir.garbage import paused
 from graphrewrite.match.view import View
 from graphrewrite.passes.patterns import as_tuples, check_weights_named
-from graphrewrite.passes.quant.cache import CalibrationCache, key_of
 from graphrewrite.passes.quant.calibrators import Calibrator
 from graphrewrite.passes.quant.calibrators.min_max import MinMaxRange
 from graphrewrite.passes.quant.grid import (
     GRIDS,
+    Floats,
     Grid,
     Scale,
-    Span,
     Stored,
     least_steps,
     stored_bias,
     stored_operand,
     stored_weight,
 )
+from graphrewrite.passes.quant.measure import Measured, Sweep
 from graphrewrite.passes.quant.plan import Choice, Chooser, Layer, name_of
 from graphrewrite.passes.quant.write import Operand, Plan, Quantisers, Rounding, Simulated, write
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
-from graphrewrite.serial import to_json
 
 _OLDEST_OPSET = 13  # quantisers take a scale per channel from here on
 
@@ -47,10 +45,11 @@ class InsertQdq:
         per_channel: a step for each output of a weight; otherwise one for all.
         weight_bits: 2 to 8; weights of 7 bits cannot saturate the 16-bit sums of processors without VNNI, those of 6 or
             less are filed packed and become int8 when the model is loaded.
+        correct_bias: add to biases what the rounding of weights takes from the mean of each output.
         only: patterns (`*` is any text) of the layers to quantise; empty for all.
         skip: patterns of layers to leave in float.
         batch: samples that are run together for calibration.
-        cache: a JSON file with spans found earlier, which is written too; empty for none.
+        cache: a JSON file with what was measured earlier, which is written too; empty for none.
 
     Layers are Conv, Gemm and MatMul with a constant weight. What stands between them is quantised where bytes come in
     and bytes go out, so that onnxruntime fuses all of it into integer kernels; the rest stays in float. The claim is
@@ -61,6 +60,7 @@ class InsertQdq:
     activations: str = "uint8"
     per_channel: bool = True
     weight_bits: int = 8
+    correct_bias: bool = True
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     batch: int = 16
@@ -98,9 +98,9 @@ class InsertQdq:
                 notes.append(Note("skipped", "the whole model", "it has no layer with a constant weight"))
             return Outcome(model, False, tuple(notes), details={"layers": _rows({}, choice)})
         before = model.clone()
-        spans = self._spans(before, _scaled(choice), context)
-        scales = {name: grid.scale(span) for name, span in spans.items()}
-        stored = {name: self._stored(view, layer, scales, choice) for name, layer in layers.items()}
+        measured = self._measured(before, choice, context)
+        scales = {name: grid.scale(span) for name, span in measured.spans.items()}
+        stored = {name: self._stored(view, layer, scales, choice, measured) for name, layer in layers.items()}
         plan = _plan(view, choice, scales, stored, grid)
         write(model, plan, Quantisers(grid))
         between = f", {len(choice.others)} nodes between them" if choice.others else ""
@@ -114,30 +114,24 @@ class InsertQdq:
 
         return Outcome(model, True, tuple(notes), slow, {"layers": _rows(stored, choice)})
 
-    def _spans(self, model: Model, names: Iterable[str], context: Context) -> Mapping[str, Span]:
-        """Return the spans of tensors, from the cache as far as they are there."""
-        wanted = list(dict.fromkeys(names))
+    def _measured(self, model: Model, choice: Choice, context: Context) -> Measured:
+        names = tuple(dict.fromkeys(_scaled(choice)))
         if context.data is None:
             raise InvalidConfig(
-                f"InsertQdq finds the ranges of {len(wanted)} activations on samples, and there is no data; expected "
+                f"InsertQdq finds the ranges of {len(names)} activations on samples, and there is no data; expected "
                 "Context(data=...), or --data on the command line; a few hundred samples without labels will do"
             )
-        cache = CalibrationCache(self.cache) if self.cache else None
-        method = to_json((self.calibrator, self.activations), tuple[Calibrator, str])
-        key = "" if cache is None else key_of(model, method, len(context.data))
-        found = {} if cache is None else cache.known(key, wanted)
-        missing = {name: self.calibrator.accumulator() for name in wanted if name not in found}
-        if missing:
-            told = context.progress
-            seen = collect(model, context.data, missing, self.batch, context.seed, told, context.threads)
-            grid = GRIDS[self.activations]
-            new = {name: self.calibrator.span(each.result(), grid) for name, each in seen.items()}
-            if cache is not None:
-                cache.keep(key, new)
-            found |= new
-        return found
+        axes = {
+            layer.node.inputs[0].name: 1 if layer.node.op == "Conv" else -1
+            for layer in choice.layers.values()
+            if self.correct_bias and layer.bias is not None
+        }
+        sweep = Sweep(names, axes, self.calibrator, self.activations, self.batch)
+        return sweep.run(model, context.data, context, self.cache)
 
-    def _stored(self, view: View, layer: Layer, scales: Mapping[str, Scale], choice: Choice) -> "_Stored":
+    def _stored(
+        self, view: View, layer: Layer, scales: Mapping[str, Scale], choice: Choice, measured: Measured
+    ) -> "_Stored":
         node = layer.node
         weight = view.constant(node.inputs[1])
         assert weight is not None
@@ -146,10 +140,25 @@ class InsertQdq:
             return _Stored(weight, stored_weight(weight, axis, self.weight_bits), None)
         bias = view.constant(node.inputs[layer.bias])
         assert bias is not None
-        flat = bias.reshape(-1)
-        step = scales[_scale_name(choice, node.inputs[0].name)].step
+        flat = bias.reshape(-1).astype(np.float64)
+        read = node.inputs[0].name
+        step = scales[_scale_name(choice, read)].step
         codes = stored_weight(weight, axis, self.weight_bits, least_steps(flat, step))
+        if read in measured.means:
+            flat = flat + _taken(layer, weight.astype(np.float64) - codes.expand(), measured.means[read])
         return _Stored(weight, codes, stored_bias(flat, step, codes.steps))
+
+
+def _taken(layer: Layer, lost: Floats, mean: Floats) -> Floats:
+    """Return what a weight that lost so much takes from the mean of each output, [outputs] (Nagel et al. 2019, 4.2).
+
+    `mean` [inputs] is that of what the layer reads. Borders are taken to hold it too, where in truth zeros are padded.
+    """
+    by_output = np.moveaxis(lost, layer.axis, 0)
+    per_input = by_output.reshape(*by_output.shape[:2], -1).sum(axis=2)  # [outputs, inputs of a group]
+    groups = len(mean) // per_input.shape[1]
+    per_group = per_input.reshape(groups, -1, per_input.shape[1])
+    return np.asarray(np.einsum("goi,gi->go", per_group, mean.reshape(groups, -1)).reshape(-1))
 
 
 class _Stored(NamedTuple):

@@ -52,6 +52,11 @@ class Quantize:
             default="uint8",
             help="codes of activations (default uint8, the fastest on x86)",
         )
+        what.add_argument(
+            "--keep-biases",
+            action="store_true",
+            help="do not make up for what rounded weights take from the mean of each output",
+        )
         ranges = parser.add_argument_group("ranges of activations")
         ranges.add_argument(
             "--calibrate",
@@ -95,6 +100,7 @@ def _pipeline(options: Namespace) -> Pipeline:
         options.activations,
         not options.per_tensor,
         options.bits,
+        not options.keep_biases,
         tuple(options.only),
         tuple(options.skip),
         options.batch,

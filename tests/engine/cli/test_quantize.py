@@ -53,7 +53,7 @@ def test_ranges_are_kept(out: str, tmp_path: Path, capsys: pytest.CaptureFixture
     first = Path(out).read_bytes()
 
     assert quantise(out, "--data", DATA, "--cache", str(cache)) == 0
-    assert cache.read_bytes() == kept and len(json.loads(kept)["spans"]) == 1
+    assert cache.read_bytes() == kept and len(json.loads(kept)["entries"]) == 1
     assert Path(out).read_bytes() == first
 
 

@@ -10,7 +10,7 @@ from graphrewrite.data import ArraySource
 from graphrewrite.errors import InvalidData
 from graphrewrite.ir import Builder, Model
 from graphrewrite.ir.diff import is_same
-from graphrewrite.passes.quant import InsertQdq, insert_qdq
+from graphrewrite.passes.quant import InsertQdq, measure
 from graphrewrite.passes.quant.cache import CalibrationCache, key_of
 from graphrewrite.passes.quant.calibrators import calibrators
 from graphrewrite.passes.quant.grid import Span
@@ -34,7 +34,7 @@ def test_a_second_run_reads_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def never(*_: object) -> None:
         raise AssertionError("the data was read again")
 
-    monkeypatch.setattr(insert_qdq, "collect", never)
+    monkeypatch.setattr(measure, "collect", never)
     assert is_same(step.run(net(), context()).model, first.model)
     with pytest.raises(AssertionError):
         InsertQdq(cache=step.cache, calibrator=calibrators.make("mse")).run(net(), context())
@@ -51,11 +51,13 @@ def test_a_key_is_of_one_model_method_and_number_of_samples() -> None:
 
 def test_spans_of_other_keys_stay(tmp_path: Path) -> None:
     path = tmp_path / "spans.json"
-    CalibrationCache(path).keep("one", {"x": Span(-1.5, 2.0)})
-    CalibrationCache(path).keep("two", {"y": Span(0.0, 0.1)})
+    CalibrationCache(path).keep("one", {"x": Span(-1.5, 2.0)}, {"x": np.array([0.5, 0.25])})
+    CalibrationCache(path).keep("two", {"y": Span(0.0, 0.1)}, {})
 
-    assert CalibrationCache(path).known("one", ["x", "z"]) == {"x": Span(-1.5, 2.0)}
-    assert CalibrationCache(path).known("two", ["x"]) == {}
+    assert CalibrationCache(path).spans("one") == {"x": Span(-1.5, 2.0)}
+    assert CalibrationCache(path).means("one")["x"].tolist() == [0.5, 0.25]
+    assert CalibrationCache(path).spans("two") == {"y": Span(0.0, 0.1)}
+    assert CalibrationCache(path).means("three") == {}
 
 
 @pytest.mark.parametrize("content", [json.dumps({"version": 0}), json.dumps([1])])
