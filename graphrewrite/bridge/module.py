@@ -17,6 +17,7 @@ from graphrewrite.bridge.statistics import part
 from graphrewrite.bridge.weights import FROZEN, PARAMETER, Role, Stored, roles, stored
 from graphrewrite.errors import InvalidData, ShapeError, UnknownNameError
 from graphrewrite.ir import Model
+from graphrewrite.ir.edit import all_graphs, sort_nodes
 from graphrewrite.ir.inline import inlined
 
 _INSIDE = "it stands inside a function of the model; write functions out first to train it"
@@ -76,6 +77,8 @@ class GraphModule(fx.GraphModule):
         plain = inlined(plain)
         numbers = stored(plain)
         own = {key: entry for key, entry in numbers.items() if key in known}
+        for graph in all_graphs(plain.graph):
+            sort_nodes(graph)  # not all tools do; names were given in the order of the file
         kinds = roles(own, plain.opsets, trainable, frozen, reached(plain.graph, plain.opsets))
         kinds.update((key, Role(FROZEN, _INSIDE)) for key in numbers if key not in known)
         live = [key for key, role in kinds.items() if role.kind != FROZEN]

@@ -207,6 +207,20 @@ def test_gradients_go_through_a_declared_pair_of_quantizers() -> None:
     assert bool(module.weight_named(weight.name).grad.any())
 
 
+def test_nodes_out_of_order_are_run_in_order() -> None:
+    proto = two_layers("first", "second").to_proto()
+    nodes = list(proto.graph.node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(reversed(nodes))  # as a converter to half precision leaves its casts
+    module = GraphModule(Model.from_proto(proto))
+    assert torch.equal(module(batch()), GraphModule(two_layers("first", "second"))(batch()))
+    assert [node.op_type for node in module.write_back().to_proto().graph.node] == [
+        "MatMul",
+        "Relu",
+        "MatMul",
+    ]
+
+
 def test_a_setting_is_trained_when_asked_for() -> None:
     b = Builder(seed=0)
     x = b.input(["N", 4], "x")
