@@ -85,13 +85,17 @@ class LstmCell:
         """Return the states after a step."""
         hidden, cell = states
         of_gate, of_cell, of_output = self.activations
-        i, o, f, c = (inputs + hidden @ self.recurrent.T).chunk(4, dim=-1)
+        i, o, f, c = (inputs + self.from_state(hidden)).chunk(4, dim=-1)
         see_i, see_o, see_f = self.peepholes.chunk(3) if self.peepholes is not None else (None, None, None)
         i = of_gate(self._bounded(_seeing(i, see_i, cell)))
         f = 1 - i if self.coupled else of_gate(self._bounded(_seeing(f, see_f, cell)))
         cell = f * cell + i * of_cell(self._bounded(c))
         o = of_gate(self._bounded(_seeing(o, see_o, cell)))
         return o * of_output(cell), cell
+
+    def from_state(self, hidden: Tensor) -> Tensor:
+        """Return what the state gives to the gates."""
+        return hidden @ self.recurrent.T
 
     def _bounded(self, x: Tensor) -> Tensor:
         return bounded(x, self.clip)

@@ -22,6 +22,7 @@ from graphrewrite.bridge.optable.quantized import (
     scaled,
     stepped,
 )
+from graphrewrite.bridge.optable.softmax import softmax, softmax_of_rows
 from graphrewrite.bridge.site import Site
 from graphrewrite.bridge.windows import Windows, windows_of
 
@@ -73,6 +74,22 @@ def qlinear_sigmoid(
 ) -> Tensor:
     """Return the sigmoid."""
     return _again(torch.sigmoid(_floats(x, x_scale, x_zero)), y_scale, y_zero, x)
+
+
+@op("QLinearSoftmax", domain=MICROSOFT, gradient=False)
+def qlinear_softmax(
+    x: Tensor,
+    x_scale: Tensor,
+    x_zero: Tensor | None,
+    y_scale: Tensor,
+    y_zero: Tensor | None = None,
+    *,
+    axis: int = -1,
+    opset: int,
+) -> Tensor:
+    """Return the softmax as this version of the default operator set means it."""
+    run = softmax if opset >= 13 else softmax_of_rows
+    return _again(run(_floats(x, x_scale, x_zero), axis=axis), y_scale, y_zero, x)
 
 
 @op("QLinearLeakyRelu", domain=MICROSOFT, gradient=False)

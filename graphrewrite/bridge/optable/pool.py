@@ -10,11 +10,26 @@ from graphrewrite.bridge.forms import lowers, op
 from graphrewrite.bridge.site import Site
 from graphrewrite.bridge.windows import Windows, padded, padding, window_sums, windows_of
 
+
+def average_pool_of_volumes(
+    x: torch.Tensor,
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    pads: tuple[int, ...],
+    ceil: bool,
+    inclusive: bool,
+) -> torch.Tensor:
+    """Average windows over three axes as torch does, which has no such pool in half precision on a CPU."""
+    wide = x.float() if x.itemsize == 2 else x
+    found: torch.Tensor = functional.avg_pool3d(wide, kernel, strides, pads, ceil, inclusive)
+    return found.to(x.dtype)
+
+
 MAX: tuple[Callable[..., torch.Tensor], ...] = (torch.max_pool1d, torch.max_pool2d, torch.max_pool3d)
 AVERAGE: tuple[Callable[..., torch.Tensor], ...] = (
     functional.avg_pool1d,
     functional.avg_pool2d,
-    functional.avg_pool3d,
+    average_pool_of_volumes,
 )
 WITH_PLACES: tuple[Callable[..., tuple[torch.Tensor, torch.Tensor]], ...] = (
     functional.max_pool1d_with_indices,

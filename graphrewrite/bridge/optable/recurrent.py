@@ -47,10 +47,10 @@ def lstm(
         activations or ("Sigmoid", "Tanh", "Tanh") * len(w), activation_alpha, activation_beta
     )
     cells = [
-        LstmCell(r[d], _part(p, d), tuple(chosen[3 * d : 3 * d + 3]), clip, bool(input_forget))
+        LstmCell(r[d], part(p, d), tuple(chosen[3 * d : 3 * d + 3]), clip, bool(input_forget))
         for d in range(len(w))
     ]
-    inputs = [torch.nn.functional.linear(x, w[d], _both(b, d, r.shape[1])) for d in range(len(w))]
+    inputs = [torch.nn.functional.linear(x, w[d], biases_added(b, d, r.shape[1])) for d in range(len(w))]
     return _unlaid(swept(inputs, cells, states, lengths, direction), layout)
 
 
@@ -111,7 +111,7 @@ def rnn(
         return _unlaid(_fused(fused, x, states, _flat(w, r, b, (0,)), direction), layout)
     chosen = Activations.chosen(names, activation_alpha, activation_beta)
     cells = [RnnCell(r[d], chosen[d], clip) for d in range(len(w))]
-    inputs = [torch.nn.functional.linear(x, w[d], _both(b, d, r.shape[1])) for d in range(len(w))]
+    inputs = [torch.nn.functional.linear(x, w[d], biases_added(b, d, r.shape[1])) for d in range(len(w))]
     return _unlaid(swept(inputs, cells, states, lengths, direction), layout)
 
 
@@ -122,8 +122,14 @@ def _laid(
     if layout:
         x = x.transpose(0, 1)
         initial = tuple(None if state is None else state.transpose(0, 1) for state in initial)
-    zeros = (len(r), x.shape[1], r.shape[2])
-    return x, tuple(x.new_zeros(zeros) if state is None else state for state in initial)
+    return x, zeros_where_none(x, initial, (len(r), x.shape[1], r.shape[2]))
+
+
+def zeros_where_none(
+    x: Tensor, initial: tuple[Tensor | None, ...], shape: tuple[int, ...]
+) -> tuple[Tensor, ...]:
+    """Return first states, zeros of this shape where none are given."""
+    return tuple(x.new_zeros(shape) if state is None else state for state in initial)
 
 
 def _unlaid(found: tuple[Tensor, ...], layout: int) -> tuple[Tensor, ...]:
@@ -169,7 +175,8 @@ def _ordered(weight: Tensor, gates: tuple[int, ...]) -> Tensor:
     return torch.cat([pieces[gate] for gate in gates]) if len(gates) > 1 else weight
 
 
-def _part(weight: Tensor | None, direction: int) -> Tensor | None:
+def part(weight: Tensor | None, direction: int) -> Tensor | None:
+    """Return what belongs to one direction."""
     return None if weight is None else weight[direction]
 
 
@@ -177,6 +184,7 @@ def _biases(b: Tensor | None, direction: int, rows: int) -> tuple[Tensor | None,
     return (None, None) if b is None else (b[direction, :rows], b[direction, rows:])
 
 
-def _both(b: Tensor | None, direction: int, rows: int) -> Tensor | None:
+def biases_added(b: Tensor | None, direction: int, rows: int) -> Tensor | None:
+    """Return the inputs' and the states' bias of one direction in one."""
     outer, inner = _biases(b, direction, rows)
     return None if outer is None or inner is None else outer + inner

@@ -8,6 +8,7 @@ import torch
 
 from graphrewrite.bridge.optable.contrib_activations import MICROSOFT
 from graphrewrite.bridge.optable.contrib_others import irfft, rfft
+from graphrewrite.bridge.optable.contrib_recurrent import dynamic_quantize_lstm
 from graphrewrite.ir import Array
 from tests.engine.bridge.nodes import Given, bridged, by_onnxruntime, node_model, same
 
@@ -42,6 +43,12 @@ CASES: dict[str, tuple[str, Given, int, Mapping[str, object]]] = {
     "mul": ("QLinearMul", [bytes_(2, 30), *ONE, bytes_(30), *TWO, *OUT], 1, {}),
     "concat": ("QLinearConcat", [*OUT, bytes_(2, 3), *ONE, bytes_(2, 4), *TWO], 1, {"axis": 1}),
     "sigmoid": ("QLinearSigmoid", [bytes_(99), *TWO, *settings(1 / 256, 0)], 1, {}),
+    "softmax": (
+        "QLinearSoftmax", [bytes_(2, 3, 5), *settings(0.021, 120), *settings(1 / 256, 0)], 1, {"opset": 13, "axis": 1}
+    ),
+    "softmax_of_rows": (
+        "QLinearSoftmax", [bytes_(2, 3, 5), *settings(0.021, 120), *settings(1 / 256, 0)], 1, {"opset": 11, "axis": 1}
+    ),
     "leaky": ("QLinearLeakyRelu", [bytes_(99), *TWO, *OUT], 1, {"alpha": 0.2}),
     "mean": ("QLinearGlobalAveragePool", [IMAGE, *ONE, *OUT], 1, {}),
     "mean_last": ("QLinearGlobalAveragePool", [IMAGE, *ONE, *OUT], 1, {"channels_last": 1}),
@@ -88,6 +95,32 @@ def test_against_kernels(name: str) -> None:
     proto = node_model(op, given, outputs, attributes, domain=MICROSOFT)
     found, wanted = bridged(proto, given), by_onnxruntime(proto, given)
     assert same(found, wanted, 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("by_row", [False, True])
+def test_an_lstm_of_eight_bits(direction: str, by_row: bool) -> None:
+    ways, wide, hidden = 1 + (direction == "bidirectional"), 5, 6
+    gates = 4 * hidden
+    steps = (ways, gates) if by_row else (ways,)
+    scales = [RNG.uniform(0.002, 0.01, steps).astype(np.float32) for _ in range(2)]
+    zero = np.zeros(steps, np.int8)
+    given = [
+        normal(4, 1, wide), signed(ways, wide, gates), signed(ways, hidden, gates), normal(ways, 2 * gates), None, None,
+        normal(ways, 1, hidden), normal(ways, 3 * hidden), scales[0], zero, scales[1], zero,
+    ]  # fmt: skip
+    settings_ = {"hidden_size": hidden, "direction": direction, "clip": 3.0}
+    proto = node_model("DynamicQuantizeLSTM", given, 3, settings_, domain=MICROSOFT)
+    assert same(bridged(proto, given), by_onnxruntime(proto, given), 1e-4, 1e-4)
+
+
+def test_gradients_get_through_an_lstm_of_eight_bits() -> None:
+    x, bias = torch.randn(3, 2, 5, requires_grad=True), torch.randn(1, 32, requires_grad=True)
+    w, r = (torch.randint(-128, 127, (1, n, 16), dtype=torch.int8) for n in (5, 4))
+    one, none = torch.full((1,), 0.01), torch.zeros(1, dtype=torch.int8)
+    seen, *_ = dynamic_quantize_lstm(x, w, r, bias, None, None, None, None, one, none, one, none)
+    seen.sum().backward()
+    assert x.grad is not None and bool(x.grad.any()) and bias.grad is not None and bool(bias.grad.any())
 
 
 def test_a_transform_and_back() -> None:

@@ -1,5 +1,6 @@
 """Pools with pads of all kinds against onnxruntime, places of the largest, and gradients of empty windows."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -49,6 +50,19 @@ def test_before_there_were_dilations(op: str) -> None:
     x = np.random.default_rng(0).standard_normal((1, 2, 7, 6)).astype(np.float32)
     attributes = {"kernel_shape": [3, 2], "pads": [0, 1, 2, 0], "strides": [2, 2]}
     assert agrees(op, [x], 1, attributes, opset=7)
+
+
+@pytest.mark.parametrize("kind", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_averages_in_half_precision(kind: type[np.generic], rank: int) -> None:
+    x = np.random.default_rng(rank).standard_normal((1, 2, *[6] * rank)).astype(kind)
+    attributes = {"kernel_shape": [2] * rank, "strides": [2] * rank}
+    module = GraphModule(Model.from_proto(node_model("AveragePool", [x], attributes=attributes, opset=22)))
+    halves = x.astype(np.float32).reshape(1, 2, *[3, 2] * rank)
+    wanted = halves.mean(tuple(range(3, 3 + 2 * rank, 2)))
+    found = module.run({"x0": x})["y0"]
+    assert isinstance(found, np.ndarray) and found.dtype == np.dtype(kind)
+    np.testing.assert_allclose(found.astype(np.float32), wanted, atol=0.01)
 
 
 def test_a_plain_pool_is_one_call_of_torch() -> None:
