@@ -1,5 +1,6 @@
 """Integers in the place of floats, found on samples and written as quantisers that integer kernels take up."""
 
+from graphrewrite.passes.quant.equalize import EqualizeChannels
 from graphrewrite.passes.quant.insert_qdq import InsertQdq
 
-__all__ = ["InsertQdq"]
+__all__ = ["EqualizeChannels", "InsertQdq"]

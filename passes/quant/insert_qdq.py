@@ -90,8 +90,9 @@ class InsertQdq:
         grid = GRIDS[self.activations]
         view = View(model)
         choice = Chooser(view, self.only, self.skip, not grid.symmetric).choose()
-        layers = {name_of(layer.node): layer for layer in choice.layers.values()}
-        check_weights_named((*self.only, *self.skip), [*layers, *choice.left])
+        layers = choice.layers
+        named = [name_of(layer.node) for layer in layers.values()]
+        check_weights_named((*self.only, *self.skip), [*named, *choice.left])
         notes = [Note("skipped", name, why) for name, why in choice.left.items()]
         if not layers:
             if not notes:
@@ -100,7 +101,7 @@ class InsertQdq:
         before = model.clone()
         measured = self._measured(before, choice, context)
         scales = {name: grid.scale(span) for name, span in measured.spans.items()}
-        stored = {name: self._stored(view, layer, scales, choice, measured) for name, layer in layers.items()}
+        stored = {key: self._stored(view, layer, scales, choice, measured) for key, layer in layers.items()}
         plan = _plan(view, choice, scales, stored, grid)
         write(model, plan, Quantisers(grid))
         between = f", {len(choice.others)} nodes between them" if choice.others else ""
@@ -185,14 +186,14 @@ def _plan(
     view: View,
     choice: Choice,
     scales: Mapping[str, Scale],
-    stored: Mapping[str, _Stored],
+    stored: Mapping[int, _Stored],
     grid: Grid,
 ) -> Plan:
     operands: list[Operand] = []
     read: dict[str, list[tuple[int, int]]] = {}
     for number, node in enumerate(view.graph.nodes):
         if id(node) in choice.layers:
-            layer, found = choice.layers[id(node)], stored[name_of(node)]
+            layer, found = choice.layers[id(node)], stored[id(node)]
             operands.append(Operand(number, 1, found.weight))
             if layer.bias is not None and found.bias is not None:
                 operands.append(Operand(number, layer.bias, found.bias))
@@ -208,10 +209,10 @@ def _plan(
     return Plan(operands, roundings)
 
 
-def _rows(stored: Mapping[str, _Stored], choice: Choice) -> list[Json]:
+def _rows(stored: Mapping[int, _Stored], choice: Choice) -> list[Json]:
     rows: list[Json] = []
     for layer in choice.layers.values():
-        found = stored[name_of(layer.node)]
+        found = stored[id(layer.node)]
         norm = float(np.linalg.norm(found.before))
         away = float(np.linalg.norm(found.before.astype(np.float64) - found.weight.expand()))
         rows.append(

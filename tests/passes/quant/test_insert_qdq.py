@@ -235,6 +235,19 @@ def test_layers_are_left_for_a_reason() -> None:
     assert [row["name"] for row in rows] == ["first", "up", "second", "scaled"]
 
 
+def test_a_layer_without_a_name_is_not_taken_for_one_that_has_it() -> None:
+    b = Builder(opset=17)
+    y = b.conv(b.input(["N", 3, 12, 12], "x"), 3, 3, name="other_out")
+    model = b.model(b.conv(y, 3, 3, name="other"))
+    model.graph.nodes[1].name = ""  # so it is called by what it writes, other_out
+
+    result = quantised(model)
+
+    weights = [node.inputs[0] for node in result.model.nodes("DequantizeLinear")]
+    codes = [weight.values for weight in weights if weight.dtype == np.int8]
+    assert len(codes) == 2 and (codes[0] != codes[1]).any()
+
+
 def test_an_operator_set_without_steps_per_channel_is_left_whole() -> None:
     b = Builder(opset=12)
     model = b.model(b.conv(b.input(["N", 3, 12, 12], "x"), 4, 3))

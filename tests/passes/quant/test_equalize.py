@@ -1,0 +1,101 @@
+"""Channels evened out: nothing changes in floats, and a net that one scale ruined comes through."""
+
+import numpy as np
+import pytest
+
+from graphrewrite.data import ArraySource
+from graphrewrite.errors import InvalidConfig, VerificationError
+from graphrewrite.ir import Array, Builder, Model
+from graphrewrite.passes.quant import EqualizeChannels, InsertQdq, equalize
+from graphrewrite.passes.quant.equalize import Held
+from graphrewrite.passes.quant.grid import Floats
+from graphrewrite.pipeline import Context, Pass, Pipeline
+from graphrewrite.runtime import run
+
+
+def unbalanced(spread: float) -> Model:
+    """Draw stem, depthwise and pointwise convolutions whose channels were scaled by powers of ten on purpose."""
+    b = Builder(opset=17, seed=2)
+    x = b.input(["N", 3, 10, 10], "x")
+    factors = np.logspace(-spread / 2, spread / 2, 16)[b.rng.permutation(16)]
+    sizes = {1: (16, 3, 3, 3), 2: (16, 1, 3, 3), 3: (4, 16, 1, 1)}
+    weights = {
+        key: b.rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])) for key, shape in sizes.items()
+    }
+    column = factors.reshape(-1, 1, 1, 1)
+    weights = {
+        1: weights[1] * column,
+        2: weights[2] / column**2,
+        3: weights[3] * factors.reshape(1, -1, 1, 1),
+    }
+    wide = {key: b.constant(values.astype(np.float32)) for key, values in weights.items()}
+    bias = b.constant((0.1 * factors).astype(np.float32))
+    y = b.relu(b.op("Conv", x, wide[1], bias, pads=[1, 1, 1, 1]))
+    y = b.op("MaxPool", b.relu(b.op("Conv", y, wide[2], group=16)), kernel_shape=[2, 2])
+    return b.model(b.op("Conv", y, wide[3]))
+
+
+def signal(steps: tuple[Pass, ...], model: Model) -> float:
+    """Return the signal to noise of what steps make of a model, in dB."""
+    x = np.random.default_rng(0).standard_normal((16, 3, 10, 10)).astype(np.float32)
+    result = Pipeline(steps).run(model, Context(data=ArraySource({"x": x}))).model
+    exact, other = (_output(each, x).astype(np.float64) for each in (model, result))
+    return float(10 * np.log10(np.square(exact).sum() / np.square(other - exact).sum()))
+
+
+def _output(model: Model, x: Array) -> Array:
+    (values,) = run(model, {"x": x}).values()
+    return values
+
+
+def test_a_net_that_one_scale_ruins_comes_through() -> None:
+    model, step = unbalanced(4.0), InsertQdq(per_channel=False)
+
+    alone, both = signal((step,), model), signal((EqualizeChannels(), step), model)
+
+    assert alone < 15 and both > alone + 15
+
+
+def test_ranges_are_alike_on_both_sides_afterwards() -> None:
+    result = Pipeline((EqualizeChannels(turns=50),)).run(unbalanced(3.0))
+
+    assert result.report.steps[-1].verified.how == "same"
+    first, second, third = (node.inputs[1].values for node in result.model.nodes("Conv"))
+    made = np.abs(first).max(axis=(1, 2, 3)), np.abs(second).max(axis=(1, 2, 3))
+    read = np.abs(second).max(axis=(1, 2, 3)), np.abs(third).max(axis=(0, 2, 3))
+    np.testing.assert_allclose(made[0], read[0], rtol=0.03)
+    np.testing.assert_allclose(made[1], read[1], rtol=0.03)
+
+
+def test_a_balanced_net_is_left_alone() -> None:
+    once = Pipeline((EqualizeChannels(turns=99),)).run(unbalanced(1.0)).model
+
+    assert not Pipeline((EqualizeChannels(),)).run(once).changed
+
+
+def test_a_bound_or_a_second_reader_between_keeps_a_pair_as_it_is() -> None:
+    b = Builder(opset=17)
+    x = b.input(["N", 3, 8, 8], "x")
+    y = b.op("Clip", b.conv(x, 8, 3), b.constant(np.float32(0)), b.constant(np.float32(6)))
+    y = b.conv(y, 8, 8)
+    model = b.model(b.add(b.conv(y, 8, 8), y))
+
+    assert not Pipeline((EqualizeChannels(),)).run(model).changed
+
+
+def test_a_factor_that_one_side_misses_breaks_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = equalize.even_out
+
+    def wrong(first: Held, second: Held) -> Floats:
+        factors = right(first, second)
+        first.weight[0] *= 1.01
+        return factors
+
+    monkeypatch.setattr(equalize, "even_out", wrong)
+    with pytest.raises(VerificationError):
+        Pipeline((EqualizeChannels(turns=1),)).run(unbalanced(3.0))
+
+
+def test_no_turns_are_refused() -> None:
+    with pytest.raises(InvalidConfig, match=r"EqualizeChannels\.turns"):
+        EqualizeChannels(turns=0)
