@@ -5,9 +5,11 @@ comparison, or in the scales of a Resize. As a parameter it would stand still, a
 """
 
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from onnx.defs import SchemaError, get_schema
 
 from graphrewrite.bridge.forms import Form, find
 from graphrewrite.ir.edit import subgraphs_of
@@ -25,8 +27,29 @@ _CARRIED = ("QuantizeLinear",)
 
 def form_of(node: gs.Node, opsets: Mapping[str, int]) -> Form | None:
     """Return the torch form that holds for a node under the model's operator sets."""
+    return find(node.op, *_set_of(node, opsets))
+
+
+def _set_of(node: gs.Node, opsets: Mapping[str, int]) -> tuple[str, int]:
     domain = "" if node.domain in (None, "ai.onnx") else str(node.domain)
-    return find(node.op, domain, opsets.get(domain, 1))
+    return domain, opsets.get(domain, 1)
+
+
+@cache
+def _never_floats(op: str, domain: str, version: int) -> frozenset[int]:
+    """Return the outputs of an operator that hold no floats whatever goes in, such as the places TopK finds."""
+    try:
+        schema = get_schema(op, version, domain)
+    except SchemaError:
+        return frozenset()
+    kinds = {entry.type_param_str: entry.allowed_type_strs for entry in schema.type_constraints}
+    return frozenset(
+        slot
+        for slot, output in enumerate(schema.outputs)
+        if not any(
+            "float" in kind or "double" in kind for kind in kinds.get(output.type_str, [output.type_str])
+        )
+    )
 
 
 def reached(graph: gs.Graph, opsets: Mapping[str, int]) -> set[int]:
@@ -43,8 +66,10 @@ def reached(graph: gs.Graph, opsets: Mapping[str, int]) -> set[int]:
 def _mark(graph: gs.Graph, opsets: Mapping[str, int], found: set[int]) -> None:
     found.update(id(tensor) for tensor in graph.outputs)
     for node in reversed(graph.nodes):
+        whole = _never_floats(node.op, *_set_of(node, opsets))
         if not any(
-            id(tensor) in found and (node.op in _CARRIED or _may_float(tensor)) for tensor in node.outputs
+            id(tensor) in found and (node.op in _CARRIED or (slot not in whole and _may_float(tensor)))
+            for slot, tensor in enumerate(node.outputs)
         ):
             continue
         for body in subgraphs_of(node):

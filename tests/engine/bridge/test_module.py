@@ -147,19 +147,25 @@ def test_what_is_not_trained_says_why() -> None:
 def test_what_no_gradient_gets_to_is_not_trained() -> None:
     b = Builder(seed=0)
     x = b.input(["N", 4], "x")
-    weight, bound, size, whole = (
-        b.constant(b.rng.uniform(1, 2, shape).astype(np.float32)) for shape in ((4, 4), 4, 2, 4)
+    weight, bound, size, whole, pull = (
+        b.constant(b.rng.uniform(1, 2, shape).astype(np.float32)) for shape in ((4, 4), 4, 2, 4, 4)
     )
     scores = b.op("MatMul", x, weight)
     over = b.op("Greater", scores, b.op("Abs", bound))  # the bound has a gradient, what comes of it has none
     chosen = b.op("Where", over, scores, b.op("Neg", scores))
     counted = b.op("Cast", b.op("Cast", b.op("Exp", whole), to=6), to=1)
+    best = b.op_all("TopK", b.op("Mul", scores, pull), b.constant(np.array([2])), outputs=2)[1]
+    chosen = b.op(
+        "Add",
+        chosen,
+        b.op("ReduceSum", b.op("GatherElements", scores, best, axis=1), b.constant(np.array([1]))),
+    )
     picture = b.op("Reshape", chosen, b.constant(np.array([-1, 1, 2, 2])))
     scales = b.op("Concat", b.constant(np.ones(2, np.float32)), b.op("Abs", size), axis=0)
     larger = b.op("Resize", picture, None, scales, mode="nearest")
     module = GraphModule(b.model(larger, b.op("Add", chosen, counted)))
     assert {name for name, _ in module.named_parameters()} == {weight.name}
-    for frozen in (bound, size, whole):
+    for frozen in (bound, size, whole, pull):
         assert "no gradient gets to it" in module.frozen[frozen.name]
     sum(out.sum() for out in module(batch())).backward()
     assert all(parameter.grad is not None for parameter in module.parameters())
