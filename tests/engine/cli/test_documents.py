@@ -11,6 +11,8 @@ from graphrewrite.cli.verbs import verbs
 from graphrewrite.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parents[3]
+# Code that imports one of these trains, which needs torch.
+TRAINING = ("graphrewrite.bridge", "graphrewrite.passes.train", "graphrewrite.passes.losses")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "graphrewrite" / "docs" / "guide").glob("*.md"))]
 
 
@@ -71,6 +73,8 @@ def test_python_in_documents_runs(page: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     if any("digits" in block for block in blocks(page, "python")):
         pytest.importorskip("sklearn")
+    if any(room in block for block in blocks(page, "python") for room in TRAINING):
+        pytest.importorskip("torch")
     for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), {"__name__": page.stem})
 
