@@ -13,9 +13,9 @@ from graphrewrite.match.view import View
 from graphrewrite.passes.patterns import as_tuples, check_weights_named
 from graphrewrite.passes.quant.calibrators import Calibrator
 from graphrewrite.passes.quant.calibrators.min_max import MinMaxRange
+from graphrewrite.passes.quant.correct import seen_shares, taken
 from graphrewrite.passes.quant.grid import (
     GRIDS,
-    Floats,
     Grid,
     Scale,
     Stored,
@@ -146,20 +146,11 @@ class InsertQdq:
         step = scales[_scale_name(choice, read)].step
         codes = stored_weight(weight, axis, self.weight_bits, least_steps(flat, step))
         if read in measured.means:
-            flat = flat + _taken(layer, weight.astype(np.float64) - codes.expand(), measured.means[read])
+            lost = np.moveaxis(weight.astype(np.float64) - codes.expand(), layer.axis, 0)
+            if node.op == "Conv":
+                lost = lost * seen_shares(view, node, lost.shape[2:])
+            flat = flat + taken(lost, measured.means[read])
         return _Stored(weight, codes, stored_bias(flat, step, codes.steps))
-
-
-def _taken(layer: Layer, lost: Floats, mean: Floats) -> Floats:
-    """Return what a weight that lost so much takes from the mean of each output, [outputs] (Nagel et al. 2019, 4.2).
-
-    `mean` [inputs] is that of what the layer reads. Borders are taken to hold it too, where in truth zeros are padded.
-    """
-    by_output = np.moveaxis(lost, layer.axis, 0)
-    per_input = by_output.reshape(*by_output.shape[:2], -1).sum(axis=2)  # [outputs, inputs of a group]
-    groups = len(mean) // per_input.shape[1]
-    per_group = per_input.reshape(groups, -1, per_input.shape[1])
-    return np.asarray(np.einsum("goi,gi->go", per_group, mean.reshape(groups, -1)).reshape(-1))
 
 
 class _Stored(NamedTuple):

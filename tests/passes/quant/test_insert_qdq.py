@@ -168,11 +168,11 @@ def test_few_bits_make_a_small_file_without_losing_time_to_floats(bits: int, mos
     assert served(result.model)["QLinearConv"] == 2 and not served(result.model)["BitShift"]
 
 
-@pytest.mark.parametrize("group", [1, 4])
-def test_biases_make_up_for_what_weights_lose_in_the_mean(group: int) -> None:
+@pytest.mark.parametrize(("group", "pad", "stride"), [(1, 0, 1), (4, 0, 1), (1, 1, 1), (4, 2, 2)])
+def test_biases_make_up_for_what_weights_lose_in_the_mean(group: int, pad: int, stride: int) -> None:
     b = Builder(opset=17, seed=5)
     x = b.input(["N", 8, 6, 6], "x")
-    model = b.model(b.conv(x, 12, 8, group=group, pad=0, name="only"))
+    model = b.model(b.conv(x, 12, 8, group=group, pad=pad, stride=stride, name="only"))
     rng = np.random.default_rng(0)
     inputs = (rng.random((16, 8, 6, 6)) + np.arange(8)[:, None, None]).astype(np.float32)
     around = Context(data=ArraySource({"x": inputs}))
@@ -182,7 +182,7 @@ def test_biases_make_up_for_what_weights_lose_in_the_mean(group: int) -> None:
         away = only(run(result.model, {"x": inputs})) - only(run(model, {"x": inputs}))
         return float(np.abs(away.mean(axis=(0, 2, 3))).max())
 
-    assert shift(True) < 0.05 * shift(False)
+    assert shift(True) < 0.1 * shift(False)
 
 
 def test_a_stream_that_a_norm_reads_stays_float() -> None:
