@@ -22,6 +22,9 @@ def row(name: str, size: int = 64, **settings: object) -> Row:
 THIN = (16, 32, 64, 128)
 CNNS = (
     row("test_resnet"),
+    row("test_efficientnet_ln"),
+    row("test_mambaout"),
+    row("spnasnet_100"),
     row("resnet26d", layers=(1, 1, 1, 1), channels=THIN),
     row("seresnext26d_32x4d", layers=(1, 1, 1, 1), channels=(64, 64, 128, 128)),
     row("ecaresnet26t", layers=(1, 1, 1, 1), channels=THIN),
@@ -92,6 +95,7 @@ TRANSFORMERS = (
     row("deit3_small_patch16_224", 64, **VIT),
     row("beit_base_patch16_224", 64, **VIT),
     row("beitv2_base_patch16_224", 64, **VIT),
+    row("beit3_base_patch16_224", 64, **VIT),
     row("cait_xxs24_224", 64, **VIT),
     row("convit_tiny", 64, **VIT),
     row("crossvit_tiny_240", 120, img_size=120, depth=((1, 1, 0), (1, 2, 0))),

@@ -5,6 +5,20 @@ from tests.corpus.transformers_rows import BASE, KEY_VALUE, LOGITS, MASK, TOKENS
 GPT2 = {"vocab_size": WORDS, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64}
 MOE = {"num_local_experts": 4, "num_experts_per_tok": 2}
 HEAD = {"head_dim": 16}
+LATENT = {
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 16,
+    "q_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 16,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "first_k_dense_replace": 1,
+    "n_group": 2,
+    "topk_group": 1,
+}
 
 CAUSAL_ROWS = (
     Row("gpt2", "transformer", "GPT2LMHeadModel", "GPT2Config", GPT2, (TOKENS, MASK), LOGITS),
@@ -130,6 +144,15 @@ CAUSAL_ROWS = (
     ),
     causal("olmoe", "Olmoe", num_experts=4, num_experts_per_tok=2, **KEY_VALUE),
     causal("gpt_oss", "GptOss", sliding_window=8, **KEY_VALUE, **HEAD, **MOE),
+    causal("arcee", "Arcee", **KEY_VALUE),
+    causal("diffllama", "DiffLlama", **KEY_VALUE),
+    causal("exaone4", "Exaone4", **KEY_VALUE),
+    causal("hunyuan", "HunYuanDenseV1", **KEY_VALUE, **HEAD),
+    causal("lfm2", "Lfm2", **KEY_VALUE),
+    causal("nanochat", "NanoChat", **KEY_VALUE),
+    causal("granite_moe", "GraniteMoe", **KEY_VALUE, **MOE),
+    causal("phimoe", "Phimoe", num_local_experts=4, **KEY_VALUE),
+    causal("deepseek_v3", "DeepseekV3", **LATENT),
     causal("mamba", "Mamba", state_size=8, time_step_rank=8),
     causal(
         "recurrent_gemma",
