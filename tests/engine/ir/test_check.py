@@ -51,6 +51,15 @@ def unknown_operator(proto: ModelProto) -> None:
     proto.graph.node[1].op_type = "OtherThing"
 
 
+def operator_before_its_time(proto: ModelProto) -> None:
+    """Fusions of onnxruntime write LayerNormalization into models of any operator set; the standard has it from 17."""
+    proto.opset_import[0].version = 14
+    proto.graph.node[0].CopyFrom(
+        node("LayerNormalization", [proto.graph.node[0].input[0], "s"], list(proto.graph.node[0].output))
+    )
+    proto.graph.input.append(info("s", [1]))
+
+
 def unknown_operator_inside(proto: ModelProto) -> None:
     body = graph([node("Strange", ["x"], ["t"])], [], [info("t")])
     proto.graph.node.append(node("If", ["c"], [""], then_branch=body, else_branch=body))
@@ -106,6 +115,7 @@ def sequence_input(proto: ModelProto) -> None:
 SOUND = [
     unknown_domain,
     unknown_operator,
+    operator_before_its_time,
     unknown_operator_inside,
     no_rank,
     all_unknown_sizes,
