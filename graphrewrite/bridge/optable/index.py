@@ -11,6 +11,8 @@ from graphrewrite.bridge.host import Numbers, single, vector
 from graphrewrite.bridge.site import Site
 from graphrewrite.bridge.unsigned import widened
 
+_FAR = 1 << 60  # beyond the end of any axis
+
 
 @op("Slice")
 def slice_fixed(
@@ -38,7 +40,7 @@ def slice_known(site: Site) -> fx.Node:
         if all(axis >= 0 for axis in axes):
             runs = [slice(None)] * (max(axes, default=-1) + 1)
             for i, axis in enumerate(axes):
-                runs[axis] = slice(starts[i], ends[i], None if steps is None else steps[i])
+                runs[axis] = slice(_near(starts[i]), _near(ends[i]), None if steps is None else steps[i])
             return site.call(operator.getitem, site.tensor(0), tuple(runs))
     return site.call(cut, site.tensor(0), *(site.numbers(slot) for slot in range(1, 5)))
 
@@ -63,8 +65,13 @@ def cut(
             start = size - 1 - min(max(start + size if start < 0 else start, 0), size - 1)
             end = size - 1 - min(max(end + size if end < 0 else end, -1), size - 1)
             step = -step
-        runs[axis] = slice(start, end, step)
+        runs[axis] = slice(_near(start), _near(end), step)
     return data[tuple(runs)]
+
+
+def _near(limit: int) -> int:
+    """Return a limit that torch takes without a warning; exporters write the largest integer for "to the end"."""
+    return limit if isinstance(limit, torch.SymInt) else max(-_FAR, min(limit, _FAR))
 
 
 @lowers("Gather", folds=True)
