@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -21,6 +21,7 @@ from graphrewrite.bridge.sizes import on_host
 from graphrewrite.bridge.value import Value
 from graphrewrite.errors import InvalidModel
 from graphrewrite.ir import Array, Model, ShapeInfo, constant_value, infer
+from graphrewrite.ir.edit import domain_name
 from graphrewrite.ir.inline import Expansion
 
 
@@ -109,9 +110,9 @@ class Writer:
     def nodes(self, nodes: Sequence[gs.Node]) -> None:
         """Write nodes one after the other; one without a form is replaced by the nodes of its function body."""
         for node in nodes:
-            if node.op == "Constant" and node.domain in (None, "", "ai.onnx"):
+            domain = domain_name(node.domain)
+            if node.op == "Constant" and not domain:
                 continue  # read where it is used
-            domain = "" if node.domain in (None, "ai.onnx") else str(node.domain)
             version = self.shared.version(domain)
             site = Site(self, node, version, [self.value(tensor) for tensor in node.inputs])
             found = on_host(self, site)
@@ -146,8 +147,7 @@ class Writer:
             None if value is None else (self.numbers(value) if form.is_host(slot) else self.tensor(value))
             for slot, value in enumerate(site.inputs)
         ]
-        while inputs and inputs[-1] is None:
-            inputs.pop()
+        _drop_left_out(inputs)
         target = cast("Callable[..., object]", form.target)
         if form.is_module:
             call = self.call_module(target(**settings), site.node.op, *inputs)
@@ -199,8 +199,7 @@ class Writer:
                 inputs.append(host.literal(value.array))
             else:
                 inputs.append(tensor_of(value.array))
-        while inputs and inputs[-1] is None:
-            inputs.pop()
+        _drop_left_out(inputs)
         try:
             with torch.no_grad():
                 made = cast("Callable[..., object]", form.target)(*inputs, **settings)
@@ -382,6 +381,12 @@ class Writer:
             self._constants[id(array)] = self.written.create_node("get_attr", place)
             self._kept.append(array)
         return self._constants[id(array)]
+
+
+def _drop_left_out(inputs: list[Any]) -> None:
+    """Drop optional inputs left out at the end, so that the form's defaults hold."""
+    while inputs and inputs[-1] is None:
+        inputs.pop()
 
 
 def _getitem(values: Sequence[object], index: int) -> object:

@@ -12,6 +12,7 @@ from onnx import FunctionProto, NodeProto, TypeProto
 from onnx.defs import SchemaError, get_schema
 
 from graphrewrite.ir.codec import node_to_proto
+from graphrewrite.ir.edit import domain_name
 from graphrewrite.ir.values import numpy_dtype_to_onnx
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def expand(node: gs.Node, shared: "Weighed") -> Sequence[gs.Node] | None:
     """Return the nodes of an operator's function body, hooked to the node's tensors; None when it has none."""
-    domain = "" if node.domain in (None, "ai.onnx") else str(node.domain)
+    domain = domain_name(node.domain)
     function = _local(node, domain, shared) or _defined(node, domain, shared)
     return None if function is None else shared.expansion.body(node, function)
 

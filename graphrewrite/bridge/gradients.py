@@ -15,7 +15,7 @@ from graphrewrite.bridge.weights import PARAMETER
 from graphrewrite.data import DataSource
 from graphrewrite.data.fit import fit
 from graphrewrite.data.source import Arrays
-from graphrewrite.data.stats import fixed_batch
+from graphrewrite.data.stats import fixed_batch, no_full_batch
 from graphrewrite.errors import InvalidData, UnsupportedOp
 from graphrewrite.ir import Array, Model
 
@@ -67,10 +67,7 @@ def products(
         if progress is not None:
             progress("gradients", done, len(source))
     if not done:
-        raise InvalidData(
-            f"the data has {len(source)} samples, but the model takes batches of exactly {fixed_batch(model)}; "
-            "expected at least one full batch; give more data, or export the model with a symbolic batch"
-        )
+        raise no_full_batch(source, model)
 
 
 def _live(module: GraphModule, weights: Collection[str]) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 from onnx.defs import SchemaError, get_schema
 
 from graphrewrite.bridge.forms import Form, find
-from graphrewrite.ir.edit import subgraphs_of
+from graphrewrite.ir.edit import domain_name, subgraphs_of
 from graphrewrite.ir.values import onnx_dtype_to_numpy
 
 
@@ -31,7 +31,7 @@ def form_of(node: gs.Node, opsets: Mapping[str, int]) -> Form | None:
 
 
 def _set_of(node: gs.Node, opsets: Mapping[str, int]) -> tuple[str, int]:
-    domain = "" if node.domain in (None, "ai.onnx") else str(node.domain)
+    domain = domain_name(node.domain)
     return domain, opsets.get(domain, 1)
 
 

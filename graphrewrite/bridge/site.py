@@ -12,6 +12,7 @@ from graphrewrite.bridge.host import Numbers
 from graphrewrite.bridge.value import Value
 from graphrewrite.errors import UnsupportedOp
 from graphrewrite.ir import Array, constant_value
+from graphrewrite.ir.edit import domain_name
 
 if TYPE_CHECKING:
     from graphrewrite.bridge.build import Writer
@@ -59,36 +60,39 @@ class Site:
 
     def has(self, slot: int) -> bool:
         """Whether an input is there."""
-        return slot < len(self.inputs) and self.inputs[slot] is not None
+        return self._value(slot) is not None
+
+    def _value(self, slot: int) -> Value | None:
+        return self.inputs[slot] if slot < len(self.inputs) else None
 
     def tensor(self, slot: int) -> fx.Node | None:
         """Return an input as a tensor, None when it is left out."""
-        value = self.inputs[slot] if slot < len(self.inputs) else None
+        value = self._value(slot)
         return None if value is None else self._writer.tensor(value)
 
     def numbers(self, slot: int) -> fx.Node | Numbers | None:
         """Return an input as Python numbers (a call that yields them when they are not known yet)."""
-        value = self.inputs[slot] if slot < len(self.inputs) else None
+        value = self._value(slot)
         return None if value is None else self._writer.numbers(value)
 
     def constant(self, slot: int) -> Array | None:
         """Return an input's numbers when they can never change (weights that may be trained do not count)."""
-        value = self.inputs[slot] if slot < len(self.inputs) else None
+        value = self._value(slot)
         return None if value is None else value.array
 
     def shape(self, slot: int) -> tuple[int | None, ...] | None:
         """Return the sizes of an input as far as they are known, None when its rank is not."""
-        value = self.inputs[slot] if slot < len(self.inputs) else None
+        value = self._value(slot)
         return None if value is None else self._writer.shape(value)
 
     def dtype(self, slot: int) -> np.dtype[np.generic] | None:
         """Return the element type of an input where it is known."""
-        value = self.inputs[slot] if slot < len(self.inputs) else None
+        value = self._value(slot)
         return None if value is None else self._writer.dtype(value)
 
     def is_statistic(self, slot: int) -> bool:
         """Whether an input is a running statistic of the module, which the norm that reads it moves in place."""
-        value = self.inputs[slot] if slot < len(self.inputs) else None
+        value = self._value(slot)
         return value is not None and value.node is not None and bool(value.node.meta.get("statistic"))
 
     def is_read(self, output: int) -> bool:
@@ -177,7 +181,7 @@ def array_in(value: object) -> Array | None:
 
 def refusal(node: gs.Node, version: int, why: str) -> UnsupportedOp:
     """Return the error that says why a node has no torch form."""
-    domain = f"{node.domain}." if node.domain not in (None, "", "ai.onnx") else ""
+    domain = f"{name}." if (name := domain_name(node.domain)) else ""
     outputs = ", ".join(tensor.name for tensor in node.outputs if tensor.name)
     return UnsupportedOp(
         f"the node {node.name or outputs!r} ({domain}{node.op}, operator set {version}) has no torch form: {why}; "

@@ -12,6 +12,7 @@ from graphrewrite.bridge import host
 from graphrewrite.bridge.host import Numbers
 from graphrewrite.bridge.site import Site
 from graphrewrite.bridge.value import Value
+from graphrewrite.ir.edit import domain_name
 
 if TYPE_CHECKING:
     from graphrewrite.bridge.build import Writer
@@ -30,7 +31,7 @@ def on_host(writer: "Writer", site: Site) -> list[Value | None] | None:
     That is: Shape and Size, and whatever of `host.HOST` reads such numbers and small integer constants only.
     """
     node = site.node
-    if node.domain not in (None, "", "ai.onnx"):
+    if domain_name(node.domain):
         return None
     if node.op == "Shape":
         return [_shape(writer, site)]

@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 from graphrewrite.bridge.reach import form_of, is_floating
 from graphrewrite.errors import InvalidConfig, UnknownNameError
 from graphrewrite.ir import Array, Model, constant_value
-from graphrewrite.ir.edit import all_graphs
+from graphrewrite.ir.edit import all_graphs, domain_name
 from graphrewrite.ir.values import StoredValues
 
 PARAMETER, STATISTIC, FROZEN = "parameter", "statistic", "frozen"
@@ -92,7 +92,7 @@ def readers(tensor: gs.Tensor) -> Iterator[tuple[gs.Node, int, gs.Tensor]]:
         for slot, read in enumerate(node.inputs):
             if read is not tensor:
                 continue
-            if node.op == "Identity" and node.domain in (None, "", "ai.onnx") and node.outputs[0].outputs:
+            if node.op == "Identity" and not domain_name(node.domain) and node.outputs[0].outputs:
                 yield from readers(node.outputs[0])
             else:
                 yield node, slot, tensor

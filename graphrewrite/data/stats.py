@@ -72,11 +72,16 @@ def collect(
         if progress is not None:
             progress("data", done, len(source))
     if not done:
-        raise InvalidData(
-            f"the data has {len(source)} samples, but the model takes batches of exactly {fixed}; expected at least "
-            "one full batch; give more data, or export the model with a symbolic batch"
-        )
+        raise no_full_batch(source, model)
     return dict(wanted)
+
+
+def no_full_batch(source: DataSource, model: Model) -> InvalidData:
+    """Return the error that says that a source is too short for a model exported for one batch size."""
+    return InvalidData(
+        f"the data has {len(source)} samples, but the model takes batches of exactly {fixed_batch(model)}; expected at "
+        "least one full batch; give more data, or export the model with a symbolic batch"
+    )
 
 
 def fixed_batch(model: Model) -> int | None:

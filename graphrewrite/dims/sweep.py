@@ -35,6 +35,7 @@ from graphrewrite.dims.shared import note_bare, settle
 from graphrewrite.dims.step import Step, UnknownRank, refined
 from graphrewrite.ir import Model
 from graphrewrite.ir.bodies import decided, has_bodies, returned_by_nodes, uniquely_named
+from graphrewrite.ir.edit import domain_name
 from graphrewrite.ir.garbage import paused
 from graphrewrite.ir.shapes import ShapeInfo, infer
 
@@ -189,7 +190,7 @@ def _is_plain(analysis: Analysis, axis: Axis) -> bool:
 
 def _visit(analysis: Analysis, step: Step) -> None:
     node = step.node
-    domain = "" if node.domain in (None, "ai.onnx") else node.domain
+    domain = domain_name(node.domain)
     function = rules.get((domain, node.op))
     if function is None:
         step.refuse(f"no dimension rule for {node.op}" + (f" of domain {domain}" if domain else ""))

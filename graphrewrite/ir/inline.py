@@ -16,7 +16,7 @@ from graphrewrite.ir import garbage
 from graphrewrite.ir.check import check_functions, nodes_of
 from graphrewrite.ir.clone import clone_attribute
 from graphrewrite.ir.codec import attribute_value, describe, nodes_from_proto
-from graphrewrite.ir.edit import Namer, all_graphs, captured, detach, subgraphs_of
+from graphrewrite.ir.edit import Namer, all_graphs, captured, detach, domain_name, subgraphs_of
 from graphrewrite.ir.model import Model
 
 _Key = tuple[str, str, str]
@@ -166,23 +166,19 @@ class Expansion:
 
 
 def _key(function: FunctionProto) -> _Key:
-    return _domain(function.domain), function.name, function.overload
+    return domain_name(function.domain), function.name, function.overload
 
 
 def _callee(node: gs.Node) -> _Key:
     shell = getattr(node, "shell", None)
-    return _domain(node.domain), node.op, shell.overload if shell is not None else ""
-
-
-def _domain(domain: str | None) -> str:
-    return "" if domain in (None, "ai.onnx") else str(domain)
+    return domain_name(node.domain), node.op, shell.overload if shell is not None else ""
 
 
 def _fits(function: FunctionProto, opsets: dict[str, int], local: set[_Key]) -> bool:
     """Tell whether a function means the same under the model's operator sets, adding those the model lacks."""
-    own = {_domain(entry.domain): entry.version for entry in function.opset_import}
+    own = {domain_name(entry.domain): entry.version for entry in function.opset_import}
     for node in nodes_of(function):
-        domain = _domain(node.domain)
+        domain = domain_name(node.domain)
         if (domain, node.op_type, node.overload) in local:
             continue
         theirs = opsets.get(domain, own.get(domain))
@@ -213,15 +209,15 @@ def _drop_unused_functions(model: Model, added: set[str]) -> None:
     while waiting:
         key = waiting.pop()
         kept.add(key)
-        inner = {(_domain(n.domain), n.op_type, n.overload) for n in nodes_of(by_key[key])}
+        inner = {(domain_name(n.domain), n.op_type, n.overload) for n in nodes_of(by_key[key])}
         waiting |= (inner & before) - kept
     model.functions = [function for function in model.functions if _key(function) in kept]
-    used = {_domain(node.domain) for node in nodes} | _domains(model.functions)
+    used = {domain_name(node.domain) for node in nodes} | _domains(model.functions)
     for domain in (added | {domain for domain, _, _ in before - kept}) - used:
         model.opsets.pop(domain, None)
 
 
 def _domains(functions: Iterable[FunctionProto]) -> set[str]:
-    return {_domain(function.domain) for function in functions} | {
-        _domain(entry.domain) for function in functions for entry in function.opset_import
+    return {domain_name(function.domain) for function in functions} | {
+        domain_name(entry.domain) for function in functions for entry in function.opset_import
     }

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir import Model, Namer, constant_value
-from graphrewrite.ir.edit import add_constant, redirect, set_input
+from graphrewrite.ir.edit import add_constant, domain_name, redirect, set_input
 
 _MICROSOFT: Final = "com.microsoft"
 # Operator -> the inputs that are added; all of them where None.
@@ -27,7 +27,7 @@ _SUMS: Final[dict[tuple[str, str], tuple[int, ...] | None]] = {
 
 def summed(node: gs.Node) -> tuple[int, ...]:
     """Return the inputs a node adds, none where it is no sum."""
-    domain = "" if node.domain in (None, "ai.onnx") else str(node.domain)
+    domain = domain_name(node.domain)
     if (domain, node.op) not in _SUMS:
         return ()
     slots = _SUMS[domain, node.op]

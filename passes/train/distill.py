@@ -10,6 +10,7 @@ from graphrewrite.bridge.optimisers import Optimiser
 from graphrewrite.bridge.recipe import Recipe, Stage
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Model
+from graphrewrite.ir.edit import domain_name
 from graphrewrite.passes.losses.cross_entropy import CrossEntropy
 from graphrewrite.passes.losses.soft_labels import SoftLabels
 from graphrewrite.passes.train.finetune import FineTune
@@ -72,6 +73,6 @@ def before_softmax(model: Model) -> str | None:
     """Return the tensor that goes into the softmax making the first output; None when it is made otherwise."""
     output = model.outputs[0]
     maker: gs.Node | None = next(iter(output.inputs), None)
-    if maker is None or maker.op != "Softmax" or maker.domain not in (None, "", "ai.onnx"):
+    if maker is None or maker.op != "Softmax" or domain_name(maker.domain):
         return None
     return str(maker.inputs[0].name)
