@@ -35,12 +35,14 @@ class Batch:
         teacher: the same of the teacher, without gradients; empty when there is none.
         labels: one for each sample on axis 0, when the data has any.
         outputs: the model's outputs in order.
+        done: share of the stage's steps that came before, from 0 to below 1; weights that grow or fade read it.
     """
 
     student: "Mapping[str, torch.Tensor]"
     teacher: "Mapping[str, torch.Tensor]" = field(default_factory=dict)
     labels: "torch.Tensor | None" = None
     outputs: tuple[str, ...] = ()
+    done: float = 0.0
 
     def name(self, tensor: str | None) -> str:
         """Return a tensor's name; None stands for the model's first output."""

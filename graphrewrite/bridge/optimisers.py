@@ -1,9 +1,9 @@
 """Optimisers by name: a recipe is text, so it names torch's classes instead of holding them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from graphrewrite.errors import InvalidConfig, UnknownNameError
 from graphrewrite.serial import Json
@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     import torch
 
 _SHORT = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+
+
+class Group(NamedTuple):
+    """Parameters under one rule: whether they decay, and what their rate is multiplied by."""
+
+    parameters: "Sequence[torch.nn.Parameter]"
+    decays: bool = True
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -30,10 +38,10 @@ class Optimiser:
                 "Optimiser.options holds 'lr'; the rate may differ from stage to stage; set Stage.rate instead"
             )
 
-    def make(
-        self, weights: "Iterable[torch.nn.Parameter]", others: "Iterable[torch.nn.Parameter]", rate: float
-    ) -> "torch.optim.Optimizer":
-        """Return the optimiser for these parameters; `others`, which are no weights, do not decay.
+    def make(self, groups: "Iterable[Group]", rate: float) -> "torch.optim.Optimizer":
+        """Return the optimiser for groups of parameters; empty ones are left out.
+
+        Its groups carry their `factor`, which whoever sets the rate of a step multiplies it by.
 
         Raises:
             UnknownNameError: torch has no such optimiser.
@@ -54,12 +62,14 @@ class Optimiser:
             raise InvalidConfig(
                 "LBFGS runs the model several times a step; expected an optimiser that takes one gradient; take another"
             )
-        groups: list[dict[str, object]] = [{"params": list(weights)}]
-        rest = list(others)
-        if rest:
-            groups.append({"params": rest, "weight_decay": 0.0})
+        made_of: list[dict[str, object]] = [
+            {"params": parameters, "lr": rate * group.factor, "factor": group.factor}
+            | ({} if group.decays else {"weight_decay": 0.0})
+            for group in groups
+            if (parameters := list(group.parameters))
+        ]
         try:
-            made: torch.optim.Optimizer = factory(groups, lr=rate, **self.options)
+            made: torch.optim.Optimizer = factory(made_of, lr=rate, **self.options)
         except (TypeError, ValueError) as error:
             raise InvalidConfig(
                 f"the optimiser {self.name!r} does not take {dict(self.options)} ({error}); expected arguments of "

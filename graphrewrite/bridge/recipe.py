@@ -30,6 +30,9 @@ class Stage:
         trainable: names or patterns of the weights to train; others are left alone.
         frozen: names or patterns of weights to leave alone although `trainable` fits them.
         keep_zeros: names or patterns of weights whose zeros stay exactly zero.
+        undecayed: names or patterns of weights that the optimiser's decay leaves alone; what transforms learn never
+            decays.
+        transform_rate: what the rate is multiplied by for what transforms learn: thresholds, steps, slopes.
         norms: whether batch norms measure their batch, or use and keep the statistics they have.
     """
 
@@ -42,6 +45,8 @@ class Stage:
     trainable: tuple[str, ...] = ("*",)
     frozen: tuple[str, ...] = ()
     keep_zeros: tuple[str, ...] = ()
+    undecayed: tuple[str, ...] = ()
+    transform_rate: float = 1.0
     norms: Literal["train", "frozen"] = "train"
 
     def __post_init__(self) -> None:
@@ -60,7 +65,11 @@ class Stage:
                 "Stage.losses is empty; there must be something to make small; "
                 "name a loss of graphrewrite.passes.losses"
             )
-        for name in ("trainable", "frozen", "keep_zeros"):
+        if not (math.isfinite(self.transform_rate) and self.transform_rate >= 0):
+            raise InvalidConfig(
+                f"Stage.transform_rate is {self.transform_rate}; it is a factor from 0 up; 1 is the weights' rate"
+            )
+        for name in ("trainable", "frozen", "keep_zeros", "undecayed"):
             _check_names(f"Stage.{name}", getattr(self, name))
         if self.norms not in ("train", "frozen"):
             raise InvalidConfig(f'Stage.norms is {self.norms!r}; it must be "train" or "frozen"; correct it')

@@ -12,6 +12,7 @@ from torch import nn
 from graphrewrite.bridge.losses import Batch, Loss
 from graphrewrite.bridge.module import GraphModule
 from graphrewrite.bridge.numbers import tensor_of
+from graphrewrite.bridge.optimisers import Group
 from graphrewrite.bridge.precision import widen
 from graphrewrite.bridge.recipe import Recipe, Stage
 from graphrewrite.bridge.taps import tapped
@@ -20,7 +21,7 @@ from graphrewrite.bridge.train.fault import Fault, find_fault
 from graphrewrite.bridge.train.feeder import Fed, Feeder
 from graphrewrite.bridge.train.samples import Taken
 from graphrewrite.bridge.train.teaching import Teacher, teacher_for
-from graphrewrite.bridge.transforms.attaching import PREFIX, attach, attached, matching
+from graphrewrite.bridge.transforms.attaching import PREFIX, advance, attach, attached, matching
 from graphrewrite.bridge.transforms.base import WeightTransform
 from graphrewrite.bridge.transforms.mask import Mask
 from graphrewrite.bridge.weights import STATISTICS
@@ -101,13 +102,13 @@ class StageRun:
         attach(self.module, stage.transforms)
         copy_into(self.module.state_dict(keep_vars=True), carried.for_places(self.places))
         self.module.to(accelerator.device)
-        weights, others = _chosen(self.module, stage)
+        groups = _chosen(self.module, stage)
         self.teacher: Teacher | None = teacher_for(
             setting.teacher, setting.model, stage.losses, accelerator.device
         )
         taps = [name for loss in stage.losses for name in loss.needs.student]
         self._tapped = tapped(self.module, taps)
-        optimiser = setting.recipe.optimiser.make(weights, others, stage.rate)
+        optimiser = setting.recipe.optimiser.make(groups, stage.rate)
         self.net: nn.Module
         self.net, self.optimiser = accelerator.prepare(self._tapped, optimiser)
         self.average = Average(self.live, setting.recipe.ema) if setting.recipe.ema is not None else None
@@ -148,16 +149,19 @@ class StageRun:
             InvalidConfig: no gradient reaches a weight.
         """
         accelerator, setting = self.setting.accelerator, self.setting
-        rate = self.stage.rate_at(epoch * setting.feeder.order.steps + step, setting.feeder.order.steps)
+        steps = setting.feeder.order.steps
+        rate = self.stage.rate_at(epoch * steps + step, steps)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
+        done = (epoch * steps + step) / (self.stage.epochs * steps)
+        advance(self.module, done)
         self.optimiser.zero_grad()
         sums: dict[str, float] = {}
         for number, (part, taken) in enumerate(parts):
             waits = number + 1 < len(parts)
             with accelerator.no_sync(self.net) if waits else nullcontext():
                 generator = torch.get_rng_state()
-                found = self.losses_of(self.batch(taken))
+                found = self.losses_of(self.batch(taken, done))
                 if not bool(torch.isfinite(found.total)):
                     torch.set_rng_state(generator)
                     raise self.fault(taken, found).error(self.number, epoch, step)
@@ -191,8 +195,8 @@ class StageRun:
         with self.average.applied(self.live) if self.average is not None else nullcontext():
             return {name: _whole(tensor).cpu().clone() for name, tensor in self.live.items()}
 
-    def batch(self, taken: Taken) -> Batch:
-        """Run student and teacher on some samples.
+    def batch(self, taken: Taken, done: float = 1.0) -> Batch:
+        """Run student and teacher on some samples, when a share `done` of the stage's steps lies behind.
 
         Raises:
             InvalidData: the teacher's outputs have other shapes than the student's.
@@ -209,7 +213,7 @@ class StageRun:
                     f"the teacher's output for {name!r} has the shape {list(taught[name].shape)}, the student's "
                     f"{list(student[name].shape)}; expected a teacher with the same outputs; give another"
                 )
-        return Batch(student, taught, labels, outputs)
+        return Batch(student, taught, labels, outputs, done)
 
     def _run(self, feeds: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
         fixed = fixed_batch(self.setting.model)
@@ -278,7 +282,7 @@ def _keep_zeros(module: GraphModule, stage: Stage) -> None:
         attach(module, dict.fromkeys(names, Mask()))
 
 
-def _chosen(module: GraphModule, stage: Stage) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+def _chosen(module: GraphModule, stage: Stage) -> list[Group]:
     """Leave the gradients of a stage's weights on and turn all others off; return those, and what transforms learn."""
     parameters = {
         name: tensor
@@ -288,7 +292,8 @@ def _chosen(module: GraphModule, stage: Stage) -> tuple[list[nn.Parameter], list
     prefix = f"{PREFIX}."
     others = [tensor for name, tensor in parameters.items() if name.startswith(prefix)]
     parameters = {name: tensor for name, tensor in parameters.items() if not name.startswith(prefix)}
-    for field, patterns in (("trainable", stage.trainable), ("frozen", stage.frozen)):
+    for field in ("trainable", "frozen", "undecayed"):
+        patterns: tuple[str, ...] = getattr(stage, field)
         for pattern in patterns:
             if pattern != "*" and not any(fnmatchcase(name, pattern) for name in parameters):
                 reason = module.frozen.get(pattern)
@@ -297,12 +302,7 @@ def _chosen(module: GraphModule, stage: Stage) -> tuple[list[nn.Parameter], list
                     + (f" (it is frozen: {reason})" if reason else "")
                     + f"; expected a name, or a pattern with *, of the {len(parameters)} there are; correct it"
                 )
-    chosen = [
-        name
-        for name in parameters
-        if any(fnmatchcase(name, pattern) for pattern in stage.trainable)
-        and not any(fnmatchcase(name, pattern) for pattern in stage.frozen)
-    ]
+    chosen = [name for name in parameters if _fits(name, stage.trainable) and not _fits(name, stage.frozen)]
     if not chosen and not others:
         raise InvalidConfig(
             f"a stage trains nothing: of the model's {len(parameters)} weights none is trainable and not frozen; "
@@ -310,4 +310,12 @@ def _chosen(module: GraphModule, stage: Stage) -> tuple[list[nn.Parameter], list
         )
     for name, parameter in parameters.items():
         parameter.requires_grad_(name in set(chosen))
-    return [parameters[name] for name in chosen], others
+    return [
+        Group([parameters[name] for name in chosen if not _fits(name, stage.undecayed)]),
+        Group([parameters[name] for name in chosen if _fits(name, stage.undecayed)], decays=False),
+        Group(others, decays=False, factor=stage.transform_rate),
+    ]
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

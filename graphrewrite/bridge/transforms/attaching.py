@@ -9,7 +9,7 @@ from torch import fx, nn
 
 from graphrewrite.bridge.module import GraphModule
 from graphrewrite.bridge.names import put
-from graphrewrite.bridge.transforms.base import WeightTransform
+from graphrewrite.bridge.transforms.base import Advancing, WeightTransform
 from graphrewrite.bridge.weights import PARAMETER
 from graphrewrite.errors import UnknownNameError
 
@@ -65,6 +65,13 @@ def attached(module: nn.Module) -> Iterator[tuple[str, Transformed]]:
     for place, inner in module.named_modules():
         if isinstance(inner, Transformed):
             yield place, inner
+
+
+def advance(module: nn.Module, done: float) -> None:
+    """Tell the transforms that change in the course of a stage which share of its steps lies behind."""
+    for _, standing in attached(module):
+        if isinstance(standing.form, Advancing):
+            standing.form.advance(done)
 
 
 def matching(module: GraphModule, pattern: str) -> list[str]:

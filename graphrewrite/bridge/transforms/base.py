@@ -52,6 +52,18 @@ class WeightTransform(Protocol):
         ...
 
 
+@runtime_checkable
+class Advancing(Protocol):
+    """A trainable form that changes in the course of a stage: a threshold that moves, a range that is frozen later."""
+
+    def advance(self, done: float) -> None:
+        """Take up the place in the stage, the share of its steps that lies behind, before each step.
+
+        What `lower` needs of it belongs into a buffer.
+        """
+        ...
+
+
 def straight_through(value: "torch.Tensor", instead: "torch.Tensor") -> "torch.Tensor":
     """Return `value` to the last bit, with the gradient of `instead` (Bengio et al. 2013)."""
     return value.detach() + (instead - instead.detach())

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from graphrewrite.bridge import EarlyStop, Optimiser, Recipe, Stage
+from graphrewrite.bridge.optimisers import Group
 from graphrewrite.bridge.schedules import Constant, Cosine, Linear, Schedule, Steps
 from graphrewrite.bridge.transforms import Mask, Sign, StepQuantize
 from graphrewrite.errors import InvalidConfig, UnknownNameError
@@ -28,6 +29,8 @@ def full() -> Recipe:
         transforms={"*.weight": Sign(), "relu*": StepQuantize(4, signed=False), "conv": Mask()},
         trainable=("a*", "b"),
         frozen=("ab",),
+        undecayed=("a.bias",),
+        transform_rate=0.1,
         keep_zeros=("*",),
         norms="frozen",
     )
@@ -126,10 +129,12 @@ def test_the_rate_rises_first_and_then_runs_over_what_is_left() -> None:
 
 def test_any_optimiser_of_torch_is_had_by_its_name() -> None:
     weight, step = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(()))
-    made = Optimiser("sgd", {"momentum": 0.9, "weight_decay": 0.1}).make([weight], [step], 0.5)
+    groups = [Group([weight]), Group([]), Group([step], decays=False, factor=0.1)]
+    made = Optimiser("sgd", {"momentum": 0.9, "weight_decay": 0.1}).make(groups, 0.5)
     assert isinstance(made, torch.optim.SGD)
     assert [group["weight_decay"] for group in made.param_groups] == [0.1, 0.0]
-    assert isinstance(Optimiser("NAdam").make([weight], [], 0.5), torch.optim.NAdam)
+    assert [group["lr"] for group in made.param_groups] == [0.5, 0.05]
+    assert isinstance(Optimiser("NAdam").make([Group([weight])], 0.5), torch.optim.NAdam)
 
 
 @pytest.mark.parametrize(
@@ -146,4 +151,4 @@ def test_an_optimiser_that_cannot_be_is_refused(
     optimiser: Optimiser, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        optimiser.make([torch.nn.Parameter(torch.ones(2))], [], 0.5)
+        optimiser.make([Group([torch.nn.Parameter(torch.ones(2))])], 0.5)
