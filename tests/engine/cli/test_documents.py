@@ -13,7 +13,7 @@ from graphrewrite.pipeline import Pipeline
 ROOT = Path(__file__).resolve().parents[3]
 # Code that imports one of these trains, which needs torch.
 TRAINING = ("graphrewrite.bridge", "graphrewrite.passes.train", "graphrewrite.passes.losses")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "graphrewrite" / "docs" / "guide").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "graphrewrite" / "docs" / "guide").rglob("*.md"))]
 
 
 def blocks(page: Path, language: str) -> list[str]:
