@@ -211,7 +211,8 @@ def _rows(stored: Mapping[int, _Stored], choice: Choice) -> list[Json]:
                 "name": name_of(layer.node),
                 "op": layer.node.op,
                 "shape": [int(size) for size in found.before.shape],
-                "steps": int(found.weight.steps.size),
+                "bits": found.weight.bits,
+                "scales": int(found.weight.steps.size),
                 "relative_error": away / norm if norm else 0.0,
                 "left": "",
             }

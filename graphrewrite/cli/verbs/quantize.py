@@ -1,23 +1,34 @@
-"""`graphrewrite quantize`: int8 weights and 8-bit activations, so placed that onnxruntime computes in integers."""
+"""`graphrewrite quantize`: weights, and mostly activations too, as integers that onnxruntime computes with."""
 
-from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from argparse import Action, ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, cast
 
 from graphrewrite.cli.left import show_left
 from graphrewrite.cli.method import add_told, apply, show_measured, worded
-from graphrewrite.cli.parser import add_patterns, add_rewriting, whole
+from graphrewrite.cli.parser import add_patterns, add_rewriting
+from graphrewrite.cli.quantizing import SHARED, methods
 from graphrewrite.cli.rewriting import Job, show_check
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
-from graphrewrite.pipeline import Pipeline
+from graphrewrite.errors import InvalidConfig
 from graphrewrite.pipeline.base import Json
 from graphrewrite.report import text
+
+# Key of a row of details["layers"] -> heading of the column; a column is shown where some row has its key.
+_COLUMNS = {
+    "name": "layer",
+    "op": "operator",
+    "shape": "weight",
+    "bits": "bits",
+    "scales": "scales",
+    "relative_error": "weights moved",
+}
 
 
 @verbs.register("quantize")
 class Quantize:
-    """Runs static quantisation over one model, tidied first."""
+    """Runs one method of quantisation over one model."""
 
     summary: ClassVar[str] = (
         "Round weights and activations to 8 bits or less, for integer kernels of onnxruntime."
@@ -29,84 +40,87 @@ class Quantize:
             --test graphrewrite.models.digits:test --report report.html
     """
 
+    def __init__(self) -> None:
+        self._owned: dict[str, list[Action]] = {}
+
     def configure(self, parser: ArgumentParser) -> None:
-        """Declare MODEL, the form of codes, how ranges are found, and which layers get them."""
+        """Declare MODEL, the method, what methods have in common, and what each of them has for itself."""
         parser.add_argument("model", metavar="MODEL", help="the ONNX file")
         add_rewriting(parser)
         what = parser.add_argument_group("what is done")
+        summaries = "; ".join(f"{name}: {methods.make(name).summary}" for name in methods)
+        what.add_argument(
+            "--method",
+            choices=tuple(methods),
+            default="static",
+            metavar="NAME",
+            help=f"{summaries} (default static)",
+        )
         what.add_argument(
             "--bits",
             type=int,
-            choices=range(2, 9),
-            default=8,
             metavar="N",
-            help="bits of a weight, 2 to 8 (default 8): 7 for processors without VNNI, whose sums may saturate; 6 or "
-            "less for a smaller file, they are int8 once it is loaded",
+            help="bits of a weight; static: 2 to 8 (default 8), 7 for processors without VNNI, whose sums may "
+            "saturate, 6 or less for a smaller file, they are int8 once it is loaded",
         )
-        what.add_argument(
-            "--per-tensor", action="store_true", help="one scale per weight, not one per output"
+        scales = what.add_mutually_exclusive_group()
+        scales.add_argument(
+            "--per-channel", action="store_true", default=True, help="a scale for each output (default)"
         )
-        what.add_argument(
-            "--activations",
-            choices=("uint8", "int8", "uint8_symmetric", "int8_symmetric"),
-            default="uint8",
-            help="codes of activations (default uint8, the fastest on x86)",
-        )
-        what.add_argument(
-            "--keep-biases",
-            action="store_true",
-            help="do not make up for what rounded weights take from the mean of each output",
-        )
-        ranges = parser.add_argument_group("ranges of activations")
-        ranges.add_argument(
-            "--calibrate",
-            metavar="NAME",
-            default="min_max",
-            help="how ranges are found: min_max (default), moving_average, percentile, entropy, mse, or one of yours",
-        )
-        ranges.add_argument(
-            "--batch",
-            type=whole(1),
-            default=16,
-            metavar="N",
-            help="samples that run together for it (default 16)",
-        )
-        ranges.add_argument(
-            "--cache", metavar="FILE.json", default="", help="keep ranges there, and use those kept earlier"
+        scales.add_argument(
+            "--per-tensor", dest="per_channel", action="store_false", help="one scale for each weight"
         )
         choice = parser.add_argument_group("choice of layers")
         add_patterns(choice, "--only", "quantise no others than layers of these names")
         add_patterns(choice, "--skip", "leave layers of these names in float")
-        add_told(parser, ranges, "samples that ranges are found on; labels are not needed")
+        for name in methods:
+            group = parser.add_argument_group(f"--method {name}")
+            methods.make(name).configure(group)
+            self._owned[name] = list(group._group_actions)
+        add_told(
+            parser,
+            what,
+            "samples that ranges are found on, and the report's comparison; labels are not needed",
+        )
 
     def run(self, options: Namespace, screen: Screen) -> int:
-        """Tidy, quantise, save, measure when asked, and print what became of each layer."""
-        applied = apply(options, screen, _pipeline(options), worded(lambda _: _asked(options)))
-        found = cast(
-            "list[Mapping[str, Json]]", applied.job.result.report.steps[-1].details.get("layers", [])
-        )
+        """Quantise, save, measure when asked, and print what became of each layer."""
+        method = methods.make(options.method)
+        unheeded = [*self._unheeded(options), *_unshared(options, method.takes)]
+        if unheeded:
+            raise InvalidConfig(
+                f"--method {options.method} does not heed {', '.join(unheeded)}; expected options of its own; "
+                "see graphrewrite quantize --help for whose they are"
+            )
+        applied = apply(options, screen, method.pipeline(options), worded(lambda _: method.asked(options)))
+        found = _layers(applied.job)
         show_measured(applied.job, applied.measured, screen)
         _show(applied.job, found, screen)
         return applied.finish(options, screen, {"layers": cast(Json, found)})
 
+    def _unheeded(self, options: Namespace) -> Iterator[str]:
+        """Yield what was asked of other methods."""
+        for name, actions in self._owned.items():
+            for action in actions:
+                if name != options.method and getattr(options, action.dest) != action.default:
+                    yield action.option_strings[0]
 
-def _pipeline(options: Namespace) -> Pipeline:
-    from graphrewrite.passes.quant import InsertQdq
-    from graphrewrite.passes.quant.calibrators import calibrators
-    from graphrewrite.passes.tidy import Tidy
 
-    step = InsertQdq(
-        calibrators.make(options.calibrate),
-        options.activations,
-        not options.per_tensor,
-        options.bits,
-        not options.keep_biases,
-        tuple(options.only),
-        tuple(options.skip),
-        options.batch,
-        options.cache,
-    )
-    return Pipeline((Tidy(), step), verify=options.verify)
+def _unshared(options: Namespace, takes: frozenset[str]) -> Iterator[str]:
+    """Yield what was asked of all methods and is not heeded by this one."""
+    asked = {
+        "bits": options.bits is not None,
+        "per_channel": not options.per_channel,
+        "only": bool(options.only),
+        "skip": bool(options.skip),
+    }
+    typed = {"per_channel": "--per-tensor"}
+    yield from (typed.get(name, f"--{name}") for name in SHARED if asked[name] and name not in takes)
+
+
+def _layers(job: Job) -> list[Mapping[str, Json]]:
+    told = [step.details["layers"] for step in job.result.report.steps if "layers" in step.details]
+    return cast("list[Mapping[str, Json]]", told[-1]) if told else []
 
 
 def _show(job: Job, found: list[Mapping[str, Json]], screen: Screen) -> None:
@@ -119,21 +133,16 @@ def _show(job: Job, found: list[Mapping[str, Json]], screen: Screen) -> None:
     quantised = [row for row in found if not row["left"]]
     if screen.verbose and quantised:
         screen.line()
-        columns = ("layer", "operator", "weight", "steps", "weights moved")
-        rows = [
-            (
-                str(row["name"]),
-                str(row["op"]),
-                " x ".join(map(str, cast("list[Json]", row["shape"]))),
-                str(row["steps"]),
-                text.error(cast(float, row["relative_error"])),
-            )
-            for row in quantised
-        ]
+        shown = [key for key in _COLUMNS if any(key in row for row in quantised)]
+        columns = [_COLUMNS[key] for key in shown]
+        rows = [tuple(_cell(key, row.get(key)) for key in shown) for row in quantised]
         screen.table(columns, rows, right=columns[2:])
     show_left(job.facts.left, screen)
 
 
-def _asked(options: Namespace) -> str:
-    scales = "one scale per weight" if options.per_tensor else "one scale per output"
-    return f"weights of {options.bits} bits, {scales}; {options.activations} activations, ranges by {options.calibrate}"
+def _cell(key: str, value: Json) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return " x ".join(map(str, value))
+    return text.error(value) if isinstance(value, float) and key == "relative_error" else str(value)

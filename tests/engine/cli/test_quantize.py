@@ -1,12 +1,16 @@
 """`graphrewrite quantize`: files, exit codes and the document it prints."""
 
 import json
+from argparse import _ArgumentGroup
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from graphrewrite import models
 from graphrewrite.cli import main
+from graphrewrite.cli.quantizing import methods
+from graphrewrite.cli.quantizing.static import Static
 
 DATA = "graphrewrite.models.digits:calibration"
 
@@ -67,3 +71,39 @@ def test_an_unknown_calibrator_is_told_with_close_names(out: str, capsys: pytest
     assert quantise(out, "--data", DATA, "--calibrate", "entropi") == 2
 
     assert "entropy" in capsys.readouterr().err
+
+
+def test_bits_that_there_are_none_of_and_methods_that_nobody_knows(
+    out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert quantise(out, "--data", DATA, "--bits", "9") == 2
+    assert "expected a whole number from 2 to 8" in capsys.readouterr().err
+
+    assert quantise(out, "--data", DATA, "--method", "statik") == 2
+    assert "static" in capsys.readouterr().err
+
+
+def test_what_a_method_does_not_heed_is_refused(
+    out: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(Static):
+        takes: ClassVar[frozenset[str]] = frozenset({"only", "skip"})
+
+        def configure(self, group: _ArgumentGroup) -> None:
+            group.add_argument("--other")
+
+    assert "static" in methods  # files are looked for before one more is put there
+    monkeypatch.setitem(methods._entries, "other", Other)
+
+    assert quantise(out, "--method", "other", "--bits", "4", "--calibrate", "mse") == 2
+    told = capsys.readouterr().err
+    assert "does not heed --calibrate, --bits" in told
+    assert quantise(out, "--other", "x") == 2
+    assert "--method static does not heed --other" in capsys.readouterr().err
+
+
+def test_channels_are_evened_out_first(out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert quantise(out, "--data", DATA, "--per-tensor", "--equalize", "--json") == 0
+
+    told = json.loads(capsys.readouterr().out)
+    assert [step["name"] for step in told["steps"]][-2:] == ["equalize_channels", "insert_qdq"]

@@ -1,0 +1,80 @@
+"""Weights and activations in 8 bits or less, ranges found on samples beforehand."""
+
+from argparse import Namespace, _ArgumentGroup
+from typing import ClassVar
+
+from graphrewrite.cli.parser import whole
+from graphrewrite.cli.quantizing import SHARED, methods
+from graphrewrite.pipeline import Pass, Pipeline
+
+
+@methods.register("static")
+class Static:
+    """Tidies and runs `InsertQdq`, after what makes its work easier if that is asked for."""
+
+    summary: ClassVar[str] = "weights and activations, whose ranges are found on --data"
+    takes: ClassVar[frozenset[str]] = frozenset(SHARED)
+
+    def configure(self, group: _ArgumentGroup) -> None:
+        """Declare the form of codes, how ranges are found, and what is done before."""
+        group.add_argument(
+            "--activations",
+            choices=("uint8", "int8", "uint8_symmetric", "int8_symmetric"),
+            default="uint8",
+            help="codes of activations (default uint8, the fastest on x86)",
+        )
+        group.add_argument(
+            "--keep-biases",
+            action="store_true",
+            help="do not make up for what rounded weights take from the mean of each output",
+        )
+        group.add_argument(
+            "--equalize",
+            action="store_true",
+            help="first even out the ranges of channels between convolutions: for --per-tensor and few bits",
+        )
+        group.add_argument(
+            "--calibrate",
+            metavar="NAME",
+            default="min_max",
+            help="how ranges are found: min_max (default), moving_average, percentile, entropy, mse, or one of yours",
+        )
+        group.add_argument(
+            "--batch",
+            type=whole(1),
+            default=16,
+            metavar="N",
+            help="samples that run together for it (default 16)",
+        )
+        group.add_argument(
+            "--cache", metavar="FILE.json", default="", help="keep ranges there, and use those kept earlier"
+        )
+
+    def pipeline(self, options: Namespace) -> Pipeline:
+        """Tidy, even out where asked, quantise."""
+        from graphrewrite.passes.quant import EqualizeChannels, InsertQdq
+        from graphrewrite.passes.quant.calibrators import calibrators
+        from graphrewrite.passes.tidy import Tidy
+
+        before: list[Pass] = [Tidy()]
+        if options.equalize:
+            before.append(EqualizeChannels())
+        step = InsertQdq(
+            calibrators.make(options.calibrate),
+            options.activations,
+            options.per_channel,
+            8 if options.bits is None else options.bits,
+            not options.keep_biases,
+            tuple(options.only),
+            tuple(options.skip),
+            options.batch,
+            options.cache,
+        )
+        return Pipeline((*before, step), verify=options.verify)
+
+    def asked(self, options: Namespace) -> str:
+        """Name bits, scales, codes of activations, and how ranges are found."""
+        scales = "one scale per output" if options.per_channel else "one scale per weight"
+        bits = f"weights of {options.bits or 8} bits, {scales}"
+        even = ", channels evened out first" if options.equalize else ""
+        return f"{bits}; {options.activations} activations, ranges by {options.calibrate}{even}"
