@@ -26,8 +26,9 @@ from graphrewrite.passes.channels import MacsBelow, RemoveChannels
 from graphrewrite.passes.channels.reconstruct import reconstructions
 from graphrewrite.passes.tidy import Tidy
 from graphrewrite.pipeline import Context, Facts, Pipeline
+from graphrewrite.pipeline.quality import batches, quality
 from graphrewrite.report import text
-from graphrewrite.report.measure import batches, quality, single, timed
+from graphrewrite.report.measure import single, timed
 
 _KEPT = 0.5
 _REPAIR = "least_squares"

@@ -13,8 +13,9 @@ import numpy as np
 from graphrewrite.cli.rewriting import Job, flat, how_checked
 from graphrewrite.cli.screen import Screen
 from graphrewrite.pipeline.base import Json
+from graphrewrite.pipeline.quality import Quality, batches, quality
 from graphrewrite.report import Check, Latency, Layer, Left, Record, Side, text
-from graphrewrite.report.measure import Quality, batches, quality, single, timed
+from graphrewrite.report.measure import single, timed
 from graphrewrite.report.record import Scores
 from graphrewrite.runtime import Feeds, Ports, sample_inputs, take_kept
 

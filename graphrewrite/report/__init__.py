@@ -2,6 +2,6 @@
 
 from graphrewrite.report.layers import Layer, layers
 from graphrewrite.report.page import page
-from graphrewrite.report.record import Accuracy, Agreement, Check, Latency, Left, Record, Side
+from graphrewrite.report.record import Check, Latency, Left, Record, Side
 
-__all__ = ["Accuracy", "Agreement", "Check", "Latency", "Layer", "Left", "Record", "Side", "layers", "page"]
+__all__ = ["Check", "Latency", "Layer", "Left", "Record", "Side", "layers", "page"]

@@ -5,25 +5,11 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from graphrewrite.dims.explanation import Explanation
+from graphrewrite.pipeline.quality import Accuracy, Agreement
 from graphrewrite.report.layers import Layer
 
 # Group -> the scores of its units, and which of them were kept.
 Scores: TypeAlias = Mapping[str, tuple[tuple[float, ...], tuple[int, ...]]]
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Right answers among labelled samples; `low` and `high` bound the 95 % interval of Wilson (1927)."""
-
-    correct: int
-    total: int
-    low: float
-    high: float
-
-    @property
-    def share(self) -> float:
-        """Right answers by samples, 0..1."""
-        return self.correct / self.total
 
 
 @dataclass(frozen=True)
@@ -48,23 +34,6 @@ class Side:
     params: int
     accuracy: Accuracy | None = None
     latency: Latency | None = None
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How one output of the smaller model compares with the original's on the same samples.
-
-    `gap` is max |difference| and `error` that by max |original|, over values finite on both sides; `snr` is the
-    signal-to-noise ratio in decibels, infinite when equal; `same_top` is the share of samples whose largest score is in
-    the same place, None for outputs that are no scores.
-    """
-
-    output: str
-    gap: float
-    error: float
-    snr: float
-    cosine: float
-    same_top: float | None
 
 
 @dataclass(frozen=True)

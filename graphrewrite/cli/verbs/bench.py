@@ -11,8 +11,9 @@ from graphrewrite.cli.verbs import verbs
 from graphrewrite.errors import InvalidConfig, InvalidData
 from graphrewrite.ir import Model
 from graphrewrite.pipeline.base import Json
+from graphrewrite.pipeline.quality import batches
 from graphrewrite.report import text
-from graphrewrite.report.measure import batches, single
+from graphrewrite.report.measure import single
 from graphrewrite.runtime import Feeds, fits, sample_inputs
 
 

@@ -16,8 +16,8 @@ from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
 from graphrewrite.errors import InvalidModel, UnsupportedOp
 from graphrewrite.ir import Array, Model
+from graphrewrite.pipeline.quality import agreement, batches, samples_in
 from graphrewrite.report import text
-from graphrewrite.report.measure import agreement, batches, samples_in
 from graphrewrite.runtime import Feeds
 
 _RTOL = 1e-4

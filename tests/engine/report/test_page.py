@@ -10,7 +10,8 @@ import pytest
 
 from graphrewrite.dims.explain import explain
 from graphrewrite.errors import MissingExtra
-from graphrewrite.report import Accuracy, Agreement, Check, Latency, Layer, Left, Record, Side, page
+from graphrewrite.pipeline.quality import Accuracy, Agreement
+from graphrewrite.report import Check, Latency, Layer, Left, Record, Side, page
 from tests.engine.report.test_dot import net
 
 pytest.importorskip("jinja2")

@@ -7,7 +7,7 @@ import pytest
 
 from graphrewrite.data import ArraySource
 from graphrewrite.ir import Builder, Model
-from graphrewrite.report.measure import accuracy, agreement, batches, quality
+from graphrewrite.pipeline.quality import accuracy, agreement, batches, quality
 
 
 def scorer(weight: list[list[float]], batch: int | str = "n") -> Model:
