@@ -26,6 +26,8 @@ from graphrewrite.passes.quant.grid import (
 )
 from graphrewrite.passes.quant.measure import Measured, Sweep
 from graphrewrite.passes.quant.plan import Choice, Chooser, Layer, name_of
+from graphrewrite.passes.quant.rounders import Rounder, Task
+from graphrewrite.passes.quant.rounders.nearest import Nearest
 from graphrewrite.passes.quant.write import Operand, Plan, Quantisers, Rounding, Simulated, write
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
@@ -50,6 +52,7 @@ class InsertQdq:
         skip: patterns of layers to leave in float.
         batch: samples that are run together for calibration.
         cache: a JSON file with what was measured earlier, which is written too; empty for none.
+        rounder: which of the codes next to it a weight gets.
 
     Layers are Conv, Gemm and MatMul with a constant weight. What stands between them is quantised where bytes come in
     and bytes go out, so that onnxruntime fuses all of it into integer kernels; the rest stays in float. The claim is
@@ -65,6 +68,7 @@ class InsertQdq:
     skip: tuple[str, ...] = ()
     batch: int = 16
     cache: str = ""
+    rounder: Rounder = Nearest()
 
     claim: ClassVar[Claim] = SameAs(1e-5, "the input model with every rounding written out in floats")
 
@@ -102,18 +106,21 @@ class InsertQdq:
         measured = self._measured(before, choice, context)
         scales = {name: grid.scale(span) for name, span in measured.spans.items()}
         stored = {key: self._stored(view, layer, scales, choice, measured) for key, layer in layers.items()}
-        plan = _plan(view, choice, scales, stored, grid)
-        write(model, plan, Quantisers(grid))
-        between = f", {len(choice.others)} nodes between them" if choice.others else ""
-        text = f"quantised {len(layers)} of {len(layers) + len(choice.left)}{between}"
-        notes.insert(0, Note("done", "layers", text))
+        nearest = _plan(view, choice, scales, stored, grid)
 
-        def slow() -> Model:
+        def simulated(plan: Plan) -> Model:
             model = before.clone()
             write(model, plan, Simulated(grid))
             return model
 
-        return Outcome(model, True, tuple(notes), slow, {"layers": _rows(stored, choice)})
+        assert context.data is not None
+        plan = self.rounder.round(Task(before, nearest, simulated, context.data, context, self.batch))
+        stored = _as_planned(view, stored, plan)
+        write(model, plan, Quantisers(grid))
+        between = f", {len(choice.others)} nodes between them" if choice.others else ""
+        text = f"quantised {len(layers)} of {len(layers) + len(choice.left)}{between}"
+        notes.insert(0, Note("done", "layers", text))
+        return Outcome(model, True, tuple(notes), lambda: simulated(plan), {"layers": _rows(stored, choice)})
 
     def _measured(self, model: Model, choice: Choice, context: Context) -> Measured:
         names = tuple(dict.fromkeys(_scaled(choice)))
@@ -198,6 +205,13 @@ def _plan(
     roundings = [Rounding(name, scales[name], tuple(readers)) for name, readers in read.items()]
     roundings += [Rounding(name, scales[whose]) for name, whose in choice.rounded.items()]
     return Plan(operands, roundings)
+
+
+def _as_planned(view: View, stored: Mapping[int, _Stored], plan: Plan) -> dict[int, _Stored]:
+    """Return what layers hold with the codes that a plan has for their weights."""
+    codes = {each.node: each.stored for each in plan.operands if each.slot == 1}
+    numbers = {id(node): number for number, node in enumerate(view.graph.nodes)}
+    return {key: each._replace(weight=codes[numbers[key]]) for key, each in stored.items()}
 
 
 def _rows(stored: Mapping[int, _Stored], choice: Choice) -> list[Json]:
