@@ -19,8 +19,8 @@ from graphrewrite.pipeline.base import Json
 from graphrewrite.registry import OPTIONAL_PACKAGES, Registry, registries, registry_holding
 from graphrewrite.serial import to_json
 
-# Where methods live. Other registries (verbs, metrics, workloads) hold parts of the tool.
-ROOMS = ("graphrewrite.passes", "graphrewrite.bridge")
+# Where methods live. Other registries (verbs, workloads) hold parts of the tool.
+ROOMS = ("graphrewrite.passes", "graphrewrite.bridge", "graphrewrite.pipeline.metrics")
 
 _NAME = r"[^\W\d_a-z][\w'-]+"
 _CITED = re.compile(
