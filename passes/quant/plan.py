@@ -56,12 +56,24 @@ def name_of(node: gs.Node) -> str:
 
 
 class Chooser:
-    """Works a `Choice` out; `holds_bounds` says that the activations' grid ends at zero where the values do."""
+    """Works a `Choice` out.
 
-    def __init__(self, view: View, only: tuple[str, ...], skip: tuple[str, ...], holds_bounds: bool) -> None:
+    `holds_bounds` says that the activations' grid ends at zero where the values do, `constants` that those beside
+    activations can be rounded too.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        only: tuple[str, ...],
+        skip: tuple[str, ...],
+        holds_bounds: bool,
+        constants: bool = True,
+    ) -> None:
         self._view = view
         self._only, self._skip = only, skip
         self._holds_bounds = holds_bounds
+        self._constants = constants
         self._layers: dict[int, Layer] = {}
         self._others: dict[int, gs.Node] = {}
 
@@ -132,7 +144,8 @@ class Chooser:
                 each == 1 for each in node.attrs.get("dilations", [1])
             )
         if node.op in _MIXING:
-            return all(self._is_roundable(tensor) for tensor in node.inputs if view.is_constant(tensor))
+            constants = [tensor for tensor in node.inputs if view.is_constant(tensor)]
+            return not constants or self._constants and all(map(self._is_roundable, constants))
         return True
 
     def _is_roundable(self, tensor: gs.Tensor) -> bool:

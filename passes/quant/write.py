@@ -26,12 +26,25 @@ class Operand(NamedTuple):
     stored: Stored
 
 
+class Form(Protocol):
+    """Another way from the values of a tensor to codes than the grid that all others are on."""
+
+    def quantised(self, writer: Writer, x: gs.Tensor) -> gs.Variable:
+        """Write codes of `x`, and what they stand for."""
+        ...
+
+    def simulated(self, writer: Writer, x: gs.Tensor) -> gs.Variable:
+        """Write the same in floats."""
+        ...
+
+
 class Rounding(NamedTuple):
     """A tensor that is rounded for `readers` (numbers of node and input), for all who read it where there are none."""
 
     tensor: str
     scale: Scale
     readers: tuple[tuple[int, int], ...] = ()
+    form: Form | None = None
 
 
 class Plan(NamedTuple):
@@ -48,7 +61,7 @@ class Style(Protocol):
         """Return a tensor with the values of a stored constant."""
         ...
 
-    def rounded(self, writer: Writer, x: gs.Tensor, scale: Scale) -> gs.Variable:
+    def rounded(self, writer: Writer, x: gs.Tensor, rounding: Rounding) -> gs.Variable:
         """Return a tensor with the values of `x` rounded."""
         ...
 
@@ -72,8 +85,11 @@ class Quantisers(NamedTuple):
         axis = {"axis": stored.axis} if stored.steps.ndim else {}
         return writer.op("DequantizeLinear", codes, steps, writer.constant(zero, "zero"), **axis)
 
-    def rounded(self, writer: Writer, x: gs.Tensor, scale: Scale) -> gs.Variable:
+    def rounded(self, writer: Writer, x: gs.Tensor, rounding: Rounding) -> gs.Variable:
         """Quantise and dequantise with one scale."""
+        if rounding.form is not None:
+            return rounding.form.quantised(writer, x)
+        scale = rounding.scale
         step = writer.floats(np.asarray(scale.step), "step")
         zero = writer.constant(np.asarray(scale.zero, self.grid.dtype), "zero")
         return writer.op("DequantizeLinear", writer.op("QuantizeLinear", x, step, zero), step, zero)
@@ -88,8 +104,11 @@ class Simulated(NamedTuple):
         """File the values."""
         return writer.floats(stored.expand(), "rounded")
 
-    def rounded(self, writer: Writer, x: gs.Tensor, scale: Scale) -> gs.Variable:
+    def rounded(self, writer: Writer, x: gs.Tensor, rounding: Rounding) -> gs.Variable:
         """Round to whole steps within the grid's reach."""
+        if rounding.form is not None:
+            return rounding.form.simulated(writer, x)
+        scale = rounding.scale
         step = writer.floats(np.asarray(scale.step), "step")
         low = writer.floats(np.asarray(self.grid.low - scale.zero), "low")
         high = writer.floats(np.asarray(self.grid.high - scale.zero), "high")
@@ -117,14 +136,14 @@ def write(model: Model, plan: Plan, style: Style) -> None:
         tensor = tensors[rounding.tensor]
         writer = Writer(model, model.graph, tensor.name, names)
         if rounding.readers:
-            result = style.rounded(writer, tensor, rounding.scale)
+            result = style.rounded(writer, tensor, rounding)
             for number, slot in rounding.readers:
                 nodes[number].inputs[slot] = result
         else:
             exact = writer.variable("exact")
             exact.dtype = tensor.dtype
             _hand_over(tensor, exact)
-            _hand_over(style.rounded(writer, exact, rounding.scale), tensor)
+            _hand_over(style.rounded(writer, exact, rounding), tensor)
         made += writer.made
     model.graph.nodes.extend(made)
     sort_nodes(model.graph)
