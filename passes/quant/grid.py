@@ -39,6 +39,11 @@ class Grid(NamedTuple):
     symmetric: bool
 
     @property
+    def bits(self) -> int:
+        """Return the width of a code."""
+        return 8 * self.dtype.itemsize
+
+    @property
     def levels(self) -> int:
         """Return the number of codes."""
         return self.high - self.low + 1
@@ -71,8 +76,11 @@ class Grid(NamedTuple):
 GRIDS = {
     "uint8": Grid(np.dtype(np.uint8), 0, 255, symmetric=False),
     "int8": Grid(np.dtype(np.int8), -128, 127, symmetric=False),
+    "uint16": Grid(np.dtype(np.uint16), 0, 65535, symmetric=False),
+    "int16": Grid(np.dtype(np.int16), -32768, 32767, symmetric=False),
     "uint8_symmetric": Grid(np.dtype(np.uint8), 1, 255, symmetric=True),
     "int8_symmetric": Grid(np.dtype(np.int8), -127, 127, symmetric=True),
+    "int16_symmetric": Grid(np.dtype(np.int16), -32767, 32767, symmetric=True),
 }
 
 

@@ -14,21 +14,27 @@ from graphrewrite.pipeline import Context
 from graphrewrite.serial import to_json
 
 
-class Measured(NamedTuple):
-    """Spans by the names of tensors, and means [channels] of those that were asked for."""
+class Wanted(NamedTuple):
+    """A tensor whose span is asked for, and the name of the grid that is to hold it."""
 
-    spans: Mapping[str, Span]
+    tensor: str
+    grid: str
+
+
+class Measured(NamedTuple):
+    """Spans of what was wanted, and means [channels] by the names of the tensors that were asked for."""
+
+    spans: Mapping[Wanted, Span]
     means: Mapping[str, Floats]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One look at all samples: `names` are the tensors that get a span, `axes` the channel axes of those with means."""
+    """One look at all samples: `wanted` are the spans looked for, `axes` the channel axes of tensors with means."""
 
-    names: tuple[str, ...]
+    wanted: tuple[Wanted, ...]
     axes: Mapping[str, int]
     calibrator: Calibrator
-    grid: str
     batch: int
 
     def run(self, model: Model, data: DataSource, context: Context, cache: str) -> Measured:
@@ -36,23 +42,28 @@ class Sweep:
         if not cache:
             return self._measured(model, data, context)
         kept = CalibrationCache(cache)
-        method = to_json((self.calibrator, self.grid), tuple[Calibrator, str])
-        key = key_of(model, method, len(data))
-        spans, means = kept.spans(key), kept.means(key)
-        if spans.keys() >= set(self.names) and means.keys() >= self.axes.keys():
+        key = key_of(model, to_json(self.calibrator, Calibrator), len(data))
+        there, means = kept.spans(key), kept.means(key)
+        spans = {wanted: there[_key(wanted)] for wanted in self.wanted if _key(wanted) in there}
+        if len(spans) == len(self.wanted) and means.keys() >= self.axes.keys():
             return Measured(spans, means)
         found = self._measured(model, data, context)
-        kept.keep(key, found.spans, found.means)
+        kept.keep(key, {_key(wanted): span for wanted, span in found.spans.items()}, found.means)
         return found
 
     def _measured(self, model: Model, data: DataSource, context: Context) -> Measured:
-        ranges: dict[str, Accumulator] = {name: self.calibrator.accumulator() for name in self.names}
+        tensors = dict.fromkeys(wanted.tensor for wanted in self.wanted)
+        ranges: dict[str, Accumulator] = {name: self.calibrator.accumulator() for name in tensors}
         moments = {name: Moments(axis) for name, axis in self.axes.items()}
-        wanted = {
+        looked = {
             name: [each[name] for each in (ranges, moments) if name in each]
             for name in dict.fromkeys((*ranges, *moments))
         }
-        collect(model, data, wanted, self.batch, context.seed, context.progress, context.threads)
-        grid = GRIDS[self.grid]
-        spans = {name: self.calibrator.span(each.result(), grid) for name, each in ranges.items()}
+        collect(model, data, looked, self.batch, context.seed, context.progress, context.threads)
+        seen = {name: each.result() for name, each in ranges.items()}
+        spans = {each: self.calibrator.span(seen[each.tensor], GRIDS[each.grid]) for each in self.wanted}
         return Measured(spans, {name: each.result().mean for name, each in moments.items()})
+
+
+def _key(wanted: Wanted) -> str:
+    return f"{wanted.grid} {wanted.tensor}"

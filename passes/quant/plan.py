@@ -13,7 +13,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphrewrite.match.view import View, is_default_domain
-from graphrewrite.passes.patterns import why_left
+from graphrewrite.passes.patterns import matching, why_left
 from graphrewrite.passes.tidy.reading import integer, real, source, text
 
 # Operators that onnxruntime has an integer kernel of when a quantiser stands on every side.
@@ -26,11 +26,15 @@ _LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 class Layer(NamedTuple):
-    """A node with a constant weight: the axis of the weight that counts outputs, and the input that is a bias."""
+    """A node with a constant weight: the axis of the weight that counts outputs, and the input that is a bias.
+
+    One that is `wide` computes in floats, with weights that are stored as codes and an input of 16 bits.
+    """
 
     node: gs.Node
     axis: int
     bias: int | None
+    wide: bool = False
 
 
 class Choice(NamedTuple):
@@ -59,7 +63,7 @@ class Chooser:
     """Works a `Choice` out.
 
     `holds_bounds` says that the activations' grid ends at zero where the values do, `constants` that those beside
-    activations can be rounded too.
+    activations can be rounded too, `wide` which layers have activations of 16 bits.
     """
 
     def __init__(
@@ -69,9 +73,10 @@ class Chooser:
         skip: tuple[str, ...],
         holds_bounds: bool,
         constants: bool = True,
+        wide: tuple[str, ...] = (),
     ) -> None:
         self._view = view
-        self._only, self._skip = only, skip
+        self._only, self._skip, self._wide = only, skip, wide
         self._holds_bounds = holds_bounds
         self._constants = constants
         self._layers: dict[int, Layer] = {}
@@ -86,7 +91,8 @@ class Chooser:
             if node.op in _LAYERS:
                 found = self._layer(node)
                 if isinstance(found, Layer):
-                    self._layers[id(node)] = found
+                    is_wide = any(matching(pattern, [name_of(node)]) for pattern in self._wide)
+                    self._layers[id(node)] = found._replace(wide=is_wide)
                 else:
                     left[name_of(node)] = found
             elif (node.op in _MIXING or node.op in _CARRYING) and self._is_possible(node):
@@ -180,6 +186,8 @@ class Chooser:
 
     def _gives_bytes(self, layer: Layer) -> bool:
         """Tell whether a layer's result is rounded: a convolution's must be, a product also gives floats."""
+        if layer.wide:
+            return False
         return layer.node.op == "Conv" or self._goes_to_integers(self.end(layer.node))
 
     def _goes_to_integers(self, tensor: gs.Tensor) -> bool:
@@ -190,7 +198,7 @@ class Chooser:
 
     def _reads_bytes(self, node: gs.Node, tensor: gs.Tensor) -> bool:
         if id(node) in self._layers:
-            return tensor is node.inputs[0]
+            return tensor is node.inputs[0] and not self._layers[id(node)].wide
         return id(node) in self._others and (node.op in _MIXING or tensor is node.inputs[0])
 
     def end(self, node: gs.Node) -> gs.Tensor:

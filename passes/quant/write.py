@@ -12,18 +12,25 @@ import onnx_graphsurgeon as gs
 from graphrewrite.ir import Model
 from graphrewrite.ir.edit import drop_unused, sort_nodes
 from graphrewrite.passes.factor.writer import Names, Writer
-from graphrewrite.passes.quant.grid import Grid, Scale, Stored
+from graphrewrite.passes.quant.grid import Grid, Scale, Stored, along
 from graphrewrite.passes.quant.pack import pack, unpacked
 
 _PACKED = 6  # bits at most: seven in three planes save an eighth
+_MICROSOFT = "com.microsoft"
+_WIDE_OPSET = 21  # quantisers of 16 bits are standard from here on; before, onnxruntime has its own
 
 
 class Operand(NamedTuple):
-    """An input of a node, both by number, that is a constant and becomes codes."""
+    """An input of a node, both by number, that is a constant and becomes codes.
+
+    `is_folded`: the node computes in floats, so the codes are expanded by operators that onnxruntime folds when it
+    loads the model; a DequantizeLinear would be run every time.
+    """
 
     node: int
     slot: int
     stored: Stored
+    is_folded: bool = False
 
 
 class Form(Protocol):
@@ -36,6 +43,32 @@ class Form(Protocol):
     def simulated(self, writer: Writer, x: gs.Tensor) -> gs.Variable:
         """Write the same in floats."""
         ...
+
+
+class OnGrid(NamedTuple):
+    """The form of a tensor on a grid of its own."""
+
+    grid: Grid
+    scale: Scale
+
+    def quantised(self, writer: Writer, x: gs.Tensor) -> gs.Variable:
+        """Quantise and dequantise with one scale."""
+        step = writer.floats(np.asarray(self.scale.step), "step")
+        zero = writer.constant(np.asarray(self.scale.zero, self.grid.dtype), "zero")
+        result = writer.op("DequantizeLinear", writer.op("QuantizeLinear", x, step, zero), step, zero)
+        if self.grid.bits > 8 and writer.model.opset < _WIDE_OPSET:
+            writer.model.opsets.setdefault(_MICROSOFT, 1)
+            for node in writer.made[-2:]:
+                node.domain = _MICROSOFT
+        return result
+
+    def simulated(self, writer: Writer, x: gs.Tensor) -> gs.Variable:
+        """Round to whole steps within the grid's reach."""
+        step = writer.floats(np.asarray(self.scale.step), "step")
+        low = writer.floats(np.asarray(self.grid.low - self.scale.zero), "low")
+        high = writer.floats(np.asarray(self.grid.high - self.scale.zero), "high")
+        steps = writer.op("Round", writer.op("Div", x, step))
+        return writer.op("Mul", writer.op("Clip", steps, low, high), step)
 
 
 class Rounding(NamedTuple):
@@ -57,7 +90,7 @@ class Plan(NamedTuple):
 class Style(Protocol):
     """How rounded tensors are written."""
 
-    def constant(self, writer: Writer, stored: Stored) -> gs.Tensor:
+    def constant(self, writer: Writer, stored: Stored, is_folded: bool = False) -> gs.Tensor:
         """Return a tensor with the values of a stored constant."""
         ...
 
@@ -71,13 +104,16 @@ class Quantisers(NamedTuple):
 
     grid: Grid
 
-    def constant(self, writer: Writer, stored: Stored) -> gs.Tensor:
+    def constant(self, writer: Writer, stored: Stored, is_folded: bool = False) -> gs.Tensor:
         """File the codes, packed where that saves much, and dequantise them."""
         codes: gs.Tensor
         if stored.bits <= _PACKED:
             codes = unpacked(writer, pack(stored.codes, stored.bits), stored.bits, stored.codes.shape)
         else:
             codes = writer.constant(stored.codes, "codes")
+        if is_folded:
+            steps = writer.floats(along(stored.steps, stored.axis, stored.codes.ndim), "step")
+            return writer.op("Mul", writer.op("Cast", codes, to=1), steps)
         steps = writer.floats(stored.steps, "step")
         if stored.codes.dtype == np.int32:  # a bias: its zero is 0 and takes no room
             return writer.op("DequantizeLinear", codes, steps, axis=stored.axis)
@@ -87,12 +123,7 @@ class Quantisers(NamedTuple):
 
     def rounded(self, writer: Writer, x: gs.Tensor, rounding: Rounding) -> gs.Variable:
         """Quantise and dequantise with one scale."""
-        if rounding.form is not None:
-            return rounding.form.quantised(writer, x)
-        scale = rounding.scale
-        step = writer.floats(np.asarray(scale.step), "step")
-        zero = writer.constant(np.asarray(scale.zero, self.grid.dtype), "zero")
-        return writer.op("DequantizeLinear", writer.op("QuantizeLinear", x, step, zero), step, zero)
+        return (rounding.form or OnGrid(self.grid, rounding.scale)).quantised(writer, x)
 
 
 class Simulated(NamedTuple):
@@ -100,20 +131,13 @@ class Simulated(NamedTuple):
 
     grid: Grid
 
-    def constant(self, writer: Writer, stored: Stored) -> gs.Tensor:
+    def constant(self, writer: Writer, stored: Stored, is_folded: bool = False) -> gs.Tensor:
         """File the values."""
         return writer.floats(stored.expand(), "rounded")
 
     def rounded(self, writer: Writer, x: gs.Tensor, rounding: Rounding) -> gs.Variable:
         """Round to whole steps within the grid's reach."""
-        if rounding.form is not None:
-            return rounding.form.simulated(writer, x)
-        scale = rounding.scale
-        step = writer.floats(np.asarray(scale.step), "step")
-        low = writer.floats(np.asarray(self.grid.low - scale.zero), "low")
-        high = writer.floats(np.asarray(self.grid.high - scale.zero), "high")
-        steps = writer.op("Round", writer.op("Div", x, step))
-        return writer.op("Mul", writer.op("Clip", steps, low, high), step)
+        return (rounding.form or OnGrid(self.grid, rounding.scale)).simulated(writer, x)
 
 
 def write(model: Model, plan: Plan, style: Style) -> None:
@@ -130,7 +154,7 @@ def write(model: Model, plan: Plan, style: Style) -> None:
         node = nodes[operand.node]
         old = node.inputs[operand.slot]
         writer = Writer(model, model.graph, old.name, names)
-        node.inputs[operand.slot] = style.constant(writer, operand.stored)
+        node.inputs[operand.slot] = style.constant(writer, operand.stored, operand.is_folded)
         made += writer.made
     for rounding in plan.roundings:
         tensor = tensors[rounding.tensor]

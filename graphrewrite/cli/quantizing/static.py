@@ -3,7 +3,7 @@
 from argparse import Namespace, _ArgumentGroup
 from typing import ClassVar
 
-from graphrewrite.cli.parser import whole
+from graphrewrite.cli.parser import add_patterns, whole
 from graphrewrite.cli.quantizing import SHARED, methods
 from graphrewrite.pipeline import Pass, Pipeline
 
@@ -19,9 +19,13 @@ class Static:
         """Declare the form of codes, how ranges are found, and what is done before."""
         group.add_argument(
             "--activations",
-            choices=("uint8", "int8", "uint8_symmetric", "int8_symmetric"),
+            metavar="CODES",
             default="uint8",
-            help="codes of activations (default uint8, the fastest on x86)",
+            help="codes of activations: uint8 (default, the fastest on x86), int8, uint16, int16; uint8_symmetric, "
+            "int8_symmetric, int16_symmetric. 16 bits are for accelerators and slow on processors",
+        )
+        add_patterns(
+            group, "--wide", "give layers of these names 16 bits to read, and let them compute in floats"
         )
         group.add_argument(
             "--keep-biases",
@@ -67,6 +71,7 @@ class Static:
             not options.keep_biases,
             tuple(options.only),
             tuple(options.skip),
+            tuple(options.wide),
             options.batch,
             options.cache,
         )

@@ -21,6 +21,7 @@ _COLUMNS = {
     "op": "operator",
     "shape": "weight",
     "bits": "bits",
+    "activations": "activations",
     "scales": "scales",
     "relative_error": "weights moved",
 }

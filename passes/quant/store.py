@@ -1,0 +1,130 @@
+"""From what was chosen and measured to a plan: codes of weights, biases and operands, and where tensors are rounded."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from graphrewrite.ir import Array
+from graphrewrite.match.view import View
+from graphrewrite.passes.quant.correct import seen_shares, taken
+from graphrewrite.passes.quant.grid import (
+    GRIDS,
+    Scale,
+    Stored,
+    least_steps,
+    stored_bias,
+    stored_operand,
+    stored_weight,
+)
+from graphrewrite.passes.quant.measure import Measured, Wanted
+from graphrewrite.passes.quant.plan import Choice, Layer
+from graphrewrite.passes.quant.write import OnGrid, Operand, Plan, Rounding
+
+WIDE = "uint16"  # the grid of what layers with wide activations read
+
+
+class Codes(NamedTuple):
+    """A layer's weight as it was, its codes, and those of its bias."""
+
+    before: Array
+    weight: Stored
+    bias: Stored | None
+
+
+class Forms(NamedTuple):
+    """How numbers are written: the grid of activations by name, bits and steps of weights, whether biases make up."""
+
+    activations: str
+    per_channel: bool
+    weight_bits: int
+    correct_bias: bool
+
+
+class Planner(NamedTuple):
+    """Works out a plan for one choice on one graph."""
+
+    view: View
+    choice: Choice
+    forms: Forms
+
+    def wanted(self) -> tuple[Wanted, ...]:
+        """Return the spans that are needed: of what layers read, and of what is rounded where it is made."""
+        return tuple(dict.fromkeys(self._wanted()))
+
+    def _wanted(self) -> Iterator[Wanted]:
+        for layer in self.choice.layers.values():
+            yield self._wanted_by(layer)
+        for name in self.choice.rounded.values():
+            yield Wanted(name, self.forms.activations)
+
+    def _wanted_by(self, layer: Layer) -> Wanted:
+        """Return which tensor's span scales what a layer reads, and for which grid."""
+        read = layer.node.inputs[0].name
+        if read in self.choice.rounded:
+            return Wanted(self.choice.rounded[read], self.forms.activations)
+        return Wanted(read, WIDE if layer.wide else self.forms.activations)
+
+    def means(self) -> dict[str, int]:
+        """Return the tensors whose means are needed, with the axis of their channels."""
+        return {
+            layer.node.inputs[0].name: 1 if layer.node.op == "Conv" else -1
+            for layer in self.choice.layers.values()
+            if self.forms.correct_bias and layer.bias is not None
+        }
+
+    def codes(self, measured: Measured) -> dict[int, Codes]:
+        """Return the codes of every layer, by the id of its node."""
+        return {key: self._codes(layer, measured) for key, layer in self.choice.layers.items()}
+
+    def _codes(self, layer: Layer, measured: Measured) -> Codes:
+        node, bits = layer.node, self.forms.weight_bits
+        weight = self.view.constant(node.inputs[1])
+        assert weight is not None
+        axis = layer.axis if self.forms.per_channel else None
+        if layer.bias is None:
+            return Codes(weight, stored_weight(weight, axis, bits), None)
+        bias = self.view.constant(node.inputs[layer.bias])
+        assert bias is not None
+        flat = bias.reshape(-1).astype(np.float64)
+        step = self._scale(self._wanted_by(layer), measured).step
+        codes = stored_weight(weight, axis, bits, least_steps(flat, step))
+        read = node.inputs[0].name
+        if read in measured.means and self.forms.correct_bias:
+            lost = np.moveaxis(weight.astype(np.float64) - codes.expand(), layer.axis, 0)
+            if node.op == "Conv":
+                lost = lost * seen_shares(self.view, node, lost.shape[2:])
+            flat = flat + taken(lost, measured.means[read])
+        return Codes(weight, codes, stored_bias(flat, step, codes.steps))
+
+    def plan(self, codes: Mapping[int, Codes], measured: Measured) -> Plan:
+        """Return what is to be written."""
+        choice, grid = self.choice, GRIDS[self.forms.activations]
+        operands: list[Operand] = []
+        read: dict[Wanted, list[tuple[int, int]]] = {}
+        for number, node in enumerate(self.view.graph.nodes):
+            if id(node) in choice.layers:
+                layer, found = choice.layers[id(node)], codes[id(node)]
+                operands.append(Operand(number, 1, found.weight, layer.wide))
+                if layer.bias is not None and found.bias is not None:
+                    operands.append(Operand(number, layer.bias, found.bias, layer.wide))
+                if node.inputs[0].name not in choice.rounded:
+                    read.setdefault(self._wanted_by(layer), []).append((number, 0))
+            elif id(node) in choice.others and choice.is_mixing(node):
+                for slot, tensor in enumerate(node.inputs):
+                    values = self.view.constant(tensor)
+                    if values is not None:
+                        operands.append(Operand(number, slot, stored_operand(values, grid)))
+        roundings = [self._reading(each, tuple(readers), measured) for each, readers in read.items()]
+        for name, whose in choice.rounded.items():
+            wanted = Wanted(whose, self.forms.activations)
+            roundings.append(Rounding(name, self._scale(wanted, measured)))
+        return Plan(operands, roundings)
+
+    def _reading(self, wanted: Wanted, readers: tuple[tuple[int, int], ...], measured: Measured) -> Rounding:
+        scale = self._scale(wanted, measured)
+        is_own = wanted.grid != self.forms.activations
+        return Rounding(wanted.tensor, scale, readers, OnGrid(GRIDS[wanted.grid], scale) if is_own else None)
+
+    def _scale(self, wanted: Wanted, measured: Measured) -> Scale:
+        return GRIDS[wanted.grid].scale(measured.spans[wanted])
