@@ -15,6 +15,7 @@ class Task(NamedTuple):
 
     `model` is in floats, as calibrated; `plan` has every weight at its nearest code and biases corrected where asked;
     `simulated` writes a plan out in floats, on a copy; `batch` is how many samples run together.
+    `corrects_bias` says whether biases may make up for what rounding takes.
     """
 
     model: Model
@@ -23,6 +24,7 @@ class Task(NamedTuple):
     data: DataSource
     context: Context
     batch: int
+    corrects_bias: bool
 
 
 class Rounder(Protocol):
