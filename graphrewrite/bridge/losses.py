@@ -9,6 +9,7 @@ from graphrewrite.registry import Registry
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,13 @@ class Needs:
         student: tensors of the trained model by name, besides its outputs.
         teacher: tensors of the teacher besides its outputs; None when it can do without a teacher.
         labels: whether every sample needs a label.
+        weights: trained weights and statistics of the student, by name or pattern; each must fit something.
     """
 
     student: tuple[str, ...] = ()
     teacher: tuple[str, ...] | None = None
     labels: bool = False
+    weights: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Batch:
         labels: one for each sample on axis 0, when the data has any.
         outputs: the model's outputs in order.
         done: share of the stage's steps that came before, from 0 to below 1; weights that grow or fade read it.
+        weights: what `Needs.weights` fits, as stored: in front of any transform.
+        net: what the loss that is handed this learns itself; None for all others.
     """
 
     student: "Mapping[str, torch.Tensor]"
@@ -43,6 +48,8 @@ class Batch:
     labels: "torch.Tensor | None" = None
     outputs: tuple[str, ...] = ()
     done: float = 0.0
+    weights: "Mapping[str, torch.Tensor]" = field(default_factory=dict)
+    net: "nn.Module | None" = None
 
     def name(self, tensor: str | None) -> str:
         """Return a tensor's name; None stands for the model's first output."""
@@ -82,6 +89,24 @@ class Loss(Protocol):
 
     def __call__(self, batch: Batch) -> "torch.Tensor":
         """Return the mean over the samples, without the weight."""
+        ...
+
+
+@runtime_checkable
+class LearnedLoss(Loss, Protocol):
+    """A loss with a net of its own: a head, a regressor, a decoder.
+
+    The net is trained by the same optimiser, is part of checkpoints, goes on into the next stage where that has an
+    equal loss, and is thrown away at the end of the run. A batch that reaches `__call__` has it in `Batch.net`.
+    """
+
+    @property
+    def rate(self) -> float:
+        """What the stage's rate is multiplied by for the net."""
+        ...
+
+    def net(self, batch: Batch) -> "nn.Module":
+        """Return the net, freshly drawn, for tensors of the sizes in this batch, which has a few samples."""
         ...
 
 

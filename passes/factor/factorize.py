@@ -10,6 +10,7 @@ from graphrewrite.custom_ops.spec import OLDEST_OPSET
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Model, Namer
 from graphrewrite.ir.edit import add_constant, all_graphs, drop_unused, set_input, sort_nodes
+from graphrewrite.passes.factor.ahead import write_ahead
 from graphrewrite.passes.factor.factorizations import Factorization, Factors, Floats
 from graphrewrite.passes.factor.factorizations.svd import Svd
 from graphrewrite.passes.factor.factors import ConvolutionFactors, KernelFactorization
@@ -30,6 +31,8 @@ class Factorize:
         smallest: a weight with fewer numbers stays as it is.
         only: patterns (`*` is any text) of the nodes to factor; empty for all.
         skip: patterns of nodes to leave alone.
+        ahead: work out weights of a loop's body once, ahead of the loop: many times as fast to train. `LowerWavelet`
+            puts the factors where they belong.
 
     A layer whose factors hold as many numbers as its weight stays. Nodes in bodies of loops are layers like others, so
     the gates of a recurrent cell that is written out can be factored one by one. The claim is equality with the model
@@ -40,6 +43,7 @@ class Factorize:
     smallest: int = 4096
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
+    ahead: bool = False
 
     claim: ClassVar[Claim] = SameAs(1e-4, "the input model with the products of the factors as weights")
 
@@ -78,7 +82,7 @@ class Factorize:
             return Outcome(model, False, tuple(notes), details={"layers": []})
         rows: list[Json] = [_row(layer, factors) for layer, factors in made]
         stands_for = {layer.place: (factors.expand(), layer.kernel) for layer, factors in made}
-        _write(model, made)
+        self._write(model, made)
         notes.append(Note("done", "layers", f"factored {len(made)} of {len(found)}"))
         return Outcome(model, True, tuple(notes), lambda: _expanded(before, stands_for), {"layers": rows})
 
@@ -86,6 +90,22 @@ class Factorize:
         if layer.kernel and isinstance(self.by, KernelFactorization):
             return self.by.factor_kernels(layer.weight, int(np.prod(layer.kernel)), rng)
         return self.by.factor(layer.weight, rng)
+
+    def _write(self, model: Model, made: list[tuple[Layer, Factors | ConvolutionFactors]]) -> None:
+        names = Names(model)
+        for layer, factors in made:
+            writer = Writer(model, layer.graph, layer.name, names)
+            x = layer.node.inputs[0]
+            if layer.kernel:
+                assert isinstance(factors, ConvolutionFactors)
+                result = factors.write_convolution(writer, x, layer.bias, layer.kernel, layer.node)
+            else:
+                assert isinstance(factors, Factors)
+                if self.ahead and write_ahead(model, layer, factors, names):
+                    continue
+                result = factors.write(writer, x, layer.bias)
+            writer.take_place(layer.node, result)
+        drop_unused(model.graph)
 
     def _why_not(self, layer: Layer) -> str | None:
         left = why_left(layer.name, self.only, self.skip, "factor")
@@ -113,21 +133,6 @@ def _row(layer: Layer, factors: Factors | ConvolutionFactors) -> dict[str, Json]
     if isinstance(factors, ConvolutionFactors):
         row["rank"] = factors.rank
     return row
-
-
-def _write(model: Model, made: list[tuple[Layer, Factors | ConvolutionFactors]]) -> None:
-    names = Names(model)
-    for layer, factors in made:
-        writer = Writer(model, layer.graph, layer.name, names)
-        x = layer.node.inputs[0]
-        if layer.kernel:
-            assert isinstance(factors, ConvolutionFactors)
-            result = factors.write_convolution(writer, x, layer.bias, layer.kernel, layer.node)
-        else:
-            assert isinstance(factors, Factors)
-            result = factors.write(writer, x, layer.bias)
-        writer.take_place(layer.node, result)
-    drop_unused(model.graph)
 
 
 def _expanded(model: Model, stands_for: Mapping[int, tuple[Floats, tuple[int, ...]]]) -> Model:

@@ -16,6 +16,7 @@ from graphrewrite.custom_ops.spec import OLDEST_OPSET
 from graphrewrite.ir import Array, Model, constant_value
 from graphrewrite.ir.edit import all_graphs, drop_unused
 from graphrewrite.passes.factor.writer import Names, Writer
+from graphrewrite.passes.patterns import as_tuples, why_left
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, Same, passes
 
 _GATES = {"GRU": "zrh", "LSTM": "iofc"}
@@ -45,14 +46,19 @@ class WriteOutGates:
 
     Args:
         smallest: layers with a narrower state stay as they are.
+        skip: patterns (`*` is any text) of layers to leave alone.
 
     Nodes are named after the layer: `NAME.input.z`, `NAME.state.z` and so on (`z`, `r`, `h` of a GRU; `i`, `o`, `f`,
     `c` of an LSTM; a `1` behind for the second direction). This alone makes nothing faster.
     """
 
     smallest: int = 1
+    skip: tuple[str, ...] = ()
 
     claim: ClassVar[Claim] = Same()
+
+    def __post_init__(self) -> None:
+        as_tuples(self, "skip")
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Write out what can be."""
@@ -63,7 +69,7 @@ class WriteOutGates:
         for graph in list(all_graphs(model.graph)):
             for node in [node for node in graph.nodes if node.op in _GATES and node.domain in ("", None)]:
                 label = str(node.name or node.outputs[0].name)
-                why = self._why_not(node)
+                why = why_left(label, (), self.skip, "write out") or self._why_not(node)
                 if why:
                     notes.append(Note("skipped", label, f"{node.op}: {why}"))
                     continue

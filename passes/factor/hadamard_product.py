@@ -68,8 +68,8 @@ class HadamardProduct:
     def _write_transform(self, writer: Writer, rows: gs.Tensor) -> gs.Variable:
         slow, fast = _digits(self.size)
         grid = as_rows(writer, rows, slow, fast)
-        grid = writer.op("MatMul", grid, writer.floats(transform(fast), "transform"))
-        grid = writer.op("MatMul", writer.floats(transform(slow), "transform"), grid)
+        grid = writer.op("MatMul", grid, _matrix(writer, fast))
+        grid = writer.op("MatMul", _matrix(writer, slow), grid)
         return as_rows(writer, grid, self.size)
 
     def lowered(self, writer: Writer, x: gs.Tensor, bias: Floats | None) -> gs.Variable:
@@ -88,6 +88,10 @@ def transform(size: int) -> Floats:
     """Return the Walsh-Hadamard matrix of a power of two, scaled to keep lengths."""
     matrix: Floats = np.asarray(hadamard(size), np.float64) / np.sqrt(size)
     return matrix
+
+
+def _matrix(writer: Writer, size: int) -> gs.Constant:
+    return writer.constant(transform(size).astype(np.float32), "transform")
 
 
 def _digits(size: int) -> tuple[int, int]:

@@ -43,8 +43,12 @@ class Writer:
         return self._constants[key]
 
     def floats(self, values: Array, stem: str) -> gs.Constant:
-        """File an initializer in single precision."""
-        return self.constant(np.asarray(values, np.float32), stem)
+        """File an initializer in single precision, always a new one.
+
+        Two diagonals that start as ones are two things to learn.
+        """
+        name = self.names.tensors.fresh(f"{self._stem}.{stem}")
+        return add_constant(self.graph, name, np.asarray(values, np.float32))
 
     def ints(self, values: Sequence[int], stem: str) -> gs.Constant:
         """File a vector of integers."""
@@ -82,6 +86,11 @@ class Writer:
     def variable(self, stem: str) -> gs.Variable:
         """Return a new tensor that no node writes yet."""
         return gs.Variable(self.names.tensors.fresh(f"{self._stem}.{stem}"))
+
+    def put_before(self, node: gs.Node) -> None:
+        """Put the nodes in front of one."""
+        position = next(i for i, each in enumerate(self.graph.nodes) if each is node)
+        self.graph.nodes[position:position] = self.made
 
     def take_place(self, node: gs.Node, *results: gs.Variable) -> None:
         """Put the nodes where `node` is, and let them write its outputs, under the names that everybody knows.

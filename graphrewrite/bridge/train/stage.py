@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,6 +20,7 @@ from graphrewrite.bridge.taps import tapped
 from graphrewrite.bridge.train.ema import Average, copy_into
 from graphrewrite.bridge.train.fault import Fault, find_fault
 from graphrewrite.bridge.train.feeder import Fed, Feeder
+from graphrewrite.bridge.train.learned import Learned
 from graphrewrite.bridge.train.samples import Taken
 from graphrewrite.bridge.train.teaching import Teacher, teacher_for
 from graphrewrite.bridge.transforms.attaching import PREFIX, advance, attach, attached, matching
@@ -60,11 +62,13 @@ class Carried:
         state: weights, statistics, and the transforms' own.
         transforms: place -> transform, of those that were attached; None when all that fits is to be taken up.
         rows: how many epochs are in the log.
+        learned: what its losses learned themselves.
     """
 
     state: Mapping[str, torch.Tensor]
     transforms: Mapping[str, WeightTransform] | None
     rows: int = 0
+    learned: Learned | None = None
 
     def for_places(self, places: Mapping[str, WeightTransform]) -> dict[str, torch.Tensor]:
         """Return the state of those transforms that go on as they are; others start anew."""
@@ -87,6 +91,7 @@ class StageRun:
         module: the graph; its parameters are those that are trained.
         net: the same with taps, as Accelerate wrapped it.
         average: of the weights, when the recipe asks for one.
+        learned: what the stage's losses learn themselves.
     """
 
     def __init__(self, setting: Setting, stage: Stage, number: int, carried: Carried) -> None:
@@ -108,9 +113,13 @@ class StageRun:
         )
         taps = [name for loss in stage.losses for name in loss.needs.student]
         self._tapped = tapped(self.module, taps)
+        self._read = _read(self.module, stage)
         optimiser = setting.recipe.optimiser.make(groups, stage.rate)
-        self.net: nn.Module
+        self.net: nn.Module = self._tapped
+        self.learned = Learned(stage.losses, self._first, setting.recipe.seed, carried.learned)
         self.net, self.optimiser = accelerator.prepare(self._tapped, optimiser)
+        for group in self.learned.groups(stage.rate):
+            self.optimiser.add_param_group(group)
         self.average = Average(self.live, setting.recipe.ema) if setting.recipe.ema is not None else None
 
     @property
@@ -133,6 +142,7 @@ class StageRun:
     def train(self) -> None:
         """Enter training mode; batch norms stay as they are where the stage says so."""
         self.net.train()
+        self.learned.nets.train()
         if self.stage.norms == "frozen":
             for node in self._tapped.body.graph.nodes:
                 if (
@@ -140,6 +150,11 @@ class StageRun:
                     and str(node.target).split(".")[-1].rsplit("_", 1)[0] in STATISTICS
                 ):
                     self._tapped.body.get_submodule(str(node.target)).eval()
+
+    def eval(self) -> None:
+        """Enter evaluation mode."""
+        self.net.eval()
+        self.learned.nets.eval()
 
     def step(self, epoch: int, step: int, parts: Fed) -> dict[str, float]:
         """Take the optimiser's step number `step` of an epoch of this stage; return the losses of its samples.
@@ -173,9 +188,12 @@ class StageRun:
                 accelerator.backward(found.total * part.share)
             for name, value in {"loss": found.total, **found.each}.items():
                 sums[name] = sums.get(name, 0.0) + float(value.detach()) * part.share
+        self.learned.meet(accelerator)
         if setting.recipe.clip is not None:
             accelerator.unscale_gradients(self.optimiser)
             nn.utils.clip_grad_norm_(self.net.parameters(), setting.recipe.clip)
+            if self.learned.nets:
+                nn.utils.clip_grad_norm_(self.learned.nets.parameters(), setting.recipe.clip)
         self.optimiser.step()
         if self.average is not None:
             self.average.update(self.live)
@@ -184,7 +202,8 @@ class StageRun:
     def losses_of(self, batch: Batch) -> Losses:
         """Return the losses of what student and teacher gave."""
         names = names_of(self.stage.losses)
-        each = {name: loss(batch) for name, loss in zip(names, self.stage.losses, strict=True)}
+        handed = self.learned.handed(batch)
+        each = {name: loss(own) for name, loss, own in zip(names, self.stage.losses, handed, strict=True)}
         total = torch.zeros((), device=self.setting.accelerator.device)
         for loss, value in zip(self.stage.losses, each.values(), strict=True):
             total = total + loss.weight * value
@@ -213,7 +232,17 @@ class StageRun:
                     f"the teacher's output for {name!r} has the shape {list(taught[name].shape)}, the student's "
                     f"{list(student[name].shape)}; expected a teacher with the same outputs; give another"
                 )
-        return Batch(student, taught, labels, outputs, done)
+        live = self.live if self._read else {}
+        weights = {name: _gathered(live[name]) for name in self._read}
+        return Batch(student, taught, labels, outputs, done, weights)
+
+    def _first(self) -> Batch:
+        """Return what the model gives of a few samples before the stage begins."""
+        samples = self.setting.feeder.samples
+        numbers = np.arange(fixed_batch(self.setting.model) or 2) % len(samples)
+        self.net.eval()
+        with torch.no_grad():
+            return self.batch(samples.take(numbers), 0.0)
 
     def _run(self, feeds: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
         fixed = fixed_batch(self.setting.model)
@@ -256,9 +285,30 @@ def names_of(losses: Sequence[Loss]) -> list[str]:
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor that may be spread over processes, each of which must ask."""
-    kept = tensor.detach()
-    found: torch.Tensor = kept.full_tensor() if hasattr(kept, "full_tensor") else kept
+    return _gathered(tensor.detach())
+
+
+def _gathered(tensor: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
     return found
+
+
+def _read(module: GraphModule, stage: Stage) -> list[str]:
+    """Return the names of the weights and statistics that a stage's losses read."""
+    places = module.record.places
+    found: dict[str, None] = {}
+    for loss in stage.losses:
+        for pattern in loss.needs.weights:
+            fitting = [name for name in places if fnmatchcase(name, pattern)]
+            if not fitting:
+                why = module.frozen.get(pattern)
+                raise UnknownNameError(
+                    f"{type(loss).__name__} reads weights called {pattern!r}, and the model trains none of that name"
+                    + (f" (it is frozen: {why})" if why else "")
+                    + f"; expected a name, or a pattern with *, of the {len(places)} there are; correct the loss"
+                )
+            found |= dict.fromkeys(fitting)
+    return list(found)
 
 
 def _check(setting: Setting, stage: Stage) -> None:

@@ -19,7 +19,7 @@ from graphrewrite.report import text
 _FIELDS = {
     "svd": ("rank", "energy", "params"),
     "tucker": ("params", "rounds"),
-    "wavelet": ("levels", "start", "taps", "permutation", "rounds"),
+    "wavelet": ("levels", "start", "taps", "permutation", "rounds", "diagonals"),
     "hadamard": ("permutation", "rounds"),
 }
 
@@ -37,6 +37,8 @@ class FactorizeVerb:
         graphrewrite factorize model.onnx -o start.onnx --method wavelet --levels 5      to be trained
         graphrewrite factorize trained.onnx -o fast.onnx --lower-only                    what is written out, as our ops
         graphrewrite factorize gru.onnx -o start.onnx --method wavelet --gates           gates of recurrent layers too
+        graphrewrite factorize gru.onnx -o start.onnx --method wavelet --permutation random --diagonals ones \\
+            --mode state                      what new states are made of, to be trained: then finetune, --lower-only
     """
 
     def configure(self, parser: ArgumentParser) -> None:
@@ -61,6 +63,12 @@ class FactorizeVerb:
             action="store_true",
             help="write LSTM and GRU out first, so that the products of their gates are layers too",
         )
+        what.add_argument(
+            "--mode",
+            metavar="MODE",
+            help="factor nothing but what the state is multiplied with in LSTM and GRU, for training: state, gates, "
+            "full, or one gate (update, reset; input, output, forget); the products stand ahead of the loop",
+        )
         what.add_argument("--tidy", action="store_true", help="tidy the graph first")
         low = parser.add_argument_group("svd: the smallest of these ranks holds")
         low.add_argument("--rank", type=whole(1), metavar="R", help="at most R")
@@ -81,6 +89,11 @@ class FactorizeVerb:
             "--permutation",
             metavar="HOW",
             help="matched to the weight (default), or random as published",
+        )
+        fast.add_argument(
+            "--diagonals",
+            metavar="HOW",
+            help="fitted to the weight (default), or ones: the published start of training (wavelet only)",
         )
         fast.add_argument(
             "--rounds",
@@ -109,7 +122,8 @@ class FactorizeVerb:
 
 
 def _pipeline(options: Namespace) -> Pipeline:
-    from graphrewrite.passes.factor import Factorize, LowerWavelet, WriteOutGates
+    _check_mode(options)
+    from graphrewrite.passes.factor import FactorCells, Factorize, LowerWavelet, WriteOutGates
     from graphrewrite.passes.factor.factorizations import factorizations
     from graphrewrite.passes.tidy import Tidy
 
@@ -119,10 +133,30 @@ def _pipeline(options: Namespace) -> Pipeline:
         steps.append(WriteOutGates())
     if options.method:
         by = factorizations.make(options.method, **fields)
-        steps.append(Factorize(by, options.smallest, tuple(options.only), tuple(options.skip)))
-    if options.lower_only or (options.method not in ("svd", "tucker") and not options.plain):
+        if options.mode:
+            steps.append(FactorCells(by, options.mode, smallest=options.smallest))
+        else:
+            steps.append(Factorize(by, options.smallest, tuple(options.only), tuple(options.skip)))
+    is_ours = options.method not in ("svd", "tucker") and not (options.plain or options.mode)
+    if options.lower_only or is_ours:
         steps.append(LowerWavelet())
     return Pipeline(tuple(steps), verify=options.verify)
+
+
+def _check_mode(options: Namespace) -> None:
+    """Refuse options that --mode leaves without effect."""
+    if not options.mode:
+        return
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in ("lower_only", "gates", "plain", "only", "skip")
+        if getattr(options, name)
+    ]
+    if given:
+        raise InvalidConfig(
+            f"--mode chooses what is factored and writes it to be trained, so {given[0]} has no effect beside it; "
+            "expected one of the two; leave one out"
+        )
 
 
 def _fields(options: Namespace) -> dict[str, object]:
@@ -145,7 +179,7 @@ def _fields(options: Namespace) -> dict[str, object]:
 
 def _factored(job: Job) -> list[Mapping[str, Json]]:
     for step in job.result.report.steps:
-        if step.name == "factorize":
+        if step.name in ("factorize", "factor_cells"):
             return cast("list[Mapping[str, Json]]", step.details.get("layers", []))
     return []
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphrewrite.errors import InvalidConfig
-from graphrewrite.passes.factor.diagonals import fit
+from graphrewrite.passes.factor.diagonals import Diagonals, fit, matched
 from graphrewrite.passes.factor.factorizations import Floats, factorizations
 from graphrewrite.passes.factor.wavelet_product import WaveletProduct
 from graphrewrite.passes.factor.wavelets import STARTS, analyse, coefficients, filters, synthesise
@@ -15,7 +15,7 @@ from graphrewrite.passes.factor.wavelets import STARTS, analyse, coefficients, f
 @factorizations.register("wavelet")
 @dataclass(frozen=True)
 class Wavelet:
-    """Write a layer as diagonals around a wavelet transform, a permutation and the transform back.
+    """Write a layer as diagonals around a wavelet transform, a permutation and the transform back (Wolter et al. 2020).
 
     Args:
         levels: how often the low half is split again.
@@ -23,6 +23,8 @@ class Wavelet:
         taps: the length of the filters; longer ones leave training room.
         permutation: "matched" pairs the coefficients so that the weight is met best, "random" is the published start.
         rounds: how often the diagonals are fitted in turn; 0 leaves the outer ones at 1.
+        diagonals: "fitted" to the weight, or "ones", the published start of training from nothing: with the random
+            permutation the layer begins as a mixer that keeps lengths, whatever the weight was.
 
     A general matrix is far from any such product: this is where training starts, or what a layer trained in this form
     is written back to. Filters stay those of the wavelet here. Layers that are not square are filled up with zeros.
@@ -33,6 +35,7 @@ class Wavelet:
     taps: int = 6
     permutation: str = "matched"
     rounds: int = 3
+    diagonals: str = "fitted"
 
     convolutions: ClassVar[bool] = False
 
@@ -48,6 +51,8 @@ class Wavelet:
             )
         if isinstance(self.rounds, bool) or self.rounds < 0:
             raise InvalidConfig(f"Wavelet.rounds is {self.rounds!r}; expected a whole number of at least 0")
+        if self.diagonals not in ("fitted", "ones"):
+            raise InvalidConfig(f"Wavelet.diagonals is {self.diagonals!r}; expected 'fitted' or 'ones'")
 
     def factor(self, weight: Floats, rng: np.random.Generator) -> WaveletProduct:
         """Return the fitted product."""
@@ -57,7 +62,11 @@ class Wavelet:
         analysis = analyse(np.eye(weight.shape[0], size), split, self.levels)
         synthesis = synthesise(np.eye(count), join, self.levels, size)[:, : weight.shape[1]]
         given = rng.permutation(count) if self.permutation == "random" else None
-        found = fit(weight, analysis, synthesis, self.rounds, given)
+        if self.diagonals == "ones":
+            order = matched(weight, analysis, synthesis) if given is None else given
+            found = Diagonals(np.ones(weight.shape[0]), order, np.ones(count), np.ones(weight.shape[1]))
+        else:
+            found = fit(weight, analysis, synthesis, self.rounds, given)
         return WaveletProduct(
             size, self.levels, found.before, split, found.permutation, found.middle, join, found.after
         )

@@ -76,6 +76,20 @@ def test_gates_of_a_recurrent_layer_are_layers_when_asked(run: Run, cell: Path, 
     assert [row["name"] for row in told["factored"]] == ["gru.state.z", "gru.state.r", "gru.state.h"]
 
 
+def test_a_mode_writes_the_start_of_a_training_which_lowering_finishes(
+    run: Run, cell: Path, tmp_path: Path
+) -> None:
+    start, fast = tmp_path / "start.onnx", tmp_path / "fast.onnx"
+    words = ["--method", "wavelet", "--permutation", "random", "--diagonals", "ones", "--smallest", "0"]
+
+    told = run("factorize", cell, "-o", start, *words, "--mode", "state", "--json").document
+
+    assert [row["name"] for row in told["factored"]] == ["gru.state.h"]
+    assert not {node.domain for node in Model.load(start).nodes()} - {"", None}
+    told = run("factorize", start, "-o", fast, "--lower-only", "--json").document
+    assert told["verified"]["how"] == "same" and told["changed"]
+
+
 def test_the_page_and_the_table_are_written(run: Run, net: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     ran = run("factorize", net, "-o", tmp_path / "out.onnx", "--method", "svd", "-v", "--report", page)
@@ -91,6 +105,8 @@ def test_the_page_and_the_table_are_written(run: Run, net: Path, tmp_path: Path)
         (["--method", "svd", "--levels", "3"], "--levels is an option of wavelet"),
         (["--lower-only", "--rank", "3"], "--rank is an option of svd, not of --lower-only"),
         (["--method", "svb"], "did you mean svd"),
+        (["--method", "svd", "--mode", "all"], "state_update"),
+        (["--method", "svd", "--mode", "state", "--gates"], "--gates has no effect beside it"),
         (["--method", "wavelet", "--taps", "5"], "an even number"),
         (["--method", "svd", "--skip", "nobody"], "names no layer"),
         ([], "one of the arguments --method --lower-only is required"),

@@ -135,7 +135,8 @@ def filled(name: str, samples: int, seed: int = 0) -> Batch:
         labels = drawn(samples, 5)
     student = {"out": drawn(samples, 5), "mid": drawn(samples, 3, 4, 4)}
     teacher = {"out": drawn(samples, 5), "mid": drawn(samples, 3, 4, 4)}
-    return Batch(student, teacher, labels, ("out",))
+    weights = {name: drawn(2, 6) for name in losses.make(name, **PAIRS.get(name, {})).needs.weights}
+    return Batch(student, teacher, labels, ("out",), weights=weights)
 
 
 def part(batch: Batch, start: int, stop: int) -> Batch:
@@ -145,6 +146,7 @@ def part(batch: Batch, start: int, stop: int) -> Batch:
         {name: tensor[start:stop] for name, tensor in batch.teacher.items()},
         batch.labels[start:stop],
         batch.outputs,
+        weights=batch.weights,
     )
 
 
@@ -169,11 +171,18 @@ def test_a_loss_reads_what_it_asked_for_and_has_a_gradient(name: str) -> None:
         if key in (*needs.student, "out")
     }
     teacher = {key: tensor for key, tensor in whole.teacher.items() if key in (*(needs.teacher or ()), "out")}
+    weights = {key: tensor.clone().requires_grad_() for key, tensor in whole.weights.items()}
     batch = Batch(
-        student, {} if needs.teacher is None else teacher, whole.labels if needs.labels else None, ("out",)
+        student,
+        {} if needs.teacher is None else teacher,
+        whole.labels if needs.labels else None,
+        ("out",),
+        weights=weights,
     )
     loss(batch).backward()
-    assert any(tensor.grad is not None and bool(tensor.grad.abs().sum() > 0) for tensor in student.values())
+    read = (*weights.values(), *([] if needs.weights else student.values()))
+    assert read
+    assert any(tensor.grad is not None and bool(tensor.grad.abs().sum() > 0) for tensor in read)
 
 
 @pytest.mark.parametrize("name", list(losses))
