@@ -113,7 +113,7 @@ class Recipe:
         batch: samples in a step, over all processes and passes together; the last of an epoch may be smaller.
         accumulate: passes a step is cut into, to save memory; batch norms measure each on its own.
         precision: "fp32", or what most operators compute in; weights stay as they are.
-        clip: longest gradient, all parameters taken as one vector.
+        clip: longest gradient, all parameters taken as one vector; what losses learn is a vector of its own.
         ema: how much of the running average of the weights is kept at a step (0.999); the average is evaluated, and
             what the run returns.
         early_stop: when to end a stage before its time; needs validation data.

@@ -9,6 +9,7 @@ import torch
 
 from graphrewrite.bridge.recipe import Stage
 from graphrewrite.bridge.train.checkpoint import Checkpoints, Saved, generators, save, set_generators
+from graphrewrite.bridge.train.ema import copy_into
 from graphrewrite.bridge.train.log import Log, Progress
 from graphrewrite.bridge.train.score import Score, Scorer
 from graphrewrite.bridge.train.stage import Carried, Setting, StageRun, names_of
@@ -83,7 +84,7 @@ class Loop:
             self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
             self._save()
         state = self.kept if self.best is not None else self.stage.result()
-        return Carried(state, self.stage.places, self.rows)
+        return Carried(state, self.stage.places, self.rows, self.stage.learned)
 
     def _judge(self) -> Score | None:
         if self.course.scorer is None:
@@ -152,6 +153,7 @@ class Loop:
         if self.stage.average is not None:
             tensors |= {f"average/{name}": tensor for name, tensor in self.stage.average.kept.items()}
         tensors |= {f"best/{name}": tensor for name, tensor in self.kept.items()}
+        tensors |= {f"learned/{name}": tensor for name, tensor in self.stage.learned.state.items()}
         for rank, (states, _) in enumerate(everywhere):
             tensors |= {f"generator/{rank}/{name}": tensor for name, tensor in states.items()}
         inner, optimiser = _split(self.stage.optimiser.state_dict())
@@ -181,6 +183,7 @@ class Loop:
         )
         self.best = cast("float | None", rest["best"])
         self.kept = saved.below("best/")
+        copy_into(self.stage.learned.state, saved.below("learned/"))
         self.sums = dict(cast("dict[str, float]", rest["sums"]))
         if self.stage.average is not None:
             self.stage.average.set(saved.below("average/"))

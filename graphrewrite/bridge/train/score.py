@@ -56,7 +56,7 @@ class Scorer:
         sums = torch.zeros(3, dtype=torch.float64)  # samples, losses, hits
         outputs: list[tuple[dict[str, Array], Array | None]] = []
         judges_hits = self.metric is None and self.samples.has_labels
-        run.net.eval()
+        run.eval()
         with run.average.applied(run.live) if run.average is not None else nullcontext(), torch.no_grad():
             for numbers in order.stored():
                 taken = self.samples.take(numbers)

@@ -16,31 +16,34 @@ from graphrewrite.ir import Model
 from graphrewrite.passes.losses.cross_entropy import CrossEntropy
 from graphrewrite.passes.losses.soft_labels import SoftLabels
 from tests.engine.bridge.train.digits import brief, held_out, net, training
+from tests.engine.bridge.train.learner import Guess, registered
 
 # 203 samples in steps of 32: the last step has 11, which two processes cannot share evenly.
 SAMPLES = 203
+HIDDEN = str(net().nodes("Relu")[0].outputs[0].name)
 
 
 def recipe() -> Recipe:
     """Return two stages with everything that has to be put together from all processes."""
     stages = (
         Stage(2, 0.01, (CrossEntropy(),), warmup=0.5),
-        Stage(2, 0.01, (CrossEntropy(), SoftLabels(weight=0.5))),
+        Stage(2, 0.01, (CrossEntropy(), SoftLabels(weight=0.5), Guess(HIDDEN))),
     )
     return brief(*stages, clip=1.0, ema=0.5, accumulate=2, optimiser=Optimiser("sgd", {"momentum": 0.9}))
 
 
 def trained(model: Model, folder: Path, with_states: bool = True) -> Model:
     """Train with a log and verdicts, and with states where there can be some."""
-    return finetune(
-        model,
-        recipe(),
-        training(SAMPLES),
-        net(seed=9),
-        validation=held_out(),
-        log=folder,
-        checkpoint=folder / "states" if with_states else None,
-    )
+    with registered():
+        return finetune(
+            model,
+            recipe(),
+            training(SAMPLES),
+            net(seed=9),
+            validation=held_out(),
+            log=folder,
+            checkpoint=folder / "states" if with_states else None,
+        )
 
 
 def sharded(chosen: Recipe) -> Accelerator:
