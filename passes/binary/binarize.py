@@ -1,6 +1,5 @@
 """Making binary convolutions out of dense ones: where a binary net begins, before it is trained."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -8,20 +7,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Model
 from graphrewrite.ir.garbage import paused
 from graphrewrite.match import Draft
-from graphrewrite.match.view import is_default_domain
-from graphrewrite.passes.binary.layers import Layer, layer_at
-from graphrewrite.passes.patterns import as_tuples, matching
-from graphrewrite.passes.tidy.reading import single, source
+from graphrewrite.passes.binary.choice import OLDEST_OPSET, Choice, before_rectifier, label, too_old
+from graphrewrite.passes.patterns import as_tuples
+from graphrewrite.passes.tidy.reading import source
 from graphrewrite.pipeline import Claim, Context, Free, Note, Outcome, passes
 from graphrewrite.pipeline.base import Json
-
-_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"})
-# GreaterOrEqual came with this operator set.
-_OLDEST_OPSET = 12
 
 
 @passes.register("binarize")
@@ -48,110 +41,26 @@ class BinarizeConv:
     claim: ClassVar[Claim] = Free()
 
     def __post_init__(self) -> None:
-        if isinstance(self.least_signs, bool) or self.least_signs < 1:
-            raise InvalidConfig(
-                f"BinarizeConv.least_signs is {self.least_signs!r}; expected a whole number of at least 1; "
-                "1 leaves no convolution out"
-            )
         as_tuples(self, "skip")
+        self.choice()  # what cannot be is said now
+
+    def choice(self) -> Choice:
+        """What is asked of a convolution."""
+        return Choice(self.ends, self.least_signs, self.skip)
 
     @paused()
     def run(self, model: Model, context: Context) -> Outcome:
         """Binarize what is not left out."""
-        if model.opset < _OLDEST_OPSET:
-            why = (
-                f"operator set {model.opset} compares no floats with >=; convert to {_OLDEST_OPSET} or newer"
-            )
-            return Outcome(model, False, (Note("skipped", "the whole model", why),))
+        if model.opset < OLDEST_OPSET:
+            return Outcome(model, False, (too_old(model),))
         draft = Draft(model)
         writer = _Writer(draft)
-        notes: list[Note] = []
-        rows: list[Json] = []
-        left = self._left_by_name(draft)
-        for node in _convolutions(draft):
-            reason = left.get(id(node)) or self._reason(draft, node)
-            if reason is not None:
-                notes.append(Note("skipped", _name(node), reason))
-                continue
-            rows.append(writer.write(node))
+        nodes, notes = self.choice().of(draft)
+        rows: list[Json] = [writer.write(node) for node in nodes]
         draft.close()
         if rows:
             notes.insert(0, Note("done", "convolutions", f"{len(rows)} binarized"))
         return Outcome(model, bool(rows), tuple(notes), details={"layers": rows})
-
-    def _left_by_name(self, draft: Draft) -> dict[int, str]:
-        names: dict[str, list[gs.Node]] = {}
-        for node in _convolutions(draft):
-            for name in {_name(node), node.inputs[1].name}:
-                names.setdefault(name, []).append(node)
-        left: dict[int, str] = {}
-        for pattern in self.skip:
-            found = matching(pattern, names)
-            if not found:
-                raise InvalidConfig(
-                    f"the skip pattern {pattern!r} names no convolution and no weight of one; "
-                    "see the names with: inspect --layers"
-                )
-            named = (node for name in found for node in names[name])
-            left.update((id(node), f"named by the skip pattern {pattern!r}") for node in named)
-        return left
-
-    def _reason(self, draft: Draft, node: gs.Node) -> str | None:
-        """Return why a convolution stays as it is."""
-        weight = draft.constant(node.inputs[1])
-        if weight is None or weight.dtype != np.float32 or weight.size == 0:
-            return "its weight is no constant of float32"
-        if source(node, 2) is not None and draft.constant(node.inputs[2]) is None:
-            return "its bias is no constant"
-        if weight.ndim != 4:
-            return "it is no convolution of pictures"
-        if draft.dtype(node.inputs[0]) not in (None, np.dtype(np.float32)):
-            return "its input is not float32"
-        if isinstance(layer_at(draft, node), Layer):
-            return "it is binary already"
-        if not np.isfinite(weight).all():
-            return "its weight is not finite"
-        signs = int(np.prod(weight.shape[1:]))
-        if signs < self.least_signs:
-            return f"a filter has {signs} weights, fewer than {self.least_signs}"
-        if not self.ends:
-            for reached, end in ((_before, "first"), (_behind, "last")):
-                if not any(each.op in _WEIGHTED for each in reached(draft, node)):
-                    return f"it is the {end} layer"
-        return None
-
-
-def _convolutions(draft: Draft) -> list[gs.Node]:
-    return [node for node in draft.nodes() if node.op == "Conv" and is_default_domain(node)]
-
-
-def _name(node: gs.Node) -> str:
-    return str(node.name or node.outputs[0].name)
-
-
-def _before(draft: Draft, node: gs.Node) -> Iterator[gs.Node]:
-    """Yield the nodes whose results a node works on, its weight left aside."""
-    return _walk([node.inputs[0]], lambda tensor: list(tensor.inputs), lambda each: list(each.inputs))
-
-
-def _behind(draft: Draft, node: gs.Node) -> Iterator[gs.Node]:
-    """Yield the nodes that work on a node's results."""
-    return _walk(list(node.outputs), draft.users, lambda each: list(each.outputs))
-
-
-def _walk(
-    tensors: list[gs.Tensor],
-    nodes_at: Callable[[gs.Tensor], list[gs.Node]],
-    tensors_at: Callable[[gs.Node], list[gs.Tensor]],
-) -> Iterator[gs.Node]:
-    seen: set[int] = set()
-    stack = list(tensors)
-    while stack:
-        for node in nodes_at(stack.pop()):
-            if id(node) not in seen:
-                seen.add(id(node))
-                yield node
-                stack.extend(tensors_at(node))
 
 
 @dataclass
@@ -178,12 +87,12 @@ class _Writer:
         if bias is not None:
             planes = self._each(np.asarray(bias, np.float32), node, "bias")
             out = draft.op("Add", out, planes, like=like, shape=shape)
-        told: Json = {"name": _name(node), "filters": len(size), "signs": int(np.prod(weight.shape[1:]))}
+        told: Json = {"name": label(node), "filters": len(size), "signs": int(np.prod(weight.shape[1:]))}
         draft.replace(node.outputs[0], out)
         return told
 
     def _signs(self, tensor: gs.Tensor) -> gs.Tensor:
-        x = self._before_rectifier(tensor)
+        x = before_rectifier(self.draft, tensor)
         if id(x) not in self.signs:
             draft = self.draft
             zero = draft.add_constant(np.array(0, np.float32), "zero")
@@ -193,14 +102,5 @@ class _Writer:
             self.signs[id(x)] = draft.op("Where", reached, plus, minus, like=tensor)
         return self.signs[id(x)]
 
-    def _before_rectifier(self, tensor: gs.Tensor) -> gs.Tensor:
-        maker = self.draft.producer(tensor)
-        if maker is None or not is_default_domain(maker):
-            return tensor
-        least = source(maker, 1)
-        clips = maker.op == "Clip" and least is not None and single(self.draft, least) == 0
-        rectified: gs.Tensor = maker.inputs[0] if maker.op == "Relu" or clips else tensor
-        return rectified
-
     def _each(self, values: npt.NDArray[np.float32], node: gs.Node, what: str) -> gs.Constant:
-        return self.draft.add_constant(values.reshape(-1, 1, 1), f"{_name(node)}_{what}")
+        return self.draft.add_constant(values.reshape(-1, 1, 1), f"{label(node)}_{what}")

@@ -24,7 +24,7 @@ from graphrewrite.passes.binary.chains import (
     turn,
 )
 from graphrewrite.passes.binary.layers import Layer, layers_of
-from graphrewrite.passes.binary.plain import write_plain
+from graphrewrite.passes.binary.plain import make_plain
 from graphrewrite.passes.binary.signs import Floats
 from graphrewrite.passes.binary.worth import why_slower
 from graphrewrite.passes.binary.write import Plan, write
@@ -71,7 +71,7 @@ class LowerBinaryConv:
             why = f"operator set {model.opset} is too old for function bodies; convert to {OLDEST_OPSET} or newer"
             return Outcome(model, False, (Note("skipped", "the whole model", why),))
         original = model.clone()
-        _make_plain(model, self.zero_is_plus)
+        make_plain(model, self.zero_is_plus)
         reference = model.clone()
         draft = Draft(model)
         found = list(layers_of(draft))
@@ -106,17 +106,6 @@ class LowerBinaryConv:
 def _label(refusal: Refusal) -> str:
     node = refusal.node
     return "" if node is None else str(node.name or node.outputs[0].name)
-
-
-def _make_plain(model: Model, zero_is_plus: bool) -> None:
-    """Write layers of signs as such, so that what the graph computes is exact up to the sum."""
-    draft = Draft(model)
-    for layer in list(layers_of(draft)):
-        if isinstance(layer, Layer) and not (
-            layer.is_plain and (layer.signs.threshold is not None or not zero_is_plus)
-        ):
-            write_plain(draft, layer, zero_is_plus)
-    draft.close()
 
 
 @dataclass

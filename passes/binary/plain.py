@@ -8,12 +8,24 @@ are read as they are and not as (signs - v) + v.
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from graphrewrite.ir import Model
 from graphrewrite.match import Draft
-from graphrewrite.passes.binary.layers import Layer
+from graphrewrite.passes.binary.layers import Layer, layers_of
 from graphrewrite.passes.binary.signs import Floats
 
 
-def write_plain(draft: Draft, layer: Layer, zero_is_plus: bool) -> None:
+def make_plain(model: Model, zero_is_plus: bool) -> None:
+    """Write layers of signs as such, so that what the graph computes is exact up to the sum."""
+    draft = Draft(model)
+    for layer in list(layers_of(draft)):
+        if isinstance(layer, Layer) and not (
+            layer.is_plain and (layer.signs.threshold is not None or not zero_is_plus)
+        ):
+            _write_plain(draft, layer, zero_is_plus)
+    draft.close()
+
+
+def _write_plain(draft: Draft, layer: Layer, zero_is_plus: bool) -> None:
     """Move the sizes and the bias of a layer behind it, and choose its input from +1 and -1.
 
     With `zero_is_plus` the operator Sign becomes such a choice too.

@@ -1,0 +1,121 @@
+"""Writing into a graph what a binarizer puts around its layers, and marking where signs will be taken."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from graphrewrite.ir import Array, Model
+from graphrewrite.match import Draft
+from graphrewrite.passes.binary.around import planes
+from graphrewrite.passes.binary.binarizer import Binarizer
+from graphrewrite.passes.binary.choice import Choice, before_rectifier, label, rectifier_of
+from graphrewrite.passes.tidy.reading import integer, source
+from graphrewrite.pipeline import Note
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A graph that is ready to be trained as a binary net.
+
+    Attributes:
+        model: the graph; where signs of an activation will be taken it is multiplied by a single 1, whose name a
+            transform can stand behind without standing before other readers too.
+        weights: layer -> its weight's name.
+        marks: names of the products.
+        notes: what stays as it is, and why.
+    """
+
+    model: Model
+    weights: dict[str, str]
+    marks: tuple[str, ...]
+    notes: tuple[Note, ...]
+
+
+def prepare(model: Model, choice: Choice, method: Binarizer) -> Prepared:
+    """Return a copy of a model prepared for a method; weights keep their names and numbers.
+
+    Raises:
+        InvalidConfig: a pattern of the choice names nothing.
+    """
+    prepared = model.clone()
+    draft = Draft(prepared)
+    nodes, notes = choice.of(draft)
+    writer = _Writer(draft, method, {id(node) for node in nodes})
+    for node in nodes:
+        writer.write(node)
+    draft.close()
+    return Prepared(
+        prepared, writer.weights, tuple(mark.name for mark in writer.marks.values()), tuple(notes)
+    )
+
+
+def unmark(model: Model, marks: tuple[str, ...]) -> None:
+    """Take the products by 1 out again."""
+    draft = Draft(model)
+    for node in [each for each in draft.nodes() if each.outputs and each.outputs[0].name in marks]:
+        draft.replace(node.outputs[0], node.inputs[0])
+    draft.close()
+
+
+@dataclass
+class _Writer:
+    draft: Draft
+    method: Binarizer
+    chosen: set[int]
+    weights: dict[str, str] = field(default_factory=dict)
+    marks: dict[int, gs.Tensor] = field(default_factory=dict)  # by the tensor that a layer read
+
+    def write(self, node: gs.Node) -> None:
+        draft, method = self.draft, self.method
+        shape, like = draft.shape(node.outputs[0]), node.outputs[0]
+        draft.anchor = node
+        filters = draft.constant(node.inputs[1])
+        assert filters is not None
+        mark = self._mark(node.inputs[0], filters.shape[1] * integer(node, "group", 1))
+        weight = self._weight(node, filters)
+        out: gs.Tensor = draft.op("Conv", mark, weight, like=like, shape=shape, attrs=dict(node.attrs))
+        out = method.behind(draft, out, filters)
+        if source(node, 2) is not None:
+            bias = draft.constant(node.inputs[2])
+            assert bias is not None
+            out = draft.op(
+                "Add", out, planes(draft, np.array(bias, np.float32), "bias"), like=like, shape=shape
+            )
+        self.weights[label(node)] = weight.name
+        draft.replace(node.outputs[0], out)
+
+    def _mark(self, tensor: gs.Tensor, channels: int) -> gs.Tensor:
+        if id(tensor) in self.marks:
+            return self.marks[id(tensor)]
+        draft = self.draft
+        x = self._rectified(tensor, channels)
+        x = self.method.before(draft, x, channels)
+        one = draft.add_constant(np.array(1, np.float32), "mark")
+        mark = draft.op("Mul", x, one, like=x)
+        self.marks[id(tensor)] = mark
+        return mark
+
+    def _rectified(self, tensor: gs.Tensor, channels: int) -> gs.Tensor:
+        """Return what signs are taken of: before a rectifier, or behind what the method puts in its place."""
+        draft = self.draft
+        rectifier = rectifier_of(draft, tensor)
+        if rectifier is None:
+            return tensor
+        made = self.method.rectifier(draft, rectifier.inputs[0], channels)
+        if made is None:
+            return before_rectifier(draft, tensor)
+        draft.replace(tensor, made)
+        return tensor
+
+    def _weight(self, node: gs.Node, filters: Array) -> gs.Tensor:
+        """Return the weight, or a copy where something else reads it too."""
+        stored: gs.Tensor = node.inputs[1]
+        own = isinstance(stored, gs.Constant) and all(
+            id(user) in self.chosen and user.inputs[1] is stored for user in self.draft.users(stored)
+        )
+        if own:
+            return stored
+        return self.draft.add_constant(
+            np.array(filters), f"{stored.name}_binary", (stored, "the latent form of")
+        )
