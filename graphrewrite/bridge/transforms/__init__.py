@@ -7,13 +7,37 @@ from graphrewrite.bridge.transforms.base import Lowered, WeightTransform, transf
 
 if TYPE_CHECKING:
     from graphrewrite.bridge.transforms.attaching import attach
+    from graphrewrite.bridge.transforms.clip import ClipQuantize
     from graphrewrite.bridge.transforms.folding import fold
+    from graphrewrite.bridge.transforms.levels import LevelQuantize
     from graphrewrite.bridge.transforms.mask import Mask
     from graphrewrite.bridge.transforms.sign import Sign
     from graphrewrite.bridge.transforms.step import StepQuantize
+    from graphrewrite.bridge.transforms.thresholds import LearnedThresholds
 
-_HOMES = {"Mask": "mask", "Sign": "sign", "StepQuantize": "step", "attach": "attaching", "fold": "folding"}
+_HOMES = {
+    "ClipQuantize": "clip",
+    "LearnedThresholds": "thresholds",
+    "LevelQuantize": "levels",
+    "Mask": "mask",
+    "Sign": "sign",
+    "StepQuantize": "step",
+    "attach": "attaching",
+    "fold": "folding",
+}
 
-__all__ = ["Lowered", "Mask", "Sign", "StepQuantize", "WeightTransform", "attach", "fold", "transforms"]
+__all__ = [
+    "ClipQuantize",
+    "LearnedThresholds",
+    "LevelQuantize",
+    "Lowered",
+    "Mask",
+    "Sign",
+    "StepQuantize",
+    "WeightTransform",
+    "attach",
+    "fold",
+    "transforms",
+]
 
 __getattr__ = lazily(__name__, _HOMES)

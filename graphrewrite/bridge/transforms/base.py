@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import onnx_graphsurgeon as gs
 
+from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Array, Builder
 from graphrewrite.registry import Registry
 
@@ -62,6 +63,16 @@ class Advancing(Protocol):
         What `lower` needs of it belongs into a buffer.
         """
         ...
+
+
+def check_bits(name: str, bits: int, lowest: int = 2, highest: int = 8) -> None:
+    """Refuse numbers of bits that the codes of something called `name` cannot have.
+
+    Raises:
+        InvalidConfig: it is below `lowest` or above `highest`.
+    """
+    if isinstance(bits, bool) or not lowest <= bits <= highest:
+        raise InvalidConfig(f"{name}.bits is {bits!r}; it must be from {lowest} to {highest}; correct it")
 
 
 def straight_through(value: "torch.Tensor", instead: "torch.Tensor") -> "torch.Tensor":

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-import onnx_graphsurgeon as gs
 import torch
 from torch import nn
 
-from graphrewrite.bridge.transforms.base import Draw, Lowered, straight_through, transforms
-from graphrewrite.errors import InvalidConfig
-from graphrewrite.ir import Array, Builder
+from graphrewrite.bridge.transforms.base import Lowered, check_bits, straight_through, transforms
+from graphrewrite.bridge.transforms.grids import rounded_onto, stored_codes
+from graphrewrite.ir import Array
 
-_SMALLEST = 1e-8  # an optimiser may carry the step through zero
+SMALLEST = 1e-8  # an optimiser may carry the step through zero
 
 
 @transforms.register("step_quantize")
@@ -22,17 +21,17 @@ class StepQuantize:
     """round(clip(x / step)) * step with a learned step (Esser et al. 2020, equations 1 to 3 and section 2.2).
 
     `bits` from 2 to 8; `signed` for weights and for activations that go below zero, without it the grid starts at zero.
-    A weight becomes int8 (uint8) numbers and DequantizeLinear, an activation QuantizeLinear and DequantizeLinear. The
-    step of an activation starts from the first batch it sees.
+    A weight has one step, or one for each position of `axis`; it becomes int8 (uint8) numbers and DequantizeLinear, an
+    activation QuantizeLinear and DequantizeLinear. The step of an activation starts from the first batch it sees.
     """
 
     bits: int = 8
     signed: bool = True
+    axis: int | None = None
     tolerance: float = 1e-6
 
     def __post_init__(self) -> None:
-        if not 2 <= self.bits <= 8:
-            raise InvalidConfig(f"StepQuantize.bits is {self.bits}; it must be from 2 to 8; correct it")
+        check_bits("StepQuantize", self.bits)
 
     @property
     def range(self) -> tuple[int, int]:
@@ -41,58 +40,60 @@ class StepQuantize:
 
     def module(self, weight: torch.Tensor | None) -> nn.Module:
         """Return the grid, its step set from the weight."""
-        made = Grid(*self.range)
-        if weight is not None:
-            made.start(weight)
+        if weight is None:
+            return Grid(*self.range)
+        axis = None if self.axis is None else self.axis % weight.ndim
+        made = Grid(*self.range, axis, 1 if axis is None else weight.shape[axis])
+        made.start(weight)
         return made
 
     def lower(self, weight: Array | None, state: Mapping[str, Array]) -> Lowered:
         """Return the numbers of the grid and what multiplies them, or the nodes that find them."""
         low, high = self.range
-        stored = np.dtype(np.int8 if self.signed else np.uint8)
-        step = np.maximum(np.abs(state["step"]), np.float32(_SMALLEST))
+        step = np.maximum(np.abs(state["step"]), np.float32(SMALLEST))
         if weight is None:
-            return Lowered(draw=_behind_activation(step, low, high, stored))
-        whole = np.rint(np.clip(np.asarray(weight, np.float32) / step, low, high)).astype(stored)
-        return Lowered(
-            weight=whole,
-            draw=lambda b, x: b.op("DequantizeLinear", x, b.constant(step), b.constant(np.zeros((), stored))),
+            return Lowered(draw=rounded_onto(step, low, high))
+        values = np.asarray(weight, np.float32)
+        axis = None if self.axis is None else self.axis % values.ndim
+        spread = (
+            step if axis is None else step.reshape([-1 if each == axis else 1 for each in range(values.ndim)])
         )
+        whole = np.rint(np.clip(values / spread, low, high))
+        return stored_codes(whole.astype(np.int8 if self.signed else np.uint8), step, axis)
 
 
-def _behind_activation(step: Array, low: int, high: int, stored: np.dtype[np.generic]) -> Draw:
-    def draw(b: Builder, x: gs.Tensor) -> gs.Tensor:
-        if high - low < 255:
-            x = b.op("Clip", x, b.constant(low * step), b.constant(high * step))
-        zero, scale = b.constant(np.zeros((), stored)), b.constant(step)
-        return b.op("DequantizeLinear", b.op("QuantizeLinear", x, scale, zero), scale, zero)
-
-    return draw
+def first_step(x: torch.Tensor, high: int, axis: int | None = None) -> torch.Tensor:
+    """Return the step to start with, twice the mean magnitude over the root of the highest number: [] or [channels]."""
+    others = [each for each in range(x.ndim) if each != axis]
+    sizes = x.detach().float().abs()
+    mean = sizes.mean() if axis is None else sizes.mean(dim=others) if others else sizes
+    return 2 * mean.clamp_min(torch.finfo(torch.float32).tiny) / sqrt(high)
 
 
 class Grid(nn.Module):
     """A grid from `low` to `high` steps; rounding passes the gradient on, the step gets its own, scaled down."""
 
-    def __init__(self, low: int, high: int) -> None:
+    def __init__(self, low: int, high: int, axis: int | None = None, channels: int = 1) -> None:
         super().__init__()
-        self.low, self.high = low, high
-        self.step = nn.Parameter(torch.ones(()))
+        self.low, self.high, self.axis = low, high, axis
+        self.step = nn.Parameter(torch.ones(()) if axis is None else torch.ones(channels))
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
     def start(self, x: torch.Tensor) -> None:
-        """Set the step to twice the mean magnitude over the root of the highest number."""
+        """Set the step from the numbers that are to be rounded."""
         with torch.no_grad():
-            mean = x.detach().float().abs().mean().clamp_min(torch.finfo(torch.float32).tiny)
-            self.step.copy_(2 * mean / sqrt(self.high))
+            self.step.copy_(first_step(x, self.high, self.axis))
             self.started.fill_(True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the nearest number of the grid, [same shape]."""
         if not bool(self.started):
             self.start(x)
-        # The step's gradient is a sum over all numbers: without this factor it would outrun the weights.
-        scale = 1 / sqrt(max(1, x.numel()) * self.high)
-        step = self.step.abs().clamp_min(_SMALLEST)
+        # A step's gradient is a sum over all its numbers: without this factor it would outrun the weights.
+        scale = 1 / sqrt(max(1, x.numel() // self.step.numel()) * self.high)
+        step = self.step.abs().clamp_min(SMALLEST)
         step = straight_through(step, step * scale)
+        if self.axis is not None:
+            step = step.reshape([-1 if each == self.axis else 1 for each in range(x.ndim)])
         inside = (x / step).clamp(self.low, self.high)
         return straight_through(inside.round(), inside) * step

@@ -9,8 +9,22 @@ import torch
 
 from graphrewrite.bridge import GraphModule, attach, fold
 from graphrewrite.bridge.precision import widen
-from graphrewrite.bridge.transforms import Lowered, Mask, Sign, StepQuantize, WeightTransform, transforms
+from graphrewrite.bridge.transforms import (
+    ClipQuantize,
+    LearnedThresholds,
+    LevelQuantize,
+    Lowered,
+    Mask,
+    Sign,
+    StepQuantize,
+    WeightTransform,
+    transforms,
+)
+from graphrewrite.bridge.transforms.approx_sign import ApproxSign
 from graphrewrite.bridge.transforms.base import straight_through
+from graphrewrite.bridge.transforms.half_sign import HalfSign
+from graphrewrite.bridge.transforms.recu_sign import RecuSign
+from graphrewrite.bridge.transforms.rotated_sign import RotatedSign
 from graphrewrite.errors import InvalidConfig, UnknownNameError
 from graphrewrite.ir import Array, Builder, Model
 from graphrewrite.runtime import run
@@ -64,11 +78,19 @@ CASES: list[Mapping[str, WeightTransform]] = [
     {"x": Sign()},
     {"relu*": Sign(), "first": Sign()},
     {"two_out": Sign()},
+    {"first": RecuSign(), "relu*": ApproxSign("deviation")},
+    {"last": HalfSign()},
+    {"first": RotatedSign(), "two_out": ApproxSign()},
     {"first": StepQuantize(8)},
     {"first": StepQuantize(2), "last": StepQuantize(4)},
     {"relu*": StepQuantize(8, signed=False)},
     {"relu*": StepQuantize(3, signed=False), "one_out": StepQuantize(5)},
     {"x": StepQuantize(8), "two_out": StepQuantize(4)},
+    {"first": StepQuantize(3, axis=0), "last": StepQuantize(8, axis=1)},
+    {"first": ClipQuantize(4), "x": ClipQuantize(8)},
+    {"one_out": ClipQuantize(3), "relu*": ClipQuantize(2)},
+    {"relu*": LearnedThresholds(2), "first": LevelQuantize(2), "last": LevelQuantize(1, axis=1)},
+    {"one_out": LearnedThresholds(3, signed=True), "last": LevelQuantize(5)},
     {"first": Mask(), "fir*": StepQuantize(4)},
     {"one_out": StepQuantize(4), "one_*": Sign(), "*ne_out": StepQuantize(2)},
 ]
