@@ -94,7 +94,8 @@ def _step(reach: float, codes: int) -> float:
 class Stored(NamedTuple):
     """A constant as codes of its own shape: `steps` is [] or one for each position of `axis`.
 
-    Codes of less than seven bits are signed and have their zero at 0, so that they can be filed packed.
+    Codes of less than seven bits are signed and have their zero at 0, so that they can be filed packed. They lie
+    `apart`: 1, or 2 for odd ones, of which none is zero.
     """
 
     codes: Array
@@ -102,6 +103,7 @@ class Stored(NamedTuple):
     axis: int
     zero: int = 0
     bits: int = 8
+    apart: int = 1
 
     def expand(self) -> Singles:
         """Return what it stands for, computed as DequantizeLinear does."""
@@ -116,38 +118,47 @@ def along(steps: npt.NDArray[Real], axis: int, rank: int) -> npt.NDArray[Real]:
     return steps.reshape([-1 if each == axis else 1 for each in range(rank)])
 
 
-def stored_weight(weight: Array, axis: int | None, bits: int, least: Floats | None = None) -> Stored:
+def stored_weight(
+    weight: Array, axis: int | None, bits: int, least: Floats | None = None, apart: int = 1
+) -> Stored:
     """Round a weight to int8 codes of `bits` bits, symmetric: a step for each position of `axis`, or one for all.
 
-    With 8 bits the largest weight gets the highest code. With fewer, steps are coarse, and it may be better to clip:
-    of several parts of that step each channel takes the one with the least squared error.
+    Codes that are 1 apart are 2 ** bits - 1 in number, zero among them; odd codes, 2 apart, are 2 ** bits. With 8 bits
+    the largest weight gets the highest code. With fewer, steps are coarse, and it may be better to clip: of several
+    parts of that step each channel takes the one with the least squared error.
 
     `least` [outputs] are steps that may not be gone below, so that a bias fits. A channel of zeros gets the mean step
-    of the others: its bias is counted in it.
+    of the others: its bias is counted in it; a millionth of that where no code is zero.
     """
-    top = 2 ** (bits - 1) - 1
+    top = 2 ** (bits - 1) - 1 if apart == 1 else 2**bits - 1
     wide = weight.astype(np.float64)
     others = tuple(each for each in range(wide.ndim) if each != axis)
     steps = np.abs(wide).max(axis=others, initial=0.0).reshape(-1) / top
     if bits < 8:
-        steps = _best_parts(wide, steps, axis, top)
+        steps = _best_parts(wide, steps, axis, top, apart)
     steps[steps < np.finfo(np.float32).tiny] = 0.0
     usual = float(steps[steps > 0].mean()) if (steps > 0).any() else 1.0
+    usual *= 1.0 if apart == 1 else 1e-6
     steps = np.where(steps > 0, steps, usual)
     if least is not None:
         steps = np.maximum(steps, least if axis is not None else least.max(initial=0.0))
     kept = steps.astype(np.float32) if axis is not None else steps.astype(np.float32).reshape(())
-    codes = np.rint(wide / along(kept, axis or 0, wide.ndim).astype(np.float64))
-    return Stored(np.clip(codes, -top, top).astype(np.int8), kept, axis or 0, bits=bits)
+    codes = _nearest(wide / along(kept, axis or 0, wide.ndim).astype(np.float64), top, apart)
+    return Stored(codes.astype(np.int8), kept, axis or 0, bits=bits, apart=apart)
 
 
-def _best_parts(wide: Floats, steps: Floats, axis: int | None, top: int) -> Floats:
+def _nearest(in_steps: Floats, top: int, apart: int) -> Floats:
+    first = apart - 1  # odd codes are even ones and 1
+    return np.asarray(np.clip(np.rint((in_steps - first) / apart) * apart + first, -top, top))
+
+
+def _best_parts(wide: Floats, steps: Floats, axis: int | None, top: int, apart: int) -> Floats:
     others = tuple(each for each in range(wide.ndim) if each != axis)
     best, least = steps, np.full(steps.shape, np.inf)
     for part in _PARTS:
         tried = np.where(steps > 0, steps * part, 1.0)
         spread = along(tried if axis is not None else tried.reshape(()), axis or 0, wide.ndim)
-        away = np.clip(np.rint(wide / spread), -top, top) * spread - wide
+        away = _nearest(wide / spread, top, apart) * spread - wide
         error = np.square(away).sum(axis=others).reshape(-1)
         best, least = np.where(error < least, steps * part, best), np.minimum(error, least)
     return np.asarray(best)

@@ -43,6 +43,8 @@ class InsertQdq:
         per_channel: a step for each output of a weight; otherwise one for all.
         weight_bits: 2 to 8; weights of 7 bits cannot saturate the 16-bit sums of processors without VNNI, those of 6 or
             less are filed packed and become int8 when the model is loaded.
+        even_levels: of 6 bits or less, use all 2 ** weight_bits levels, half a step to either side of zero; otherwise
+            they are one less, 3 of 2 bits, and zero is one of them.
         correct_bias: add to biases what the rounding of weights takes from the mean of each output.
         only: patterns (`*` is any text) of the layers to quantise; empty for all.
         skip: patterns of layers to leave in float.
@@ -61,6 +63,7 @@ class InsertQdq:
     activations: str = "uint8"
     per_channel: bool = True
     weight_bits: int = 8
+    even_levels: bool = False
     correct_bias: bool = True
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
@@ -79,6 +82,11 @@ class InsertQdq:
         if isinstance(self.weight_bits, bool) or not 2 <= self.weight_bits <= 8:
             raise InvalidConfig(
                 f"InsertQdq.weight_bits is {self.weight_bits!r}; expected a whole number from 2 to 8"
+            )
+        if self.even_levels and (self.weight_bits > 6 or not isinstance(self.rounder, Nearest)):
+            raise InvalidConfig(
+                f"InsertQdq.even_levels does not go with {self.weight_bits} bits and the rounder {self.rounder}; "
+                "expected at most 6 bits and the nearest level; leave it out, with more bits it is no gain"
             )
         if isinstance(self.batch, bool) or self.batch < 1:
             raise InvalidConfig(f"InsertQdq.batch is {self.batch!r}; expected a whole number of at least 1")
@@ -104,7 +112,9 @@ class InsertQdq:
                 model, False, tuple(notes), details={"layers": _rows({}, choice, self.activations)}
             )
         before = model.clone()
-        forms = Forms(self.activations, self.per_channel, self.weight_bits, self.correct_bias)
+        forms = Forms(
+            self.activations, self.per_channel, self.weight_bits, self.correct_bias, self.even_levels
+        )
         planner = Planner(view, choice, forms)
         measured = self._measured(before, planner, context)
         stored = planner.codes(measured)
@@ -158,6 +168,7 @@ def _rows(stored: Mapping[int, Codes], choice: Choice, activations: str) -> list
                 "op": layer.node.op,
                 "shape": [int(size) for size in found.before.shape],
                 "bits": found.weight.bits,
+                "levels": (1 << found.weight.bits) - (found.weight.apart == 1),
                 "activations": activations if not layer.wide else WIDE,
                 "scales": int(found.weight.steps.size),
                 "relative_error": away / norm if norm else 0.0,

@@ -2,7 +2,8 @@
 
 onnxruntime folds what hangs on constants when it loads a model, before it looks for quantisers. So codes that are
 unpacked by operators end up as the int8 weights of integer kernels: the file holds few bits, the session loses no time.
-A code of three bits is two of one width: bits are laid in planes of 4, 2 and 1.
+A code of three bits is two of one width: bits are laid in planes of 4, 2 and 1. Odd codes are 2 apart; what is packed
+is the lower half of each.
 """
 
 from collections.abc import Sequence
@@ -22,12 +23,12 @@ def planes_of(bits: int) -> list[int]:
     return [width for width in (4, 2, 1) if bits & width]
 
 
-def pack(codes: Array, bits: int) -> list[Bytes]:
+def pack(codes: Array, bits: int, apart: int = 1) -> list[Bytes]:
     """Return a plane of bytes [bytes, 1] for each width; codes are signed, and lie higher by half their range inside.
 
     The first code of a byte is in its highest bits.
     """
-    flat = codes.astype(np.int64).reshape(-1) + (1 << (bits - 1))
+    flat = (codes.astype(np.int64).reshape(-1) - (apart - 1)) // apart + (1 << (bits - 1))
     made = []
     left = bits
     for width in planes_of(bits):
@@ -40,7 +41,9 @@ def pack(codes: Array, bits: int) -> list[Bytes]:
     return made
 
 
-def unpacked(writer: Writer, planes: Sequence[Bytes], bits: int, shape: Sequence[int]) -> gs.Variable:
+def unpacked(
+    writer: Writer, planes: Sequence[Bytes], bits: int, shape: Sequence[int], apart: int = 1
+) -> gs.Variable:
     """Write the operators that give back int8 codes of a shape from their planes."""
     count = int(np.prod(shape))
     total: gs.Variable | None = None
@@ -58,7 +61,9 @@ def unpacked(writer: Writer, planes: Sequence[Bytes], bits: int, shape: Sequence
             part = writer.op("Mul", part, writer.constant(np.array(1 << left, np.int32), "weight"))
         total = part if total is None else writer.op("Add", total, part)
     assert total is not None
-    middle = writer.constant(np.array(1 << (bits - 1), np.int32), "middle")
+    if apart > 1:
+        total = writer.op("Mul", total, writer.constant(np.array(apart, np.int32), "apart"))
+    middle = writer.constant(np.array((apart << (bits - 1)) - (apart - 1), np.int32), "middle")
     signed = writer.op("Cast", writer.op("Sub", total, middle), to=3)
     return writer.op("Reshape", signed, writer.ints([int(size) for size in shape], "shape"))
 

@@ -33,12 +33,13 @@ class Codes(NamedTuple):
 
 
 class Forms(NamedTuple):
-    """How numbers are written: the grid of activations by name, bits and steps of weights, whether biases make up."""
+    """How numbers are written: the grid of activations by name; bits, levels and steps of weights; corrected biases."""
 
     activations: str
     per_channel: bool
     weight_bits: int
     correct_bias: bool
+    even_levels: bool = False
 
 
 class Planner(NamedTuple):
@@ -81,14 +82,14 @@ class Planner(NamedTuple):
         node, bits = layer.node, self.forms.weight_bits
         weight = self.view.constant(node.inputs[1])
         assert weight is not None
-        axis = layer.axis if self.forms.per_channel else None
+        axis, apart = layer.axis if self.forms.per_channel else None, 2 if self.forms.even_levels else 1
         if layer.bias is None:
-            return Codes(weight, stored_weight(weight, axis, bits), None)
+            return Codes(weight, stored_weight(weight, axis, bits, apart=apart), None)
         bias = self.view.constant(node.inputs[layer.bias])
         assert bias is not None
         flat = bias.reshape(-1).astype(np.float64)
         step = self._scale(self._wanted_by(layer), measured).step
-        codes = stored_weight(weight, axis, bits, least_steps(flat, step))
+        codes = stored_weight(weight, axis, bits, least_steps(flat, step), apart)
         read = node.inputs[0].name
         if read in measured.means and self.forms.correct_bias:
             lost = np.moveaxis(weight.astype(np.float64) - codes.expand(), layer.axis, 0)

@@ -56,10 +56,7 @@ class OnGrid(NamedTuple):
         step = writer.floats(np.asarray(self.scale.step), "step")
         zero = writer.constant(np.asarray(self.scale.zero, self.grid.dtype), "zero")
         result = writer.op("DequantizeLinear", writer.op("QuantizeLinear", x, step, zero), step, zero)
-        if self.grid.bits > 8 and writer.model.opset < _WIDE_OPSET:
-            writer.model.opsets.setdefault(_MICROSOFT, 1)
-            for node in writer.made[-2:]:
-                node.domain = _MICROSOFT
+        _place(writer, self.grid.dtype, 2)
         return result
 
     def simulated(self, writer: Writer, x: gs.Tensor) -> gs.Variable:
@@ -108,7 +105,8 @@ class Quantisers(NamedTuple):
         """File the codes, packed where that saves much, and dequantise them."""
         codes: gs.Tensor
         if stored.bits <= _PACKED:
-            codes = unpacked(writer, pack(stored.codes, stored.bits), stored.bits, stored.codes.shape)
+            planes = pack(stored.codes, stored.bits, stored.apart)
+            codes = unpacked(writer, planes, stored.bits, stored.codes.shape, stored.apart)
         else:
             codes = writer.constant(stored.codes, "codes")
         if is_folded:
@@ -119,7 +117,9 @@ class Quantisers(NamedTuple):
             return writer.op("DequantizeLinear", codes, steps, axis=stored.axis)
         zero = np.full(stored.steps.shape, stored.zero, stored.codes.dtype)
         axis = {"axis": stored.axis} if stored.steps.ndim else {}
-        return writer.op("DequantizeLinear", codes, steps, writer.constant(zero, "zero"), **axis)
+        result = writer.op("DequantizeLinear", codes, steps, writer.constant(zero, "zero"), **axis)
+        _place(writer, stored.codes.dtype, 1)
+        return result
 
     def rounded(self, writer: Writer, x: gs.Tensor, rounding: Rounding) -> gs.Variable:
         """Quantise and dequantise with one scale."""
@@ -172,6 +172,14 @@ def write(model: Model, plan: Plan, style: Style) -> None:
     model.graph.nodes.extend(made)
     sort_nodes(model.graph)
     drop_unused(model.graph)
+
+
+def _place(writer: Writer, codes: np.dtype[np.generic], count: int) -> None:
+    """Put the last nodes of a writer, quantisers of such codes, into the domain that has them."""
+    if codes.itemsize == 2 and writer.model.opset < _WIDE_OPSET:
+        writer.model.opsets.setdefault(_MICROSOFT, 1)
+        for node in writer.made[-count:]:
+            node.domain = _MICROSOFT
 
 
 def _hand_over(tensor: gs.Variable, other: gs.Variable) -> None:

@@ -28,6 +28,11 @@ class Static:
             group, "--wide", "give layers of these names 16 bits to read, and let them compute in floats"
         )
         group.add_argument(
+            "--even-levels",
+            action="store_true",
+            help="with --bits 6 or less, use all levels, none of which is zero: 4 of 2 bits instead of 3",
+        )
+        group.add_argument(
             "--keep-biases",
             action="store_true",
             help="do not make up for what rounded weights take from the mean of each output",
@@ -64,16 +69,17 @@ class Static:
         if options.equalize:
             before.append(EqualizeChannels())
         step = InsertQdq(
-            calibrators.make(options.calibrate),
-            options.activations,
-            options.per_channel,
-            8 if options.bits is None else options.bits,
-            not options.keep_biases,
-            tuple(options.only),
-            tuple(options.skip),
-            tuple(options.wide),
-            options.batch,
-            options.cache,
+            calibrator=calibrators.make(options.calibrate),
+            activations=options.activations,
+            per_channel=options.per_channel,
+            weight_bits=8 if options.bits is None else options.bits,
+            even_levels=options.even_levels,
+            correct_bias=not options.keep_biases,
+            only=tuple(options.only),
+            skip=tuple(options.skip),
+            wide=tuple(options.wide),
+            batch=options.batch,
+            cache=options.cache,
         )
         return Pipeline((*before, step), verify=options.verify)
 

@@ -99,6 +99,23 @@ def test_weights_of_few_bits_are_bytes_once_they_are_loaded(bits: int) -> None:
     assert served(result.model) == served(quantised(net()).model)
 
 
+def test_even_levels_are_bytes_too_and_nearer_with_few_bits() -> None:
+    odd, even = (quantised(net(), InsertQdq(weight_bits=2, even_levels=each)) for each in (False, True))
+
+    assert even.report.steps[-1].verified.error == 0.0
+    assert served(even.model) == served(quantised(net()).model)
+    moved = [
+        [
+            row["relative_error"]
+            for row in cast("list[dict[str, float]]", each.report.steps[-1].details["layers"])
+        ]
+        for each in (odd, even)
+    ]
+    assert sum(moved[1]) < 0.85 * sum(moved[0])
+    rows = cast("list[dict[str, object]]", even.report.steps[-1].details["layers"])
+    assert {row["levels"] for row in rows} == {4}
+
+
 @pytest.mark.parametrize(("bits", "most"), [(4, 0.16), (3, 0.13), (2, 0.09)])
 def test_few_bits_make_a_small_file_without_losing_time_to_floats(bits: int, most: float) -> None:
     b = Builder(opset=13, seed=1)
@@ -209,7 +226,7 @@ def test_without_data_it_says_what_is_missing() -> None:
 
 
 def test_bad_settings_are_refused() -> None:
-    for settings in ({"activations": "int3"}, {"weight_bits": 9}, {"batch": 0}):
+    for settings in ({"activations": "int3"}, {"weight_bits": 9}, {"batch": 0}, {"even_levels": True}):
         with pytest.raises(InvalidConfig, match=f"InsertQdq.{next(iter(settings))}"):
             InsertQdq(**settings)
     with pytest.raises(InvalidConfig, match="names no layer"):

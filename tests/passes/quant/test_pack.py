@@ -33,6 +33,16 @@ def test_codes_come_back_as_they_were(bits: int, shape: tuple[int, ...]) -> None
     np.testing.assert_array_equal(_through_a_graph(codes, bits), codes)
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_odd_codes_come_back_too_in_as_many_bits(bits: int) -> None:
+    codes = np.arange(1 - (1 << bits), 1 << bits, 2, dtype=np.int8)  # all there are
+    planes = pack(codes, bits, apart=2)
+
+    assert len(codes) == 1 << bits
+    assert sum(map(len, planes)) == sum(map(len, pack(np.zeros(len(codes)), bits)))
+    np.testing.assert_array_equal(_through_a_graph(codes, bits, planes, apart=2), codes)
+
+
 def test_another_bit_gives_another_code() -> None:
     codes = np.arange(-8, 8, dtype=np.int8)
     planes = pack(codes, 4)
@@ -41,12 +51,14 @@ def test_another_bit_gives_another_code() -> None:
     assert np.flatnonzero(_through_a_graph(codes, 4, planes) != codes).tolist() == [7]
 
 
-def _through_a_graph(codes: np.ndarray, bits: int, planes: list[np.ndarray] | None = None) -> np.ndarray:
+def _through_a_graph(
+    codes: np.ndarray, bits: int, planes: list[np.ndarray] | None = None, apart: int = 1
+) -> np.ndarray:
     b = Builder(opset=13)
     x = b.input([1], "x", np.int8)
     model: Model = b.model(b.op("Identity", x), dtypes=[np.int8])
     writer = Writer(model, model.graph, "w", Names(model))
-    made = unpacked(writer, pack(codes, bits) if planes is None else planes, bits, codes.shape)
+    made = unpacked(writer, pack(codes, bits) if planes is None else planes, bits, codes.shape, apart)
     made.dtype = np.dtype(np.int8)
     model.graph.nodes.extend(writer.made)
     model.graph.outputs.append(made)
