@@ -38,11 +38,17 @@ class SoftLabels:
 
     def __call__(self, batch: Batch) -> "torch.Tensor":
         """Return the mean over samples and places."""
-        from torch.nn import functional
+        return divergence(batch.student[batch.name(self.tensor)], batch.taught(self.tensor), self.temperature)
 
-        student = functional.log_softmax(
-            batch.student[batch.name(self.tensor)].float() / self.temperature, dim=1
-        )
-        teacher = functional.log_softmax(batch.taught(self.tensor).float() / self.temperature, dim=1)
-        apart = functional.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=1)
-        return apart.mean() * self.temperature**2
+
+def divergence(scores: "torch.Tensor", wanted: "torch.Tensor", temperature: float = 1.0) -> "torch.Tensor":
+    """Return KL(softmax(wanted / t) || softmax(scores / t)) * t^2, a mean over samples and places.
+
+    Both are scores [samples, classes, ...]. Gradients flow into both; detach what is to stay.
+    """
+    from torch.nn import functional
+
+    found = functional.log_softmax(scores.float() / temperature, dim=1)
+    target = functional.log_softmax(wanted.float() / temperature, dim=1)
+    apart = functional.kl_div(found, target, reduction="none", log_target=True).sum(dim=1)
+    return apart.mean() * temperature**2

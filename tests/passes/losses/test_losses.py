@@ -1,12 +1,14 @@
 """Each loss against numbers worked out by hand, and what every loss must be for the training loop."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from graphrewrite.bridge.losses import Batch, Loss, losses
+from graphrewrite.bridge.losses import Batch, LearnedLoss, Loss, losses
 from graphrewrite.errors import InvalidConfig, InvalidData, UnknownNameError
 from graphrewrite.passes.losses.attention_transfer import AttentionTransfer
 from graphrewrite.passes.losses.cross_entropy import CrossEntropy
@@ -120,7 +122,11 @@ def test_impossible_settings_are_refused(make: object) -> None:
         make()
 
 
-PAIRS = {"feature_match": {"pairs": {"mid": "mid"}}, "attention_transfer": {"pairs": {"mid": "mid"}}}
+FIELDS: Mapping[str, Mapping[str, object]] = {
+    "feature_match": {"pairs": {"mid": "mid"}},
+    "attention_transfer": {"pairs": {"mid": "mid"}},
+    "vsd": {"observation": "mid", "representation": "out"},
+}
 
 
 def filled(name: str, samples: int, seed: int = 0) -> Batch:
@@ -135,25 +141,29 @@ def filled(name: str, samples: int, seed: int = 0) -> Batch:
         labels = drawn(samples, 5)
     student = {"out": drawn(samples, 5), "mid": drawn(samples, 3, 4, 4)}
     teacher = {"out": drawn(samples, 5), "mid": drawn(samples, 3, 4, 4)}
-    weights = {name: drawn(2, 6) for name in losses.make(name, **PAIRS.get(name, {})).needs.weights}
-    return Batch(student, teacher, labels, ("out",), weights=weights)
+    loss = losses.make(name, **FIELDS.get(name, {}))
+    weights = {name: drawn(2, 6) for name in loss.needs.weights}
+    batch = Batch(student, teacher, labels, ("out",), weights=weights)
+    if not isinstance(loss, LearnedLoss):
+        return batch
+    torch.manual_seed(seed)
+    return replace(batch, net=loss.net(batch).eval().requires_grad_(False))
 
 
 def part(batch: Batch, start: int, stop: int) -> Batch:
     assert batch.labels is not None
-    return Batch(
-        {name: tensor[start:stop] for name, tensor in batch.student.items()},
-        {name: tensor[start:stop] for name, tensor in batch.teacher.items()},
-        batch.labels[start:stop],
-        batch.outputs,
-        weights=batch.weights,
+    return replace(
+        batch,
+        student={name: tensor[start:stop] for name, tensor in batch.student.items()},
+        teacher={name: tensor[start:stop] for name, tensor in batch.teacher.items()},
+        labels=batch.labels[start:stop],
     )
 
 
 @pytest.mark.parametrize("name", list(losses))
 def test_a_loss_is_a_mean_over_samples(name: str) -> None:
     # The training loop spreads a batch over processes and passes and adds up the parts by their share.
-    loss = losses.make(name, **PAIRS.get(name, {}))
+    loss = losses.make(name, **FIELDS.get(name, {}))
     whole = filled(name, 6)
     parts = float(loss(part(whole, 0, 2))) * 2 / 6 + float(loss(part(whole, 2, 6))) * 4 / 6
     assert float(loss(whole)) == pytest.approx(parts, rel=1e-6)
@@ -162,7 +172,7 @@ def test_a_loss_is_a_mean_over_samples(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(losses))
 def test_a_loss_reads_what_it_asked_for_and_has_a_gradient(name: str) -> None:
-    loss = losses.make(name, **PAIRS.get(name, {}))
+    loss = losses.make(name, **FIELDS.get(name, {}))
     whole = filled(name, 4)
     needs = loss.needs
     student = {
@@ -172,11 +182,11 @@ def test_a_loss_reads_what_it_asked_for_and_has_a_gradient(name: str) -> None:
     }
     teacher = {key: tensor for key, tensor in whole.teacher.items() if key in (*(needs.teacher or ()), "out")}
     weights = {key: tensor.clone().requires_grad_() for key, tensor in whole.weights.items()}
-    batch = Batch(
-        student,
-        {} if needs.teacher is None else teacher,
-        whole.labels if needs.labels else None,
-        ("out",),
+    batch = replace(
+        whole,
+        student=student,
+        teacher={} if needs.teacher is None else teacher,
+        labels=whole.labels if needs.labels else None,
         weights=weights,
     )
     loss(batch).backward()
@@ -187,5 +197,5 @@ def test_a_loss_reads_what_it_asked_for_and_has_a_gradient(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(losses))
 def test_a_loss_survives_json(name: str) -> None:
-    loss = losses.make(name, **PAIRS.get(name, {}))
+    loss = losses.make(name, **FIELDS.get(name, {}))
     assert from_json(to_json(loss, Loss), Loss) == loss
