@@ -53,7 +53,7 @@ class Journal:
     def __init__(self, folder: Path, pipeline: str, model: Model, seed: int) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._key = _key(pipeline, model, seed)
+        self._key = key_of(pipeline, model, seed)
         self.entries: list[Entry] = []
         path = folder / _FILE
         if not path.exists():
@@ -95,8 +95,8 @@ class Journal:
         write_beside(self.folder / _FILE, json.dumps(to_json(book), indent=1, allow_nan=False).encode())
 
 
-def _key(pipeline: str, model: Model, seed: int) -> str:
-    """Hash everything the result depends on; weights are read in pieces."""
+def key_of(pipeline: str, model: Model, seed: int) -> str:
+    """Hash everything the result of a run depends on but its data; weights are read in pieces."""
     digest = hashlib.blake2b(digest_size=16)
     for part in (pipeline.encode(), str(seed).encode(), outline(model).SerializeToString(deterministic=True)):
         digest.update(len(part).to_bytes(8, "little") + part)

@@ -1,6 +1,6 @@
 """Blocks as a budget sees them: least harm per saving first, with a share of every stream kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
@@ -39,9 +39,16 @@ class BlockProblem:
         """Return the mask with everything removed that may go, the largest blocks first."""
         return self._smallest("MACs").dead
 
-    def share(self, kept: float) -> Mask:
-        """Return the mask in which every stream keeps this share of its blocks, rounded up; lowest scores go."""
-        choice = _Choice(self, max(kept, self.floor))
+    def families(self) -> list[str]:
+        """Return the names of the streams."""
+        return list(dict.fromkeys(block.stream for block in self.blocks))
+
+    def share(self, kept: float, named: Mapping[str, float] | None = None) -> Mask:
+        """Return the mask in which every stream keeps a share of its blocks, rounded up; lowest scores go.
+
+        It is `kept`, but for the streams in `named`.
+        """
+        choice = _Choice(self, [max((named or {}).get(name, kept), self.floor) for name in self.families()])
         for number in np.argsort(self.scores, kind="stable"):
             choice.try_out(int(number))
         return choice.dead
@@ -71,7 +78,7 @@ class BlockProblem:
                 f"the model has no {cost} that can be counted, so a budget on them means nothing; use a ratio"
             )
         goal = fraction * whole * (1 + 1e-9)
-        choice = _Choice(self, self.floor)
+        choice = _Choice(self, [self.floor] * len(self.families()))
         choice.shrink(cost, self.scores, goal)
         if choice.ledger.left(cost) > goal:
             choice = self._smallest(cost)
@@ -97,7 +104,7 @@ class BlockProblem:
         return [int(n) for n in np.flatnonzero(dead) if inside[n] is None or not dead[inside[n]]]
 
     def _smallest(self, cost: Cost) -> "_Choice":
-        choice = _Choice(self, self.floor)
+        choice = _Choice(self, [self.floor] * len(self.families()))
         choice.shrink(cost, np.ones(len(self.blocks)), -1.0)
         return choice
 
@@ -127,16 +134,18 @@ class BlockProblem:
 class _Choice:
     """A set of removed blocks that grows, and may shrink again, within what streams must keep."""
 
-    def __init__(self, problem: BlockProblem, kept: float) -> None:
+    def __init__(self, problem: BlockProblem, kept: Sequence[float]) -> None:
         self.problem = problem
         self.ledger = Ledger(problem.blocks)
         self.dead = problem.nothing()
         streams = [block.stream for block in problem.blocks]
-        numbers = {stream: number for number, stream in enumerate(dict.fromkeys(streams))}
+        numbers = {stream: number for number, stream in enumerate(problem.families())}
         self._stream = np.array([numbers[stream] for stream in streams], dtype=np.int64)
         counts = self._counts = np.bincount(self._stream, minlength=1)
         # The slack keeps rounding noise from deciding: 0.3 of 10 blocks are 3, not 4.
-        self._spare = np.array([n - ceil(kept * n - 1e-9) for n in counts], dtype=np.int64)
+        self._spare = np.array(
+            [n - ceil(share * n - 1e-9) for n, share in zip(counts, kept, strict=False)], dtype=np.int64
+        )
 
     def try_out(self, block: int) -> bool:
         """Leave a block out with all inside it, unless a stream would keep too few; tell whether it was done."""

@@ -1,6 +1,6 @@
 """Channel groups as a budget sees them: exact costs of every choice of units, and choices that meet a goal."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -41,9 +41,16 @@ class ChannelProblem:
         """Return the mask with nothing removed."""
         return self.groups.none_dead()
 
-    def share(self, kept: float) -> Mask:
-        """Return the mask in which every group keeps this share of its units, rounded up to its granularity."""
-        return self.fair(self.choice().share(kept))
+    def families(self) -> list[str]:
+        """Return the names of the groups."""
+        return [group.name for group in self.groups]
+
+    def share(self, kept: float, named: Mapping[str, float] | None = None) -> Mask:
+        """Return the mask in which every group keeps a share of its units, rounded up to its granularity.
+
+        It is `kept`, but for the groups in `named`.
+        """
+        return self.fair(self.choice().share(kept, named))
 
     def left(self, cost: Cost, dead: Mask) -> float:
         """Return the share of the original cost that stays; what a cut adds is not counted."""

@@ -70,12 +70,13 @@ class Choice:
         self._take(np.arange(len(self._size)))
         return self
 
-    def share(self, kept: float) -> "Choice":
-        """Let every group keep the share `kept` of its units, rounded up to its granularity."""
+    def share(self, kept: float, named: Mapping[str, float] | None = None) -> "Choice":
+        """Let every group keep the share `kept` of its units, rounded up to its granularity; some one of their own."""
         units = np.array([g.units for g in self.groups.groups])
+        shares = np.array([(named or {}).get(g.name, kept) for g in self.groups.groups])
         # The slack keeps rounding noise from deciding: 0.5 of 4 units is 2, not 3.
         fits = (
-            self._begin + self._size <= units[self._group] * (1 - kept) + 1e-9
+            self._begin + self._size <= (units * (1 - shares))[self._group] + 1e-9
             if len(self._size)
             else np.zeros(0, bool)
         )

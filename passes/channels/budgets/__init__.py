@@ -3,13 +3,15 @@
 A budget knows nothing of what is removed: channels, whole blocks. It talks to a `Problem`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from graphrewrite.errors import BudgetError, InvalidConfig
+from graphrewrite.passes.patterns import matching
 from graphrewrite.registry import Registry
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -28,8 +30,15 @@ class Problem(Protocol):
         """Return the mask with everything removed that may go."""
         ...
 
-    def share(self, kept: float) -> Mask:
-        """Return the mask in which every family of candidates keeps this share of them, rounded up."""
+    def families(self) -> Sequence[str]:
+        """Return the names of the families of candidates: groups of channels, streams of blocks."""
+        ...
+
+    def share(self, kept: float, named: Mapping[str, float] | None = None) -> Mask:
+        """Return the mask in which every family keeps this share of its candidates, rounded up; some one of their own.
+
+        `named` maps families to shares that differ from `kept`.
+        """
         ...
 
     def below(self, cost: Cost, fraction: float) -> Mask:
@@ -112,6 +121,43 @@ class Ratio:
     def choose(self, problem: Problem) -> Mask:
         """Return the mask of removed candidates."""
         return problem.share(self.fraction)
+
+
+@budgets.register("widths")
+@dataclass(frozen=True)
+class Widths:
+    """Let each group keep a share of its own: what a search over widths fills in.
+
+    `shares` maps groups to the fraction of their units that they keep, or streams to that of their blocks, by name or
+    by a pattern (`*` is any text; of several that fit the last holds); all others keep `fraction`.
+    """
+
+    fraction: float = 1.0
+    shares: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fraction("Widths.fraction", self.fraction)
+        for name, share in self.shares.items():
+            check_fraction(f"Widths.shares[{name!r}]", share)
+
+    def choose(self, problem: Problem) -> Mask:
+        """Return the mask of removed candidates.
+
+        Raises:
+            InvalidConfig: a name fits no group.
+        """
+        families = problem.families()
+        named: dict[str, float] = {}
+        for pattern, share in self.shares.items():
+            fitting = matching(pattern, families)
+            if not fitting:
+                raise InvalidConfig(
+                    f"Widths.shares names {pattern!r}, and no group is called so; there are "
+                    f"{', '.join(families[:6]) or 'none'}{', ...' if len(families) > 6 else ''}; see them with: "
+                    "inspect --groups"
+                )
+            named.update(dict.fromkeys(fitting, share))
+        return problem.share(self.fraction, named)
 
 
 @budgets.register("latency_below")

@@ -14,7 +14,7 @@ from graphrewrite.dims.structure import Mask
 from graphrewrite.errors import BudgetError, InvalidConfig
 from graphrewrite.ir import Builder, Model
 from graphrewrite.passes.channels import LatencyBelow, MacsBelow, ParamsBelow, Ratio, RemoveChannels
-from graphrewrite.passes.channels.budgets import Budget
+from graphrewrite.passes.channels.budgets import Budget, Widths
 from graphrewrite.passes.channels.problem import ChannelProblem
 from graphrewrite.passes.channels.selection import Limits
 from graphrewrite.pipeline import Context, Pipeline
@@ -323,3 +323,17 @@ def test_heads_and_dims_are_both_within_the_budget() -> None:
     found = numbers(RemoveChannels(budget=MacsBelow(0.3), multiple=8, floor=0), attention())
 
     assert found["macs_after"] <= 0.3 * found["macs_before"]
+
+
+def test_each_group_may_have_a_width_of_its_own() -> None:
+    step = RemoveChannels(budget=Widths(0.5, {"w_1*": 1.0, "w_8[0]": 0.25}))
+    result = Pipeline([step]).run(tower(), Context(threads=1))
+    kept = {told["name"]: told["kept"] for told in groups_told(result)}
+    assert kept == {"w_1[0]": 8, "w_8[0]": 3, "w_15[0]": 3}
+
+
+def test_a_width_for_a_group_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InvalidConfig, match="no group is called so; there are w_1"):
+        Pipeline([RemoveChannels(budget=Widths(1.0, {"conv9": 0.5}))]).run(tower(), Context(threads=1))
+    with pytest.raises(InvalidConfig, match="shares"):
+        Widths(1.0, {"a": 0.0})

@@ -1,0 +1,246 @@
+"""The search itself: ask for a batch, try what is new, tell; until enough has been tried."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from graphrewrite.errors import InvalidConfig
+from graphrewrite.ir import Model
+from graphrewrite.passes.search.diary import Diary, name_of
+from graphrewrite.passes.search.goal import COSTS, Goal, front
+from graphrewrite.passes.search.policies import Policy
+from graphrewrite.passes.search.space import Point, Space
+from graphrewrite.passes.search.trial import Samples, Task, Trial, attempt
+from graphrewrite.pipeline.base import Json, Pass
+from graphrewrite.pipeline.journal import key_of
+from graphrewrite.serial import to_json
+
+_IDLE = 20  # batches in a row that held nothing new: the policy has nowhere left to go
+_TIMED = 1.0  # seconds, where the goal asks for latency and nobody says how long
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is searched, how, and what for.
+
+    Attributes:
+        space: a pipeline, and which of its fields vary.
+        policy: which candidates to try next.
+        goal: what makes one better than another.
+        evaluations: candidates to try, the pipeline as it stands among them.
+        clock: seconds to time each candidate beside the original; 0 times none unless the goal asks for latency.
+    """
+
+    space: Space
+    policy: Policy
+    goal: Goal = Goal()
+    evaluations: int = 100
+    clock: float = 0.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.evaluations, bool) or self.evaluations < 1:
+            raise InvalidConfig(
+                f"Plan.evaluations is {self.evaluations!r}; expected a whole number of at least 1"
+            )
+        if self.clock < 0:
+            raise InvalidConfig(f"Plan.clock is {self.clock}; expected seconds, 0 or more")
+
+    @property
+    def seconds(self) -> float:
+        """How long a candidate is timed."""
+        asks = "latency" in {*self.goal.below, *self.goal.price}
+        return self.clock or (_TIMED if asks else 0.0)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search came to.
+
+    Attributes:
+        original: the model as it was, measured in the same way.
+        trials: all candidates in the order they were asked for.
+        best: the one that serves the goal best, its limits kept; None when no candidate keeps them.
+        point: where it lies in the space.
+        front: those that no other beats, best quality first (Pareto: quality against each cost).
+    """
+
+    original: Trial
+    trials: tuple[Trial, ...]
+    best: Trial | None
+    point: Point | None
+    front: tuple[Trial, ...]
+
+
+def search(
+    model: Model,
+    asked: Plan,
+    judge: Samples,
+    data: Samples | None = None,
+    *,
+    seed: int = 0,
+    threads: int = 0,
+    executor: Executor | None = None,
+    folder: Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Found:
+    """Search a space of pipelines for one model.
+
+    `judge` holds samples that candidates are judged on, which should be none that are tested on later; `data` is what
+    their passes look at. Candidates of a batch are tried by `executor` (anything of `concurrent.futures`), or one after
+    the other without. With `folder` every trial is written down there; the same call goes on from it. What is found
+    does not depend on the number of workers, but for latencies.
+
+    Raises:
+        InvalidConfig: the quality that the goal asks for cannot be measured, or the folder holds another search.
+    """
+    told = json.dumps(
+        [to_json(part) for part in (asked.space.fields, asked.goal)] + [_text(asked.space.pipeline)]
+    )
+    diary = Diary(folder, key_of(f"{told} {asked.policy!r} {asked.seconds}", model, seed))
+    with _on_disk(model, folder) as path:
+        blank = Task({}, '{"pass": "pipeline"}', path, data, judge, seed, threads, asked.seconds)
+        trying = _Trying(diary, executor, progress, asked.evaluations)
+        original = trying.results([blank])[0]
+        _check(original, asked.goal)
+        taken: dict[str, tuple[Point, Trial]] = {}
+        for points in _batches(asked, seed, taken, trying, blank):
+            if len(taken) >= asked.evaluations or not points:
+                break
+    trials = tuple(trial for _, trial in taken.values())
+    return _found(asked.goal, original, trials, [point for point, _ in taken.values()])
+
+
+def _batches(
+    asked: Plan, seed: int, taken: dict[str, tuple[Point, Trial]], trying: "_Trying", blank: Task
+) -> Iterator[Sequence[Point]]:
+    """Try one batch after another, and yield its points; none when the policy has nothing new."""
+    searcher = asked.policy.start(asked.space.sizes, np.random.default_rng(seed))
+    origin = asked.space.origin()
+    points: Sequence[Point] = [origin] if origin is not None else searcher.ask()
+    idle = 0
+    while True:
+        fresh: dict[str, tuple[Point, Task]] = {}
+        for point in points:
+            values = asked.space.values(point)
+            name = name_of(Trial(values))
+            if name not in taken and len(taken) + len(fresh) < asked.evaluations:
+                pipeline = _text(asked.space.fill(point))
+                fresh.setdefault(name, (point, replace(blank, values=values, pipeline=pipeline)))
+        results = trying.results([task for _, task in fresh.values()])
+        for (name, (point, _)), trial in zip(fresh.items(), results, strict=True):
+            taken[name] = (point, trial)
+        known = [(point, name_of(Trial(asked.space.values(point)))) for point in points]
+        known = [(point, name) for point, name in known if name in taken]
+        searcher.tell(
+            [point for point, _ in known], [_score(asked.goal, taken[name][1]) for _, name in known]
+        )
+        idle = 0 if fresh else idle + 1
+        yield points if idle < _IDLE else ()
+        points = searcher.ask()
+
+
+class _Trying:
+    """Gets results of tasks: those written down, the others tried now."""
+
+    def __init__(
+        self,
+        diary: Diary,
+        executor: Executor | None,
+        progress: Callable[[str, int, int], None] | None,
+        total: int,
+    ) -> None:
+        self._diary = diary
+        self._executor = executor
+        self._progress = progress
+        self._total = total
+        self._done = -1  # the original is tried too, and is no candidate
+
+    def results(self, tasks: Sequence[Task]) -> list[Trial]:
+        """Return a trial for each task, in order."""
+        names = [name_of(Trial(task.values)) for task in tasks]
+        open_ = [task for task, name in zip(tasks, names, strict=True) if name not in self._diary.trials]
+        self._tell(len(tasks) - len(open_))
+        for trial in self._tried(open_):
+            self._diary.add(trial)
+            self._tell(1)
+        return [self._diary.trials[name] for name in names]
+
+    def _tried(self, tasks: Sequence[Task]) -> Iterator[Trial]:
+        if self._executor is None:
+            yield from map(attempt, tasks)
+            return
+        futures: list[Future[Trial]] = [self._executor.submit(attempt, task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _tell(self, more: int) -> None:
+        self._done += more
+        if self._progress is not None:
+            self._progress("search", max(self._done, 0), self._total)
+
+
+def _score(goal: Goal, trial: Trial) -> float:
+    return goal.score(trial.found) if goal.quality in trial.found else -np.inf
+
+
+def _check(original: Trial, goal: Goal) -> None:
+    if original.why:
+        raise InvalidConfig(f"the model cannot be measured as it is: {original.why}")
+    if goal.quality not in original.found:
+        raise InvalidConfig(
+            f"the goal asks for {goal.quality}, and these samples and outputs give "
+            f"{', '.join(name for name in original.found if name not in COSTS) or 'no quality'}; expected "
+            + (
+                "labels, one a sample, and an output that scores classes"
+                if goal.quality == "accuracy"
+                else "other"
+            )
+            + "; give other samples to judge by, or ask for another quality"
+        )
+
+
+def _found(goal: Goal, original: Trial, trials: Sequence[Trial], points: Sequence[Point]) -> Found:
+    told = [
+        (trial, point) for trial, point in zip(trials, points, strict=True) if goal.quality in trial.found
+    ]
+    kept = [(goal.score(trial.found), -n) for n, (trial, _) in enumerate(told) if goal.is_met(trial.found)]
+    best, point = told[-max(kept)[1]] if kept else (None, None)
+    costs = [cost for cost in COSTS if cost in original.found]
+    order = front([trial.found for trial, _ in told], goal.quality, costs)
+    return Found(original, tuple(trials), best, point, tuple(told[number][0] for number in order))
+
+
+def _text(pipeline: Pass) -> str:
+    return json.dumps(to_json(pipeline, Pass), allow_nan=False)
+
+
+@contextmanager
+def _on_disk(model: Model, folder: Path | None) -> Iterator[str]:
+    """Write the model where workers can read it."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix="model-") as place:
+        path = Path(place) / "original.onnx"
+        model.save(path)
+        yield str(path)
+
+
+def as_rows(trials: Sequence[Trial], goal: Goal) -> list[Json]:
+    """Return trials as JSON: values, what was found, whether the limits hold, and why nothing came of one."""
+    return [
+        {
+            "values": dict(trial.values),
+            "found": {name: float(value) for name, value in trial.found.items()},
+            "met": bool(trial.found) and goal.is_met(trial.found),
+            "why": trial.why,
+        }
+        for trial in trials
+    ]
