@@ -6,7 +6,7 @@ from typing import ClassVar, cast
 
 from graphrewrite.cli.left import show_left
 from graphrewrite.cli.method import add_told, apply, worded
-from graphrewrite.cli.parser import add_patterns, add_rewriting, share
+from graphrewrite.cli.parser import add_patterns, add_rewriting, positive, share, whole
 from graphrewrite.cli.rewriting import Job, show_check, show_sizes
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
@@ -27,6 +27,7 @@ class Sparsify:
         graphrewrite sparsify model.onnx -o masked.onnx --pattern magnitude --sparsity 0.9 --lower never
         graphrewrite sparsify trained.onnx -o fast.onnx --sparsity 0      lower only: the zeros are there already
         graphrewrite sparsify model.onnx -o masked.onnx --pattern blocks:16x4 --lower never      before quantisation
+        graphrewrite sparsify model.onnx -o fast.onnx --pattern one_by_n:4 --data train.npz --epochs 20 --rate 0.01
     """
 
     def configure(self, parser: ArgumentParser) -> None:
@@ -38,6 +39,7 @@ class Sparsify:
         what = parser.add_argument_group("zeros")
         what.add_argument(
             "--pattern",
+            "--mask",
             default="one_by_n:8",
             metavar="NAME[:SIZE]",
             help=f"which weights go together: {', '.join(masks)} (default one_by_n:8); blocks:16x4, n_of_m:2:4",
@@ -58,7 +60,33 @@ class Sparsify:
         what.add_argument("--ends", action="store_true", help="mask the first and the last layer too")
         add_patterns(what, "--skip", "leave layers and weights of these names as they are")
         what.add_argument(
-            "--tidy", action="store_true", help="tidy the graph first: norms go into the layers"
+            "--tidy",
+            action="store_true",
+            help="tidy the graph first: norms go into the layers; with --epochs after the training",
+        )
+        train = parser.add_argument_group("training what is left")
+        train.add_argument(
+            "--epochs",
+            type=whole(0),
+            default=0,
+            metavar="N",
+            help="train the weights for N epochs, zeros stay zeros; needs --data and the extra train (default 0)",
+        )
+        train.add_argument(
+            "--rate",
+            type=positive,
+            default=0.01,
+            metavar="R",
+            help="learning rate at the start (default 0.01)",
+        )
+        train.add_argument(
+            "--learn-from",
+            choices=("labels", "teacher"),
+            default="labels",
+            help="the labels of the samples (default), or MODEL as it was",
+        )
+        train.add_argument(
+            "--workdir", metavar="FOLDER", help="states to go on from after an interruption of the training"
         )
         then = parser.add_argument_group("what becomes of them")
         then.add_argument(
@@ -74,7 +102,7 @@ class Sparsify:
             metavar="F",
             help="lower layers of whose blocks at least the share F is zero (default 0.5)",
         )
-        add_told(parser)
+        add_told(parser, train, "samples to train on, with labels where they are learned from")
 
     def run(self, options: Namespace, screen: Screen) -> int:
         """Mask, lower, save, measure when asked, and print what was done."""
@@ -89,15 +117,16 @@ def _pipeline(options: Namespace) -> Pipeline:
     from graphrewrite.passes.sparse.masks import named
 
     steps: list[Pass] = []
-    if options.tidy:
-        from graphrewrite.passes.tidy import Tidy
-
-        steps.append(Tidy())
+    tidy = _tidy(options)
+    if not options.epochs:
+        steps += tidy
     mask = named(options.pattern)
     masks_nothing = options.sparsity == 0 and not options.pattern.startswith("n_of_m")
     if not masks_nothing:
         sparsity = 0.0 if options.pattern.startswith("n_of_m") else options.sparsity
         steps.append(MaskBlocks(mask, sparsity, options.rearrange, options.ends, tuple(options.skip)))
+    if options.epochs:
+        steps += [_training(options), *tidy]
     if options.lower != "never":
         steps.append(LowerBlockSparse(options.least, options.lower))
         steps.append(LowerQBlockSparse(options.least, options.lower))
@@ -108,9 +137,24 @@ def _pipeline(options: Namespace) -> Pipeline:
     return Pipeline(tuple(steps), verify=options.verify)
 
 
+def _tidy(options: Namespace) -> list[Pass]:
+    from graphrewrite.passes.tidy import Tidy
+
+    return [Tidy()] if options.tidy else []
+
+
+def _training(options: Namespace) -> Pass:
+    from graphrewrite.passes.sparse.train import TrainSparse
+
+    if not options.data:
+        raise InvalidConfig("training needs samples; expected data that fits the model; give it with --data")
+    return TrainSparse(options.epochs, options.rate, options.learn_from)
+
+
 def _asked(options: Namespace) -> str:
     lowered = {"faster": "lowered where faster", "always": "lowered", "never": "not lowered"}[options.lower]
-    return f"{options.sparsity:.0%} zeros, pattern {options.pattern}, {lowered}"
+    trained = f", trained for {options.epochs} epochs" if options.epochs else ""
+    return f"{options.sparsity:.0%} zeros, pattern {options.pattern}{trained}, {lowered}"
 
 
 def _layers(details: Mapping[str, Json]) -> Mapping[str, Mapping[str, Json]]:

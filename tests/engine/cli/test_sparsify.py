@@ -57,6 +57,28 @@ def test_two_of_four(run: Run, net: Path, tmp_path: Path) -> None:
     assert zeros == [0.5] * 4
 
 
+def test_one_command_masks_trains_and_lowers(run: Run, net: Path, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    rng = np.random.default_rng(0)
+    data, out = tmp_path / "train.npz", tmp_path / "out.onnx"
+    np.savez(data, x=rng.standard_normal((32, 32)).astype(np.float32), labels=rng.integers(0, 32, 32))
+    words = ("--mask", "one_by_n:4", "--data", data, "--epochs", "2", "--tidy", "--lower", "always", "--json")
+
+    document = run("sparsify", net, "-o", out, *words).document
+
+    assert [step["name"] for step in document["steps"]] == [
+        "mask_blocks",
+        "train_sparse",
+        "tidy",
+        "lower_block_sparse",
+        "lower_q_block_sparse",
+    ]
+    assert {node.op for node in Model.load(out).nodes()} >= {"BlockSparseMatMul"}
+    before, after = (Model.load(path).weights for path in (net, out))
+    last = next(node.inputs[1].name for node in Model.load(net).nodes() if node.name == "four")
+    assert not np.array_equal(before[last], after[last])
+
+
 def test_a_table_for_people(run: Run, net: Path, tmp_path: Path) -> None:
     text = run("sparsify", net, "-o", tmp_path / "out.onnx", "--lower", "always").out
     assert "BlockSparseMatMul, blocks of 8" in text and "|w| kept" in text
@@ -69,6 +91,7 @@ def test_a_table_for_people(run: Run, net: Path, tmp_path: Path) -> None:
         (("--pattern", "one_by_n:none"), "whole number"),
         (("--sparsity", "0", "--lower", "never"), "nothing to do"),
         (("--skip", "nobody"), "names no layer"),
+        (("--epochs", "1"), "--data"),
     ],
 )
 def test_bad_requests(run: Run, net: Path, tmp_path: Path, options: tuple[str, ...], match: str) -> None:

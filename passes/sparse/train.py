@@ -1,0 +1,66 @@
+"""Training what masks left: the weights go on learning, and zeros stay zeros."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from graphrewrite.bridge.losses import Loss
+from graphrewrite.bridge.optimisers import Optimiser
+from graphrewrite.bridge.recipe import Recipe, Stage
+from graphrewrite.errors import InvalidConfig
+from graphrewrite.ir import Model
+from graphrewrite.passes.losses.cross_entropy import CrossEntropy
+from graphrewrite.passes.losses.soft_labels import SoftLabels
+from graphrewrite.passes.train.distill import before_softmax
+from graphrewrite.passes.train.finetune import FineTune
+from graphrewrite.pipeline import Claim, Context, Free, Outcome
+from graphrewrite.pipeline.registry import passes
+
+
+def momentum(decay: float) -> Optimiser:
+    """Return stochastic gradient descent with a momentum of 0.9, which published fine-tuning of masks uses."""
+    return Optimiser("sgd", {"momentum": 0.9, "weight_decay": decay})
+
+
+@passes.register("train_sparse")
+@dataclass(frozen=True)
+class TrainSparse:
+    """Train the weights under their zeros; the short form of `FineTune` with `keep_zeros` for all weights.
+
+    Args:
+        epochs: how often every sample is seen.
+        rate: learning rate at the start; it falls along a cosine.
+        learn_from: "labels", or a "teacher", the model the pipeline began with, which needs none.
+        batch: samples in a step.
+        optimiser: makes the steps.
+
+    Vectors are trained whole: a bias that starts at zero is no pruned one. Scores are the first output, or what goes
+    into the softmax that makes it. The claim is that of `FineTune`; that zeros stayed is the law of the transform
+    `mask`.
+    """
+
+    epochs: int = 10
+    rate: float = 0.01
+    learn_from: Literal["labels", "teacher"] = "labels"
+    batch: int = 64
+    optimiser: Optimiser = field(default_factory=lambda: momentum(4e-5))
+
+    claim: ClassVar[Claim] = Free()
+
+    def __post_init__(self) -> None:
+        if self.learn_from not in ("labels", "teacher"):
+            raise InvalidConfig(
+                f"TrainSparse.learn_from is {self.learn_from!r}; expected 'labels' or 'teacher'; correct it"
+            )
+        self.recipe(None)  # what cannot be is said now
+
+    def recipe(self, scores: str | None) -> Recipe:
+        """Return what is done, written as a recipe; `scores` names the tensor before a softmax."""
+        loss: Loss = (
+            CrossEntropy(tensor=scores) if self.learn_from == "labels" else SoftLabels(4.0, tensor=scores)
+        )
+        stage = Stage(self.epochs, self.rate, (loss,), keep_zeros=("*",))
+        return Recipe((stage,), self.optimiser, self.batch)
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Train; raises what `FineTune` raises."""
+        return FineTune(self.recipe(before_softmax(model))).run(model, context)
