@@ -2,5 +2,6 @@
 
 from graphrewrite.passes.quant.equalize import EqualizeChannels
 from graphrewrite.passes.quant.insert_qdq import InsertQdq
+from graphrewrite.passes.quant.smooth import SmoothQuant
 
-__all__ = ["EqualizeChannels", "InsertQdq"]
+__all__ = ["EqualizeChannels", "InsertQdq", "SmoothQuant"]

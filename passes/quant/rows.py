@@ -10,6 +10,7 @@ import numpy.typing as npt
 from graphrewrite.data.accumulators import by_channel
 from graphrewrite.errors import InvalidData
 from graphrewrite.ir import Array
+from graphrewrite.passes.quant.grid import Singles
 
 Places = npt.NDArray[np.int64]
 
@@ -36,7 +37,7 @@ class _Kept:
 
     def __init__(self, draw: Draw) -> None:
         self._draw = draw
-        self._rows: list[Array] = []
+        self._rows: list[Singles] = []
 
     def _keep(self, rows: Array) -> None:
         self._rows.append(np.ascontiguousarray(rows, np.float32))
@@ -44,7 +45,7 @@ class _Kept:
     def _places(self, of: int) -> Places:
         return self._draw.places(len(self._rows), of)
 
-    def result(self) -> Array:
+    def result(self) -> Singles:
         """Return all rows, one batch after the other.
 
         Raises:
@@ -109,7 +110,7 @@ class Windows(_Kept):
             self._places(len(array) * int(np.prod(counts))), (len(array), *counts)
         )
         seen = np.ones((len(sample), *slide.kernel), bool)
-        index: list[Array] = []
+        index = [sample.reshape(-1, *[1] * len(sizes))]
         for axis, (before, _) in enumerate(along):
             place = (
                 window[axis][:, None] * slide.strides[axis]
@@ -120,7 +121,6 @@ class Windows(_Kept):
             shape[1 + axis] = slide.kernel[axis]
             seen &= ((place >= 0) & (place < sizes[axis])).reshape(shape)
             index.append(np.clip(place, 0, sizes[axis] - 1).reshape(shape))
-        first = sample.reshape(-1, *[1] * len(sizes))
-        found = array[(first, slice(None), *index)]  # [rows, kernel..., channels]: the slice goes last
+        found = np.moveaxis(array, 1, -1)[tuple(index)]  # [rows, kernel..., channels]
         found = np.moveaxis(np.where(seen[..., None], found, 0), -1, 1)
         self._keep(found.reshape(len(sample), -1))

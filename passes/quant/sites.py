@@ -62,7 +62,7 @@ class Site:
     @property
     def in_steps(self) -> Singles:
         """The float weight in steps."""
-        return self._grouped(self.weight / along(self.stored.steps, self.stored.axis, self.weight.ndim))
+        return self._grouped(self.weight.astype(np.float32) / along(self.stored.steps, self.stored.axis, self.weight.ndim))
 
     def rows(self, draw: Draw) -> Values | Windows:
         """Return what takes in what the node reads, as rows [places, groups * inputs]."""
