@@ -1,5 +1,6 @@
 """Writing into a graph what a binarizer puts around its layers, and marking where signs will be taken."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,7 +42,7 @@ def prepare(model: Model, choice: Choice, method: Binarizer) -> Prepared:
     prepared = model.clone()
     draft = Draft(prepared)
     nodes, notes = choice.of(draft)
-    writer = _Writer(draft, method, {id(node) for node in nodes})
+    writer = _Writer(draft, method, _own(draft, nodes))
     for node in nodes:
         writer.write(node)
     draft.close()
@@ -58,12 +59,24 @@ def unmark(model: Model, marks: tuple[str, ...]) -> None:
     draft.close()
 
 
+def _own(draft: Draft, nodes: Sequence[gs.Node]) -> set[int]:
+    """Return, by identity, the stored weights that nothing but the layers reads."""
+    chosen = {id(node) for node in nodes}
+    return {
+        id(stored)
+        for stored in (node.inputs[1] for node in nodes)
+        if isinstance(stored, gs.Constant)
+        and all(id(user) in chosen and user.inputs[1] is stored for user in draft.users(stored))
+    }
+
+
 @dataclass
 class _Writer:
     draft: Draft
     method: Binarizer
-    chosen: set[int]
+    own: set[int]  # weights that may be used as they are
     weights: dict[str, str] = field(default_factory=dict)
+    copies: dict[int, gs.Tensor] = field(default_factory=dict)  # by the weight they are of
     marks: dict[int, gs.Tensor] = field(default_factory=dict)  # by the tensor that a layer read
 
     def write(self, node: gs.Node) -> None:
@@ -111,11 +124,10 @@ class _Writer:
     def _weight(self, node: gs.Node, filters: Array) -> gs.Tensor:
         """Return the weight, or a copy where something else reads it too."""
         stored: gs.Tensor = node.inputs[1]
-        own = isinstance(stored, gs.Constant) and all(
-            id(user) in self.chosen and user.inputs[1] is stored for user in self.draft.users(stored)
-        )
-        if own:
+        if id(stored) in self.own:
             return stored
-        return self.draft.add_constant(
-            np.array(filters), f"{stored.name}_binary", (stored, "the latent form of")
-        )
+        if id(stored) not in self.copies:
+            origin = (stored, "the latent form of") if isinstance(stored, gs.Constant) else None
+            name = f"{stored.name}_binary"
+            self.copies[id(stored)] = self.draft.add_constant(np.array(filters), name, origin)
+        return self.copies[id(stored)]
