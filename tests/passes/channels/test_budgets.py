@@ -326,7 +326,7 @@ def test_heads_and_dims_are_both_within_the_budget() -> None:
 
 
 def test_each_group_may_have_a_width_of_its_own() -> None:
-    step = RemoveChannels(budget=Widths(0.5, {"w_1*": 1.0, "w_8[0]": 0.25}))
+    step = RemoveChannels(budget=Widths(0.5, {"w_1[*": 1.0, "w_8[0]": 0.25}))
     result = Pipeline([step]).run(tower(), Context(threads=1))
     kept = {told["name"]: told["kept"] for told in groups_told(result)}
     assert kept == {"w_1[0]": 8, "w_8[0]": 3, "w_15[0]": 3}
