@@ -32,14 +32,14 @@ def uniquely_named(model: Model) -> Model:
     taken: set[str] = set()
     for graph in all_graphs(copy.graph):
         renamed = False
-        for tensor in _own(graph):
+        for tensor in own_tensors(graph):
             if tensor.name in taken:
                 tensor.name = namer.fresh(tensor.name)
                 renamed = True
             taken.add(tensor.name)
         if renamed:
             graph.initializers = {constant.name: constant for constant in graph.initializers.values()}
-            graph.shell = _without_declarations(graph.shell)
+            graph.shell = without_declarations(graph.shell)
     return copy
 
 
@@ -132,11 +132,11 @@ def _constants_returned(body: gs.Graph) -> list[tuple[int, gs.Tensor, Array]]:
 
 
 def _clashes(graph: gs.Graph) -> bool:
-    names = [tensor.name for nested in all_graphs(graph) for tensor in _own(nested)]
+    names = [tensor.name for nested in all_graphs(graph) for tensor in own_tensors(nested)]
     return len(set(names)) < len(names)
 
 
-def _own(graph: gs.Graph) -> Iterable[gs.Tensor]:
+def own_tensors(graph: gs.Graph) -> Iterable[gs.Tensor]:
     """Return the named tensors that a graph defines, each once."""
     own = [
         *graph.inputs,
@@ -146,7 +146,7 @@ def _own(graph: gs.Graph) -> Iterable[gs.Tensor]:
     return {id(tensor): tensor for tensor in own if tensor.name}.values()
 
 
-def _without_declarations(shell: onnx.GraphProto) -> onnx.GraphProto:
+def without_declarations(shell: onnx.GraphProto) -> onnx.GraphProto:
     """Copy a shell without what it says of tensors by name."""
     copy = onnx.GraphProto()
     copy.CopyFrom(shell)
