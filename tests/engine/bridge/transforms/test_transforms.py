@@ -23,6 +23,7 @@ from graphrewrite.bridge.transforms import (
 from graphrewrite.bridge.transforms.approx_sign import ApproxSign
 from graphrewrite.bridge.transforms.base import straight_through
 from graphrewrite.bridge.transforms.half_sign import HalfSign
+from graphrewrite.bridge.transforms.lottery_jackpot import LotteryJackpot
 from graphrewrite.bridge.transforms.recu_sign import RecuSign
 from graphrewrite.bridge.transforms.rotated_sign import RotatedSign
 from graphrewrite.errors import InvalidConfig, UnknownNameError
@@ -92,6 +93,7 @@ CASES: list[Mapping[str, WeightTransform]] = [
     {"relu*": LearnedThresholds(2), "first": LevelQuantize(2), "last": LevelQuantize(1, axis=1)},
     {"one_out": LearnedThresholds(3, signed=True), "last": LevelQuantize(5)},
     {"first": Mask(), "fir*": StepQuantize(4)},
+    {"first": LotteryJackpot(0.5), "last": LotteryJackpot(0.25, start="random")},
     {"one_out": StepQuantize(4), "one_*": Sign(), "*ne_out": StepQuantize(2)},
 ]
 
