@@ -11,7 +11,6 @@ from graphrewrite.ir import Model
 from graphrewrite.ir.garbage import paused
 from graphrewrite.match import Draft
 from graphrewrite.passes.binary.choice import OLDEST_OPSET, Choice, before_rectifier, label, too_old
-from graphrewrite.passes.patterns import as_tuples
 from graphrewrite.passes.tidy.reading import source
 from graphrewrite.pipeline import Claim, Context, Free, Note, Outcome, passes
 from graphrewrite.pipeline.base import Json
@@ -19,7 +18,7 @@ from graphrewrite.pipeline.base import Json
 
 @passes.register("binarize")
 @dataclass(frozen=True)
-class BinarizeConv:
+class BinarizeConv(Choice):
     """Give convolutions weights of +1 and -1, one size per filter, and inputs of +1 and -1.
 
     A filter becomes its signs times the mean of its absolute values, which is the nearest such filter (Rastegari and
@@ -34,19 +33,7 @@ class BinarizeConv:
     What comes out computes something else, and is meant to be trained: only that it runs is promised.
     """
 
-    ends: bool = False
-    least_signs: int = 64
-    skip: tuple[str, ...] = ()
-
     claim: ClassVar[Claim] = Free()
-
-    def __post_init__(self) -> None:
-        as_tuples(self, "skip")
-        self.choice()  # what cannot be is said now
-
-    def choice(self) -> Choice:
-        """What is asked of a convolution."""
-        return Choice(self.ends, self.least_signs, self.skip)
 
     @paused()
     def run(self, model: Model, context: Context) -> Outcome:
@@ -55,7 +42,7 @@ class BinarizeConv:
             return Outcome(model, False, (too_old(model),))
         draft = Draft(model)
         writer = _Writer(draft)
-        nodes, notes = self.choice().of(draft)
+        nodes, notes = self.chosen(draft)
         rows: list[Json] = [writer.write(node) for node in nodes]
         draft.close()
         if rows:

@@ -11,7 +11,7 @@ from graphrewrite.ir import Model
 from graphrewrite.match import Draft
 from graphrewrite.match.view import is_default_domain
 from graphrewrite.passes.binary.layers import Layer, layer_at
-from graphrewrite.passes.patterns import matching
+from graphrewrite.passes.patterns import as_tuples, matching
 from graphrewrite.passes.tidy.reading import single, source
 from graphrewrite.pipeline import Note
 
@@ -20,28 +20,29 @@ OLDEST_OPSET = 12
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What is asked of a convolution that becomes binary.
+    """Which convolutions become binary; passes that make them so have these fields.
 
-    Attributes:
-        ends: the first and the last ones may be: those that no layer with weights comes before, or after.
-        least_signs: weights a filter must have.
-        skip: patterns (`*` is any text) of convolutions or weights that stay.
+    Args:
+        ends: the first and the last ones too: those that no layer with weights comes before, or after.
+        least_signs: leave filters with fewer weights as they are, depthwise ones above all: so few signs say little.
+        skip: patterns (`*` is any text) of convolutions or weights to leave as they are.
     """
 
-    ends: bool
-    least_signs: int
-    skip: tuple[str, ...]
+    ends: bool = False
+    least_signs: int = 64
+    skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        as_tuples(self, "skip")
         if isinstance(self.least_signs, bool) or self.least_signs < 1:
             raise InvalidConfig(
-                f"least_signs is {self.least_signs!r}; expected a whole number of at least 1; "
+                f"{type(self).__name__}.least_signs is {self.least_signs!r}; expected a whole number of at least 1; "
                 "1 leaves no convolution out"
             )
 
-    def of(self, draft: Draft) -> tuple[list[gs.Node], list[Note]]:
+    def chosen(self, draft: Draft) -> tuple[list[gs.Node], list[Note]]:
         """Return the convolutions to change, and why others stay.
 
         Raises:

@@ -41,7 +41,7 @@ def prepare(model: Model, choice: Choice, method: Binarizer) -> Prepared:
     """
     prepared = model.clone()
     draft = Draft(prepared)
-    nodes, notes = choice.of(draft)
+    nodes, notes = choice.chosen(draft)
     writer = _Writer(draft, method, _own(draft, nodes))
     for node in nodes:
         writer.write(node)

@@ -19,7 +19,6 @@ from graphrewrite.passes.binary.flips import c2i_ratio
 from graphrewrite.passes.binary.plain import make_plain
 from graphrewrite.passes.binary.prepare import Prepared, prepare, unmark
 from graphrewrite.passes.losses.cross_entropy import CrossEntropy
-from graphrewrite.passes.patterns import as_tuples
 from graphrewrite.passes.train.finetune import FineTune
 from graphrewrite.pipeline import Claim, Context, Free, Note, Outcome
 from graphrewrite.pipeline.base import Json
@@ -33,7 +32,7 @@ def _recipe() -> Recipe:
 
 @passes.register("train_binary")
 @dataclass(frozen=True)
-class TrainBinary:
+class TrainBinary(Choice):
     """Train convolutions to weights and inputs of +1 and -1, by one of the binarizers.
 
     What comes out is written in standard operators, sums of signs with all else behind them, as `LowerBinaryConv` wants
@@ -55,24 +54,16 @@ class TrainBinary:
     real_stages: int = 0
     teacher: str = ""
     validation: str = ""
-    ends: bool = False
-    least_signs: int = 64
-    skip: tuple[str, ...] = ()
 
     claim: ClassVar[Claim] = Free()
 
     def __post_init__(self) -> None:
-        as_tuples(self, "skip")
-        self.choice()  # what cannot be is said now
+        super().__post_init__()
         if not 0 <= self.real_stages < len(self.recipe.stages):
             raise InvalidConfig(
                 f"TrainBinary.real_stages is {self.real_stages}, of {len(self.recipe.stages)} stages; the last one "
                 "must train signs of weights; lower it or add a stage"
             )
-
-    def choice(self) -> Choice:
-        """What is asked of a convolution."""
-        return Choice(self.ends, self.least_signs, self.skip)
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Prepare, train, and write what was trained.
@@ -85,7 +76,7 @@ class TrainBinary:
         """
         if model.opset < OLDEST_OPSET:
             return Outcome(model, False, (too_old(model),))
-        prepared = prepare(model, self.choice(), self.method)
+        prepared = prepare(model, self, self.method)
         if not prepared.weights:
             return Outcome(model, False, prepared.notes)
         if context.original is None and not self.teacher:
@@ -95,7 +86,7 @@ class TrainBinary:
         rows = self._rows(prepared, trained.model)
         unmark(trained.model, prepared.marks)
         make_plain(trained.model, zero_is_plus=False)
-        done = Note("done", "convolutions", f"{len(rows)} trained as signs, {trained.notes[0].text}")
+        done = Note("done", "binary convolutions", f"{len(rows)} trained as signs, {trained.notes[0].text}")
         return Outcome(
             trained.model, True, (done, *prepared.notes), details={**trained.details, "layers": rows}
         )

@@ -1,22 +1,24 @@
-"""`graphrewrite binarize`: make convolutions binary, and hand binary layers to operators that multiply signs."""
+"""`graphrewrite binarize`: make convolutions binary, train them, and hand binary layers to operators for signs."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, _ArgumentGroup
 from collections.abc import Mapping
-from typing import ClassVar, cast
+from dataclasses import replace
+from typing import Any, ClassVar, cast
 
 from graphrewrite.cli.left import show_left
 from graphrewrite.cli.method import add_told, apply, worded
-from graphrewrite.cli.parser import add_patterns, add_rewriting, whole
+from graphrewrite.cli.parser import add_patterns, add_rewriting, positive, whole
 from graphrewrite.cli.rewriting import Job, show_check, show_sizes
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
+from graphrewrite.errors import InvalidConfig
 from graphrewrite.pipeline import Pass, Pipeline
 from graphrewrite.pipeline.base import Json
 
 
 @verbs.register("binarize")
 class Binarize:
-    """Runs binarization, lowering, or both over one model."""
+    """Runs binarization, with or without training, lowering, or both over one model."""
 
     summary: ClassVar[str] = (
         "Make convolutions binary, ready to be trained; lower binary layers to operators that multiply signs."
@@ -25,6 +27,8 @@ class Binarize:
         graphrewrite binarize model.onnx -o binary.onnx                 standard operators, to be trained
         graphrewrite binarize trained.onnx -o fast.onnx --lower-only    what is binary already, as BinaryConv
         graphrewrite binarize model.onnx -o fast.onnx --lower --skip 'stem*' --report report.html
+        graphrewrite binarize model.onnx -o fast.onnx --method recu --data train.npz --epochs 60 --lower
+        graphrewrite binarize model.onnx -o binary.onnx --method adam_bnn --data images/ --teacher big.onnx
     """
 
     def configure(self, parser: ArgumentParser) -> None:
@@ -54,6 +58,7 @@ class Binarize:
         what.add_argument(
             "--tidy", action="store_true", help="tidy the graph first: fold computed weights into constants"
         )
+        train = _add_training(parser)
         choice = parser.add_argument_group("choice of convolutions")
         choice.add_argument("--ends", action="store_true", help="the first and the last ones too")
         choice.add_argument(
@@ -64,26 +69,115 @@ class Binarize:
             help="leave filters with fewer than N weights as they are (default 64)",
         )
         add_patterns(choice, "--skip", "leave convolutions and weights of these names as they are")
-        add_told(parser)
+        add_told(parser, train, "samples to train on with --method, or to run the report's comparison on")
 
     def run(self, options: Namespace, screen: Screen) -> int:
         """Binarize, save, measure when asked, and print what was done."""
-        applied = apply(options, screen, _pipeline(options), worded(lambda job: _asked(options, job)))
+        reads = (options.teacher, options.validation, options.recipe)
+        applied = apply(options, screen, _pipeline(options), worded(lambda job: _asked(options, job)), reads)
         found = {step.name: _layers(step.details) for step in applied.job.result.report.steps}
         _show(applied.job, found, screen)
         return applied.finish(options, screen, {"binary": cast(Json, found)})
+
+
+def _add_training(parser: ArgumentParser) -> _ArgumentGroup:
+    from graphrewrite.passes.binary.binarizers import binarizers
+
+    train = parser.add_argument_group("training (with --method; needs --data and the extra train)")
+    train.add_argument(
+        "--method",
+        choices=[*binarizers, "adam_bnn"],
+        help="train signs this way instead of taking those there are (see: graphrewrite methods)",
+    )
+    train.add_argument(
+        "--epochs",
+        type=whole(1),
+        metavar="N",
+        help="how often every sample is seen (default 20), in each of adam_bnn's steps",
+    )
+    train.add_argument(
+        "--rate",
+        type=positive,
+        metavar="R",
+        help="learning rate at the start (default 0.1; 0.00125 for adam_bnn)",
+    )
+    train.add_argument(
+        "--recipe", metavar="RECIPE.json", help="stages, losses and optimiser instead of these"
+    )
+    train.add_argument(
+        "--teacher",
+        metavar="MODEL",
+        help="learn from this model's scores instead of labels; adam_bnn does, from MODEL itself if no other is named",
+    )
+    train.add_argument(
+        "--validation", metavar="PATH", help="samples to judge epochs by, like --data; the best epoch is kept"
+    )
+    train.add_argument(
+        "--workdir", metavar="FOLDER", help="states to go on from after an interruption of the training"
+    )
+    return train
 
 
 def _pipeline(options: Namespace) -> Pipeline:
     from graphrewrite.passes.binary import BinarizeConv, LowerBinaryConv
     from graphrewrite.passes.tidy import Tidy
 
-    steps: list[Pass] = [Tidy()] if options.tidy else []
-    if not options.lower_only:
-        steps.append(BinarizeConv(options.ends, options.least_signs, tuple(options.skip)))
+    tidy: list[Pass] = [Tidy()] if options.tidy else []
+    choice = {"ends": options.ends, "least_signs": options.least_signs, "skip": tuple(options.skip)}
+    steps: list[Pass] = [] if options.method else tidy
+    if options.method:
+        _check_training(options)
+        steps.append(_training(options, choice))
+    elif not options.lower_only:
+        _check_training(options)
+        steps.append(BinarizeConv(**choice))
     if options.lower or options.lower_only:
         steps.append(LowerBinaryConv(options.zero_is_plus, "always" if options.always else "faster"))
-    return Pipeline(tuple(steps), verify=options.verify)
+    # Norms that are folded away cannot be trained.
+    return Pipeline((*steps, *(tidy if options.method else [])), verify=options.verify)
+
+
+def _check_training(options: Namespace) -> None:
+    given = [name for name in ("epochs", "rate", "recipe", "teacher", "validation") if getattr(options, name)]
+    if not options.method and given:
+        raise InvalidConfig(
+            f"--{given[0]} is about training, and nothing is trained; expected a way to train; add --method recu, "
+            f"or leave --{given[0]} out"
+        )
+    if options.method and options.lower_only:
+        raise InvalidConfig(
+            "--method makes layers binary and --lower-only makes none; expected one of them; leave the other out"
+        )
+    if options.method and not options.data:
+        raise InvalidConfig("training needs samples; expected data that fits the model; give it with --data")
+    clash = [name for name in ("epochs", "rate") if getattr(options, name)]
+    if options.recipe and (clash or options.method == "adam_bnn"):
+        raise InvalidConfig(
+            f"--recipe says how to train, and so does {f'--{clash[0]}' if clash else 'adam_bnn'}; expected one of "
+            "them; leave the other out"
+        )
+
+
+def _training(options: Namespace, choice: dict[str, Any]) -> Pass:
+    from graphrewrite.bridge.recipe import Recipe
+    from graphrewrite.passes.binary import TrainBinary
+    from graphrewrite.passes.binary.binarizers import binarizers
+    from graphrewrite.passes.losses.soft_labels import SoftLabels
+    from graphrewrite.passes.recipes.adam_bnn import AdamBnn
+
+    epochs = options.epochs or 20
+    told = {"teacher": options.teacher or "", "validation": options.validation or "", **choice}
+    if options.method == "adam_bnn":
+        return AdamBnn(epochs=(epochs, epochs), **({"rate": options.rate} if options.rate else {}), **told)
+    recipe = TrainBinary().recipe
+    (stage,) = recipe.stages
+    if options.recipe:
+        recipe = Recipe.load(options.recipe)
+    else:
+        stage = replace(stage, epochs=epochs, rate=options.rate or stage.rate)
+        stage = replace(stage, losses=(SoftLabels(1.0),)) if options.teacher else stage
+        recipe = replace(recipe, stages=(stage,))
+    return TrainBinary(binarizers.make(options.method), recipe, **told)
 
 
 def _layers(details: Mapping[str, Json]) -> list[Mapping[str, Json]]:
@@ -115,6 +209,8 @@ def _show(job: Job, found: Mapping[str, list[Mapping[str, Json]]], screen: Scree
 
 def _asked(options: Namespace, job: Job) -> str:
     asked = "binary layers lowered" if options.lower_only else "convolutions made binary"
+    if options.method:
+        asked += f", trained by {options.method}"
     if options.lower:
         asked += " and lowered"
     done = [note.text for note in job.result.notes if note.kind == "done" and note.subject == "binary layers"]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from graphrewrite.ir import Builder, Model
@@ -82,3 +83,57 @@ def test_what_is_left_is_said(run: Run, dense: Path, tmp_path: Path) -> None:
         "two": "named by the skip pattern 'two'",
         "three": "it is the last layer",
     }
+
+
+@pytest.fixture
+def scored(tmp_path: Path) -> tuple[Path, Path]:
+    """A net of three convolutions that scores three classes, and samples with labels."""
+    pytest.importorskip("accelerate")
+    b = Builder()
+    one = b.relu(b.conv(b.input(["n", 2, 6, 6], name="x"), out=8, into=2, name="one"))
+    two = b.relu(b.batchnorm(b.conv(one, out=8, into=8, name="two", bias=False), 8))
+    flat = b.op("Flatten", b.op("GlobalAveragePool", two), axis=1)
+    b.model(b.linear(flat, out=3, into=8)).save(tmp_path / "net.onnx")
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((24, 2, 6, 6)).astype(np.float32)
+    np.savez(tmp_path / "train.npz", x=x, labels=rng.integers(0, 3, 24))
+    return tmp_path / "net.onnx", tmp_path / "train.npz"
+
+
+def test_training_and_lowering(run: Run, scored: tuple[Path, Path], tmp_path: Path) -> None:
+    given = ("binarize", scored[0], "--data", scored[1], "--epochs", "1")
+    ran = run(*given, "-o", tmp_path / "recu.onnx", "--method", "recu", "--lower", "--json")
+
+    assert ran.code == 0, ran.err
+    (row,) = ran.document["binary"]["train_binary"]
+    assert row["name"] == "two" and row["signs"] == 72 and 0 < row["as at first"] <= 1
+    assert "BinaryConv" in ops(tmp_path / "recu.onnx")
+    taught = run(
+        *given, "-o", tmp_path / "a.onnx", "--method", "siman", "--teacher", scored[0], "--tidy", "-v"
+    )
+    assert taught.code == 0 and "trained as signs" in taught.out
+    # Without another teacher the two steps of adam_bnn learn from the model itself.
+    both = run(*given, "-o", tmp_path / "b.onnx", "--method", "adam_bnn", "--json")
+    assert both.code == 0 and list(both.document["binary"]) == ["adam_bnn"]
+    assert {"PRelu", "Where"} <= set(ops(tmp_path / "b.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--method", "recu"], "--data"),
+        (["--epochs", "3"], "--method"),
+        (["--method", "recu", "--lower-only", "--data", "DATA"], "--lower-only"),
+        (["--method", "recu", "--data", "DATA", "--recipe", "R", "--rate", "1"], "--recipe"),
+        (["--method", "none"], "invalid choice"),
+    ],
+)
+def test_training_that_cannot_be_is_told(
+    run: Run, scored: tuple[Path, Path], tmp_path: Path, words: list[str], told: str
+) -> None:
+    given = [str(scored[1]) if word == "DATA" else word for word in words]
+
+    ran = run("binarize", scored[0], "-o", tmp_path / "out.onnx", *given)
+
+    assert ran.code == 2 and told in ran.err and "Traceback" not in ran.err
+    assert not (tmp_path / "out.onnx").exists()

@@ -48,7 +48,7 @@ def trained(method: str) -> tuple[GraphModule, Prepared]:
     stage = Stage(1, 0.1, (CrossEntropy(),))
     step = TrainBinary(binarizers.make(method), Recipe((stage,)), least_signs=70)
     model = net(0, rectifier="Relu" if method == "react" else "Clip")
-    prepared = prepare(model, step.choice(), step.method)
+    prepared = prepare(model, step, step.method)
     module = GraphModule(prepared.model)
     attach(module, step.recipe_for(prepared).stages[0].transforms)
     data = few(64)

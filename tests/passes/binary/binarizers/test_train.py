@@ -18,6 +18,8 @@ from graphrewrite.passes.binary.binarizers.siman import Siman
 from graphrewrite.passes.binary.choice import Choice
 from graphrewrite.passes.binary.prepare import prepare, unmark
 from graphrewrite.passes.losses.cross_entropy import CrossEntropy
+from graphrewrite.passes.losses.soft_labels import SoftLabels
+from graphrewrite.passes.recipes.adam_bnn import AdamBnn
 from graphrewrite.pipeline import Context, Pipeline
 from graphrewrite.runtime import run
 from tests.passes.binary.nets import BINARY, few, net, right, scores
@@ -95,7 +97,9 @@ def test_the_mean_is_that_of_the_sample() -> None:
 
     (found,) = run(prepared.model, {"x": fed}).values()
 
-    np.testing.assert_allclose(np.asarray(found, np.float32), fed - fed.mean(axis=(1, 2, 3), keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(
+        np.asarray(found, np.float32), fed - fed.mean(axis=(1, 2, 3), keepdims=True), atol=1e-6
+    )
 
 
 def test_a_weight_that_others_read_keeps_its_numbers() -> None:
@@ -134,6 +138,18 @@ def test_weights_stay_real_in_the_first_stages() -> None:
     assert set(second.transforms) == {*prepared.marks, *prepared.weights.values()}
 
 
+def test_the_two_steps_of_adam_bnn() -> None:
+    taught, labelled = AdamBnn(epochs=(3, 5)).recipe("z"), AdamBnn(labels=1.0).recipe(None)
+    mixed = AdamBnn(labels=0.25).recipe(None).stages[0]
+
+    assert [stage.epochs for stage in taught.stages] == [3, 5]
+    assert [stage.undecayed for stage in taught.stages] == [(), ("*",)]
+    assert taught.optimiser.options == {"weight_decay": 5e-6} and taught.stages[0].rate == 1.25e-3
+    assert taught.stages[0].losses == (SoftLabels(1.0, tensor="z", weight=1.0),)
+    assert labelled.stages[0].losses == (CrossEntropy(weight=1.0),)
+    assert [loss.weight for loss in mixed.losses] == [0.75, 0.25]
+
+
 def test_nothing_to_train_is_told() -> None:
     model = net()
     result = TrainBinary(skip=("conv*",)).run(model, Context())  # not even samples are needed
@@ -151,7 +167,7 @@ def test_a_pass_is_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"), [({"real_stages": 1}, "real_stages"), ({"least_signs": 0}, "least_signs")]
+    ("fields", "told"), [({"real_stages": 1}, "real_stages"), ({"least_signs": 0}, "TrainBinary.least_signs")]
 )
 def test_what_cannot_be_is_refused(fields: dict[str, int], told: str) -> None:
     with pytest.raises(InvalidConfig, match=told):
