@@ -2,11 +2,11 @@
 
 A layer (Conv, Gemm, MatMul with a constant weight) has an integer kernel whatever stands around it. Nodes between
 layers are only worth it where bytes come in and bytes go out: they are taken in when everything they read is rounded
-already and everything that reads them computes in integers, which is found by striking out from all of them. So a
-residual stream that a float norm reads stays float, and one between convolutions does not.
+already and something that reads them computes in integers, which is found by striking out from all of them. So a
+residual stream of float products stays float, and one between convolutions does not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -14,44 +14,47 @@ import onnx_graphsurgeon as gs
 
 from graphrewrite.match.view import View, is_default_domain
 from graphrewrite.passes.patterns import matching, why_left
+from graphrewrite.passes.quant.kernels import CARRYING, INNER, LIGHT, MIXING, PRODUCT, TRANSPOSED
 from graphrewrite.passes.tidy.reading import integer, real, source, text
 
-# Operators that onnxruntime has an integer kernel of when a quantiser stands on every side.
-_MIXING = frozenset({"Add", "AveragePool", "Concat", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid"})
-# Operators that move or choose numbers: they work on bytes as they are, and the scale stays.
-_CARRYING = frozenset(
-    {"DepthToSpace", "Flatten", "MaxPool", "Reshape", "Resize", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
-)
 _LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 class Layer(NamedTuple):
     """A node with a constant weight: the axis of the weight that counts outputs, and the input that is a bias.
 
-    One that is `wide` computes in floats, with weights that are stored as codes and an input of 16 bits.
+    One that is `wide` computes in floats, with weights that are stored as codes and an input of 16 bits. A `light` one
+    has so little to compute that it is only worth it where bytes come in and bytes go out.
     """
 
     node: gs.Node
     axis: int
     bias: int | None
     wide: bool = False
+    light: bool = False
 
 
 class Choice(NamedTuple):
     """What is to compute in integers.
 
-    `layers`, `others` are nodes by id; `rounded` maps the name of each tensor that a node of them writes and that is
-    rounded to the name of the tensor whose scale it takes, mostly itself. `left` says why layers stay in float.
+    `layers`, `products` (of two activations) and `others` are nodes by id; `rounded` maps the name of each tensor that
+    a node of them writes and that is rounded to the name of the tensor whose scale it takes, mostly itself. `left`
+    says why layers stay in float.
     """
 
     layers: Mapping[int, Layer]
+    products: Mapping[int, gs.Node]
     others: Mapping[int, gs.Node]
     rounded: Mapping[str, str]
     left: Mapping[str, str]
 
+    def nodes(self) -> list[gs.Node]:
+        """Return the layers and products."""
+        return [*(layer.node for layer in self.layers.values()), *self.products.values()]
+
     def is_mixing(self, node: gs.Node) -> bool:
         """Tell whether all inputs of one of the `others` are numbers of one kind, constants among them too."""
-        return node.op in _MIXING
+        return node.op in MIXING
 
 
 def name_of(node: gs.Node) -> str:
@@ -63,7 +66,8 @@ class Chooser:
     """Works a `Choice` out.
 
     `holds_bounds` says that the activations' grid ends at zero where the values do, `constants` that those beside
-    activations can be rounded too, `wide` which layers have activations of 16 bits.
+    activations can be rounded too, `wide` which layers have activations of 16 bits, `attention` that products of two
+    activations are layers as well.
     """
 
     def __init__(
@@ -74,31 +78,44 @@ class Chooser:
         holds_bounds: bool,
         constants: bool = True,
         wide: tuple[str, ...] = (),
+        attention: bool = False,
     ) -> None:
         self._view = view
         self._only, self._skip, self._wide = only, skip, wide
         self._holds_bounds = holds_bounds
         self._constants = constants
+        self._attention = attention
         self._layers: dict[int, Layer] = {}
+        self._products: dict[int, gs.Node] = {}
         self._others: dict[int, gs.Node] = {}
+        self._left: dict[str, str] = {}
 
     def choose(self) -> Choice:
         """Return what computes in integers."""
-        left: dict[str, str] = {}
         for node in self._view.nodes():
             if not is_default_domain(node):
                 continue
             if node.op in _LAYERS:
-                found = self._layer(node)
-                if isinstance(found, Layer):
-                    is_wide = any(matching(pattern, [name_of(node)]) for pattern in self._wide)
-                    self._layers[id(node)] = found._replace(wide=is_wide)
-                else:
-                    left[name_of(node)] = found
-            elif (node.op in _MIXING or node.op in _CARRYING) and self._is_possible(node):
+                self._take(node)
+            elif (node.op in MIXING or node.op in CARRYING) and self._is_possible(node):
                 self._others[id(node)] = node
+        for inner in _inner(self._view.nodes()):
+            self._left[name_of(inner)] = INNER
         self._strike()
-        return Choice(self._layers, self._others, self._rounded(), left)
+        return Choice(self._layers, self._products, self._others, self._rounded(), self._left)
+
+    def _take(self, node: gs.Node) -> None:
+        found = self._layer(node)
+        if isinstance(found, Layer):
+            is_wide = any(matching(pattern, [name_of(node)]) for pattern in self._wide)
+            self._layers[id(node)] = found._replace(wide=is_wide)
+        elif found is PRODUCT and self._attention and self._is_product(node):
+            self._products[id(node)] = node
+        else:
+            self._left[name_of(node)] = found
+
+    def _is_product(self, node: gs.Node) -> bool:
+        return node.op == "MatMul" and all(self._view.dtype(tensor) == np.float32 for tensor in node.inputs)
 
     def _layer(self, node: gs.Node) -> Layer | str:
         """Return how a layer is read, or why it stays in float."""
@@ -106,11 +123,11 @@ class Chooser:
         if asked is not None:
             return asked
         if node.op == "ConvTranspose":
-            return "onnxruntime has no integer kernel of ConvTranspose: it would be slower, not faster"
+            return TRANSPOSED
         if self._view.is_constant(node.inputs[0]):
             return "its first input is constant"
         if not self._view.is_constant(node.inputs[1]):
-            return "a product of two activations, or a weight that is computed: both would be rounded on every run"
+            return PRODUCT
         if self._view.dtype(node.inputs[1]) != np.float32:
             return f"its weight is {self._view.dtype(node.inputs[1])}; float32 is what can be rounded here"
         weight = self._view.constant(node.inputs[1])
@@ -123,9 +140,9 @@ class Chooser:
             if added is None or added.reshape(-1).shape != (outputs,) or not np.isfinite(added).all():
                 return "its bias is not one constant finite number for each output"
         if node.op == "Conv":
-            return (
-                Layer(node, 0, bias) if weight.ndim in (3, 4) else "a convolution in three dimensions or more"
-            )
+            if weight.ndim not in (3, 4):
+                return "a convolution in three dimensions or more"
+            return Layer(node, 0, bias, light=weight.shape[1] == 1 and integer(node, "group", 1) > 1)
         if node.op == "MatMul":
             return Layer(node, 1, None) if weight.ndim == 2 else "its weight is a batch of matrices"
         if real(node, "alpha", 1.0) != 1.0 or bias is not None and real(node, "beta", 1.0) != 1.0:
@@ -141,7 +158,7 @@ class Chooser:
             or view.dtype(node.outputs[0]) != np.float32
         ):
             return False
-        if sum(not out.is_empty() for out in node.outputs) != 1:
+        if node.op != "Split" and sum(not out.is_empty() for out in node.outputs) != 1:
             return False
         if node.op == "Resize":
             return text(node, "mode", "nearest") == "nearest" and (source(node, 1) is None)
@@ -149,7 +166,7 @@ class Chooser:
             return view.rank(node.inputs[0]) == 4 and all(
                 each == 1 for each in node.attrs.get("dilations", [1])
             )
-        if node.op in _MIXING:
+        if node.op in MIXING:
             constants = [tensor for tensor in node.inputs if view.is_constant(tensor)]
             return not constants or self._constants and all(map(self._is_roundable, constants))
         return True
@@ -161,24 +178,29 @@ class Chooser:
     def _strike(self) -> None:
         """Take out nodes until every one left reads bytes only and is read as bytes only."""
         while True:
-            doomed = [key for key, node in self._others.items() if not self._stays(node)]
+            light = {key: layer.node for key, layer in self._layers.items() if layer.light and not layer.wide}
+            doomed = {key: node for key, node in {**self._others, **light}.items() if not self._stays(node)}
             if not doomed:
                 return
-            for key in doomed:
-                del self._others[key]
+            for key, node in doomed.items():
+                if self._others.pop(key, None) is None:
+                    del self._layers[key]
+                    self._left[name_of(node)] = LIGHT
 
     def _stays(self, node: gs.Node) -> bool:
-        read = node.inputs[:1] if node.op in _CARRYING else node.inputs
+        read = node.inputs if node.op in MIXING else node.inputs[:1]
         moving = [tensor for tensor in read if not self._view.is_constant(tensor)]
         if not moving or not all(self._comes_rounded(tensor) for tensor in moving):
             return False
-        return self._goes_to_integers(self.end(node))
+        users = [self._reads_bytes(user, end) for end in self.ends(node) for user in self._view.users(end)]
+        # A float reader costs one conversion more, and all of a light layer's gain.
+        return all(users) and bool(users) if id(node) in self._layers else any(users)
 
     def _comes_rounded(self, tensor: gs.Tensor) -> bool:
         maker = self._view.producer(tensor)
         if maker is not None and self._is_bound(maker):
             maker = self._view.producer(maker.inputs[0])
-        if maker is None or self.end(maker) is not tensor:
+        if maker is None or not any(end is tensor for end in self.ends(maker)):
             return False
         if id(maker) in self._others:
             return True
@@ -188,7 +210,7 @@ class Chooser:
         """Tell whether a layer's result is rounded: a convolution's must be, a product also gives floats."""
         if layer.wide:
             return False
-        return layer.node.op == "Conv" or self._goes_to_integers(self.end(layer.node))
+        return layer.node.op == "Conv" or all(map(self._goes_to_integers, self.ends(layer.node)))
 
     def _goes_to_integers(self, tensor: gs.Tensor) -> bool:
         if self._view.is_output(tensor):
@@ -197,17 +219,21 @@ class Chooser:
         return bool(users) and all(self._reads_bytes(user, tensor) for user in users)
 
     def _reads_bytes(self, node: gs.Node, tensor: gs.Tensor) -> bool:
+        if id(node) in self._products:
+            return True
         if id(node) in self._layers:
             return tensor is node.inputs[0] and not self._layers[id(node)].wide
-        return id(node) in self._others and (node.op in _MIXING or tensor is node.inputs[0])
+        return id(node) in self._others and (node.op in MIXING or tensor is node.inputs[0])
 
-    def end(self, node: gs.Node) -> gs.Tensor:
+    def ends(self, node: gs.Node) -> list[gs.Tensor]:
         """Return what a node writes, behind the Relu or Clip that the rounding of its result does anyway."""
         out = node.outputs[0]
-        user = None if node.op in _CARRYING else self._view.sole_user(out)
+        if node.op in CARRYING:
+            return [each for each in node.outputs if not each.is_empty()]
+        user = self._view.sole_user(out)
         if user is None or not self._is_bound(user) or user.inputs[0] is not out:
-            return out
-        return user.outputs[0]
+            return [out]
+        return [user.outputs[0]]
 
     def _is_bound(self, node: gs.Node) -> bool:
         """Tell whether a node cuts its input to a range that a grid with an end at zero has by itself."""
@@ -226,11 +252,20 @@ class Chooser:
         for node in self._view.nodes():
             layer = self._layers.get(id(node))
             if layer is not None and self._gives_bytes(layer) or id(node) in self._others:
-                end = self.end(node).name
                 # Nodes come in order, so what is carried on has its scale by now.
                 before = node.inputs[0].name
-                found[end] = found.get(before, before) if node.op in _CARRYING else end
+                for end in self.ends(node):
+                    found[end.name] = found.get(before, before) if node.op in CARRYING else end.name
         return found
+
+
+def _inner(nodes: Iterable[gs.Node]) -> Iterator[gs.Node]:
+    """Yield the layers in bodies of loops and branches, however deep."""
+    for node in nodes:
+        for body in node.attrs.values():
+            if isinstance(body, gs.Graph):
+                yield from (each for each in body.nodes if each.op in _LAYERS and is_default_domain(each))
+                yield from _inner(body.nodes)
 
 
 __all__ = ["Choice", "Chooser", "Layer", "name_of"]

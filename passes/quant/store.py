@@ -56,15 +56,19 @@ class Planner(NamedTuple):
     def _wanted(self) -> Iterator[Wanted]:
         for layer in self.choice.layers.values():
             yield self._wanted_by(layer)
+        for node in self.choice.products.values():
+            yield from (self._wanted_in(tensor.name) for tensor in node.inputs)
         for name in self.choice.rounded.values():
             yield Wanted(name, self.forms.activations)
 
     def _wanted_by(self, layer: Layer) -> Wanted:
         """Return which tensor's span scales what a layer reads, and for which grid."""
-        read = layer.node.inputs[0].name
-        if read in self.choice.rounded:
-            return Wanted(self.choice.rounded[read], self.forms.activations)
-        return Wanted(read, WIDE if layer.wide else self.forms.activations)
+        return self._wanted_in(layer.node.inputs[0].name, WIDE if layer.wide else self.forms.activations)
+
+    def _wanted_in(self, tensor: str, grid: str = "") -> Wanted:
+        is_rounded = tensor in self.choice.rounded
+        grid = self.forms.activations if is_rounded or not grid else grid
+        return Wanted(self.choice.rounded.get(tensor, tensor), grid)
 
     def means(self) -> dict[str, int]:
         """Return the tensors whose means are needed, with the axis of their channels."""
@@ -111,6 +115,10 @@ class Planner(NamedTuple):
                     operands.append(Operand(number, layer.bias, found.bias, layer.wide))
                 if node.inputs[0].name not in choice.rounded:
                     read.setdefault(self._wanted_by(layer), []).append((number, 0))
+            elif id(node) in choice.products:
+                for slot, tensor in enumerate(node.inputs):
+                    if tensor.name not in choice.rounded:
+                        read.setdefault(self._wanted_in(tensor.name), []).append((number, slot))
             elif id(node) in choice.others and choice.is_mixing(node):
                 for slot, tensor in enumerate(node.inputs):
                     values = self.view.constant(tensor)

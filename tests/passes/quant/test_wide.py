@@ -56,7 +56,7 @@ def test_a_wide_layer_computes_in_floats_and_the_others_in_integers() -> None:
         row["name"]: row for row in cast("list[dict[str, str]]", result.report.steps[-1].details["layers"])
     }
     assert rows["six"]["activations"] == "uint16" and rows["gate"]["activations"] == "uint8"
-    assert not left(result)
+    assert set(left(result)) <= {"deep"}
 
 
 def test_what_a_wide_layer_gives_is_not_rounded() -> None:

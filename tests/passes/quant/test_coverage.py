@@ -1,0 +1,109 @@
+"""What is taken in besides plain layers: products of activations, what moves numbers, and what stays out of it."""
+
+from typing import cast
+
+import numpy as np
+
+from graphrewrite.ir import Builder, Model
+from graphrewrite.passes.quant import InsertQdq, kernels
+from graphrewrite.pipeline import PipelineResult
+from graphrewrite.runtime import run
+from tests.passes.quant.nets import context, left, only, quantised, served
+from tests.support.inside import in_if
+
+
+def attention() -> Model:
+    """Two heads over six tokens of sixteen numbers, between two products with weights."""
+    b = Builder(opset=17, seed=2)
+    x = b.input(["N", 6, 16], "x")
+    parts = [b.op("MatMul", x, b.weight(16, 16), name=name) for name in ("queries", "keys", "values")]
+    heads = [
+        b.op("Transpose", b.op("Reshape", part, b.constant(np.array([0, 6, 2, 8]))), perm=[0, 2, 1, 3])
+        for part in parts
+    ]
+    turned = b.op("Transpose", heads[1], perm=[0, 1, 3, 2])
+    weights = b.op("Softmax", b.op("MatMul", heads[0], turned, name="scores"), axis=-1)
+    mixed = b.op("Transpose", b.op("MatMul", weights, heads[2], name="mixed"), perm=[0, 2, 1, 3])
+    flat = b.op("Reshape", mixed, b.constant(np.array([0, 6, 16])))
+    return b.model(b.op("MatMul", flat, b.weight(16, 16), name="last"))
+
+
+def rows_of(result: PipelineResult, key: str, table: str) -> dict[str, dict[str, object]]:
+    rows = cast("list[dict[str, object]]", result.report.steps[-1].details[table])
+    return {str(row[key]): row for row in rows}
+
+
+def test_attention_is_left_in_floats_unless_it_is_asked_for() -> None:
+    around = context((8, 6, 16))
+    plain = quantised(attention(), around=around)
+    whole = quantised(attention(), InsertQdq(attention=True), around)
+
+    assert left(plain) == {"scores": kernels.PRODUCT, "mixed": kernels.PRODUCT} and not left(whole)
+    found = served(whole.model)
+    integers = found["MatMulIntegerToFloat"] + found["QLinearMatMul"]
+    assert integers == 6 and not found["MatMul"] + found["FusedMatMul"]
+    assert found["Softmax"] == 1
+    assert whole.report.steps[-1].verified.error == 0.0
+    assert (
+        rows_of(whole, "op", "between")["Softmax"]["why"] == "on bytes it is 0.2 times as fast as on floats"
+    )
+
+    assert around.data is not None
+    feeds = next(around.data.batches(8))
+    exact, near, far = (only(run(each, feeds)) for each in (attention(), plain.model, whole.model))
+    assert np.linalg.norm(near - exact) < np.linalg.norm(far - exact) < 0.05 * np.linalg.norm(exact)
+
+
+def test_a_convolution_of_single_channels_needs_bytes_on_both_sides() -> None:
+    b = Builder(opset=17)
+    x = b.input(["N", 3, 12, 12], "x")
+    alone = b.op("Tanh", b.conv(b.op("Tanh", x), 3, 3, group=3, name="alone"))
+    first = b.relu(b.conv(alone, 8, 3, name="first"))
+    between = b.relu(b.conv(first, 8, 8, group=8, name="between"))
+    model = b.model(b.conv(between, 4, 8, kernel=1, name="last"))
+
+    result = quantised(model)
+
+    assert left(result) == {"alone": kernels.LIGHT}
+    assert served(result.model)["QLinearConv"] == 3
+
+
+def test_what_splits_and_chooses_numbers_works_on_bytes() -> None:
+    b = Builder(opset=17)
+    y = b.relu(b.conv(b.input(["N", 3, 12, 12], "x"), 8, 3, name="first"))
+    halves = b.op_all("Split", y, b.constant(np.array([4, 4])), outputs=2, axis=1)
+    chosen = b.op("Gather", halves[0], b.constant(np.array([3, 1, 2, 0])), axis=1)
+    joined = b.concat(chosen, b.op("Slice", halves[1], *(b.constant(np.array([n])) for n in (0, 4, 1))))
+    model = b.model(b.conv(joined, 4, 8, name="last"))
+
+    result = quantised(model)
+
+    found = served(result.model)
+    assert found["QLinearConv"] == 2 and found["QLinearConcat"] == 1 and found["Split"] == 1
+    assert found["QuantizeLinear"] == 1 and found["DequantizeLinear"] == 1
+    steps = {float(node.inputs[1].values) for node in result.model.nodes("QuantizeLinear")}
+    assert len(steps) == 3  # the input's, that of all that is moved, and the last one's
+
+
+def test_one_float_reader_does_not_keep_integers_from_the_others() -> None:
+    b = Builder(opset=17)
+    y = b.relu(b.conv(b.input(["N", 3, 12, 12], "x"), 8, 3, name="first"))
+    total = b.add(b.conv(y, 8, 8, name="second"), y)
+    model = b.model(b.conv(total, 4, 8, name="last"), b.op("Tanh", total))
+
+    found = served(quantised(model).model)
+
+    assert found["QLinearAdd"] == 1 and found["QLinearConv"] == 3
+
+
+def test_layers_inside_a_branch_are_named() -> None:
+    b = Builder(opset=17)
+    y = b.conv(b.input(["N", 3, 12, 12], "x"), 4, 3, name="outside")
+    model = in_if(b.model(b.conv(y, 4, 4, name="inside")), share=0.5, own=0.0, seed=0)
+    inner = [
+        node.name for body in model.nodes("If")[0].attrs.values() for node in body.nodes if node.op == "Conv"
+    ]
+
+    result = quantised(model)
+
+    assert inner and left(result) == dict.fromkeys(inner, kernels.INNER)
