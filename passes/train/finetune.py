@@ -57,7 +57,13 @@ class FineTune:
             )
         asks = self._asks_teacher()
         teacher = self._teacher(context) if any(asks) else None
-        if teacher is not None and all(asks) and next(changes(teacher, model), None) is None:
+        is_same_graph = not any(stage.transforms for stage in self.recipe.stages)
+        if (
+            teacher is not None
+            and all(asks)
+            and is_same_graph
+            and next(changes(teacher, model), None) is None
+        ):
             told = (
                 "the teacher is this very model, so there is nothing to learn from it; train after a change"
             )
@@ -74,7 +80,6 @@ class FineTune:
             checkpoint=context.folder,
             progress=context.progress,
         )
-        is_same_graph = not any(stage.transforms for stage in recipe.stages)
         if is_same_graph:
             check_graph(model, trained)
         moved = changed_weights(model, trained)

@@ -22,18 +22,31 @@ NAMES = list(passes)
 # Learning without samples, or through an operator that torch does not know, cannot be: that is an error, not a no-op.
 LEARNS = frozenset(
     {
+        "adam_bnn",
         "distill",
         "finetune",
         "insert_qdq",
         "one_by_n",
         "prune_loop",
         "smooth_quant",
+        "quantize_aware",
         "train_binary",
         "train_sparse",
     }
 )
 # Without torch these are listed, and say what they lack when they are run.
-TRAINS = frozenset({"distill", "finetune", "one_by_n", "prune_loop", "train_binary", "train_sparse"})
+TRAINS = frozenset(
+    {
+        "adam_bnn",
+        "distill",
+        "finetune",
+        "one_by_n",
+        "prune_loop",
+        "quantize_aware",
+        "train_binary",
+        "train_sparse",
+    }
+)
 RUNNING = NAMES if find_spec("torch") and find_spec("accelerate") else sorted(set(NAMES) - TRAINS)
 
 
