@@ -1,5 +1,6 @@
-"""Weights filed in few bits: what multiplies with them stays in floats, or in whatever the kernel makes of them."""
+"""Weights rounded by themselves: filed in few bits, or as bytes that multiply activations rounded on every run."""
 
+from graphrewrite.passes.weights.dynamic import DynamicQuantize
 from graphrewrite.passes.weights.weight_only import WeightOnly
 
-__all__ = ["WeightOnly"]
+__all__ = ["DynamicQuantize", "WeightOnly"]

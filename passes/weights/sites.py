@@ -1,6 +1,7 @@
 """Which constants of a model are weights, and how the numbers that add up to one output lie in them."""
 
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from graphrewrite.passes.tidy.reading import integer
 from graphrewrite.passes.weights.blocks import Singles
 
 _RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
-_LAYERS = frozenset({"Conv", "ConvTranspose", "Gather", "Gemm", "MatMul"}) | _RECURRENT
+LAYERS = frozenset({"Conv", "ConvTranspose", "Gather", "Gemm", "MatMul"}) | _RECURRENT
 
 
 class Rows(NamedTuple):
@@ -44,7 +45,7 @@ class Rows(NamedTuple):
         """Return the order that undoes `order`."""
         return tuple(int(axis) for axis in np.argsort(self.order))
 
-    def restore(self, rows: Singles, shape: Sequence[int]) -> Singles:
+    def restore(self, rows: Array, shape: Sequence[int]) -> Array:
         """Return rows as the array of this shape that they were."""
         return rows.reshape(self.turned).transpose(self.back).reshape(tuple(shape))
 
@@ -89,54 +90,62 @@ class Picked(NamedTuple):
     skip: tuple[str, ...]
     smallest: int
 
+    def why_not(self, site: Site) -> str | None:
+        """Return why what a site reads cannot or shall not be rounded, None where it is."""
+        asked = why_left(site.name, self.only, self.skip, "round")
+        if asked is not None:
+            return asked
+        if site.weight.dtype != np.float32:
+            return f"its weight is {site.weight.dtype}; float32 is what can be rounded here"
+        values = constant_value(site.weight)
+        assert values is not None
+        if values.size < max(self.smallest, 1):
+            return f"its weight has {values.size} numbers, fewer than {self.smallest}"
+        return None if np.isfinite(values).all() else "its weight holds numbers that are not finite"
+
 
 def weights(model: Model, picked: Picked) -> Iterator[list[Site] | Left]:
     """Yield for each weight all that reads it, or why it stays, in the order of the nodes."""
     found: dict[int, list[Site]] = {}
-    for site in _sites(model):
+    for site in sites(model):
         if isinstance(site, Left):
             yield site
         else:
             found.setdefault(id(site.weight), []).append(site)
-    defaults = {id(tensor) for tensor in model.graph.inputs} if model.ir_version >= 4 else set()
     returned = {id(tensor) for graph in all_graphs(model.graph) for tensor in graph.outputs}
-    for key, sites in found.items():
-        why = next((why for why in (_why_left(site, sites, picked) for site in sites) if why), None)
-        if key in defaults:
-            why = "a caller may override its weight"
-        elif key in returned:
+    for key, readers in found.items():
+        why = next((why for why in map(picked.why_not, readers) if why), None) or _why_shared(readers)
+        if key in returned:
             why = "its weight is an output too"
-        yield sites if why is None else Left(sites[0].label, why)
+        yield readers if why is None else Left(readers[0].label, why)
 
 
-def _why_left(site: Site, sites: Sequence[Site], picked: Picked) -> str | None:
-    asked = why_left(site.name, picked.only, picked.skip, "round")
-    if asked is not None:
-        return asked
-    if site.weight.dtype != np.float32:
-        return f"its weight is {site.weight.dtype}; float32 is what can be rounded here"
-    known = {id(each.node) for each in sites if each.rows == site.rows}
-    others = [node for node in site.weight.outputs if id(node) not in known]
-    if others or len(site.weight.outputs) > len(sites):
-        reader = others[0] if others else site.node
-        return f"its weight is read in another way too, by {name_of(reader)} ({reader.op})"
-    values = constant_value(site.weight)
-    assert values is not None
-    if values.size < max(picked.smallest, 1):
-        return f"its weight has {values.size} numbers, fewer than {picked.smallest}"
-    return None if np.isfinite(values).all() else "its weight holds numbers that are not finite"
+def _why_shared(readers: Sequence[Site]) -> str | None:
+    """Return why a weight would have to be kept in floats beside its codes, None where it would not."""
+    known = {id(each.node) for each in readers if each.rows == readers[0].rows}
+    weight = readers[0].weight
+    others = [node for node in weight.outputs if id(node) not in known]
+    if not others and len(weight.outputs) == len(readers):
+        return None
+    reader = others[0] if others else readers[0].node
+    return f"its weight is read in another way too, by {name_of(reader)} ({reader.op})"
 
 
-def _sites(model: Model) -> Iterator[Site | Left]:
+def sites(model: Model, ops: AbstractSet[str] = LAYERS) -> Iterator[Site | Left]:
+    """Yield every site of nodes of the types `ops`, and the layers that have none, in the order of the nodes."""
+    defaults = {id(tensor) for tensor in model.graph.inputs} if model.ir_version >= 4 else set()
     place = -1
     for graph in all_graphs(model.graph):
         for node in graph.nodes:
             place += 1
-            if not is_default_domain(node) or node.op not in _LAYERS:
+            if not is_default_domain(node) or node.op not in ops:
                 continue
             made = list(_of_node(place, graph, node))
-            yield from made
-            if not made and node.op != "Gather":
+            kept = [site for site in made if id(site.weight) not in defaults]
+            yield from kept
+            if made and not kept:
+                yield Left(name_of(node), "a caller may override its weight")
+            elif not made and node.op != "Gather":
                 yield Left(name_of(node), "its weight is computed, or a product of two activations")
 
 

@@ -120,8 +120,13 @@ def _unshared(options: Namespace, takes: frozenset[str]) -> Iterator[str]:
 
 
 def _layers(job: Job) -> list[Mapping[str, Json]]:
-    told = [step.details["layers"] for step in job.result.report.steps if "layers" in step.details]
-    return cast("list[Mapping[str, Json]]", told[-1]) if told else []
+    """Return a row for each layer: what the first step says that did something with it, else the last."""
+    found: dict[Json, Mapping[str, Json]] = {}
+    for step in job.result.report.steps:
+        for row in cast("list[Mapping[str, Json]]", step.details.get("layers", [])):
+            if row["name"] not in found or found[row["name"]]["left"]:
+                found[row["name"]] = row
+    return list(found.values())
 
 
 def _show(job: Job, found: list[Mapping[str, Json]], screen: Screen) -> None:

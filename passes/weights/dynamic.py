@@ -1,0 +1,139 @@
+"""The pass that rounds weights beforehand and activations as they come, so that products are sums of integers."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+
+from graphrewrite.errors import InvalidConfig
+from graphrewrite.ir import Model, constant_value
+from graphrewrite.ir.garbage import paused
+from graphrewrite.passes.patterns import as_tuples, check_weights_named
+from graphrewrite.passes.tidy.reading import integer, real, source
+from graphrewrite.passes.weights.blocks import rounded
+from graphrewrite.passes.weights.integers import Floats, Integers, Layer, write
+from graphrewrite.passes.weights.sites import Left, Picked, Site, sites
+from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
+from graphrewrite.pipeline.base import Json
+
+_OLDEST_OPSET = 11  # DynamicQuantizeLinear
+
+
+@passes.register("dynamic_quantize")
+@dataclass(frozen=True)
+class DynamicQuantize:
+    """Round weights of matrix products to int8 and what they multiply to uint8, with a range found on every run.
+
+    Args:
+        weight_bits: 2 to 8; 7 cannot saturate the 16-bit sums of processors without VNNI.
+        per_channel: a step for each output of a weight; otherwise one for all.
+        convolutions: round convolutions too, which onnxruntime's ConvInteger computes slower than floats: for files
+            that are to be small or to run elsewhere.
+        smallest: weights with fewer numbers stay in floats, where calling operators costs more than the product.
+        only: patterns (`*` is any text) of the layers to round; empty for all.
+        skip: patterns of layers to leave in float.
+
+    No data is needed. A tensor that several layers read is rounded once. The claim is equality with a graph of floats
+    in which every rounding is written out.
+    """
+
+    weight_bits: int = 8
+    per_channel: bool = True
+    convolutions: bool = False
+    smallest: int = 1024
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+    claim: ClassVar[Claim] = SameAs(1e-5, "the input model with every rounding written out in floats")
+
+    def __post_init__(self) -> None:
+        if isinstance(self.weight_bits, bool) or not 2 <= self.weight_bits <= 8:
+            raise InvalidConfig(
+                f"DynamicQuantize.weight_bits is {self.weight_bits!r}; expected a whole number from 2 to 8"
+            )
+        as_tuples(self, "only", "skip")
+
+    @paused()
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Round every product that can be, and say why the others stay."""
+        if model.opset < _OLDEST_OPSET:
+            old = f"its operator set is {model.opset}; ranges found on every run need {_OLDEST_OPSET}: convert it"
+            return Outcome(model, False, (Note("skipped", "the whole model", old),), details={"layers": []})
+        before, made, left = model.clone(), list[Layer](), list[Left]()
+        picked = Picked(self.only, self.skip, self.smallest)
+        for site in sites(model, {"Gemm", "MatMul", "Conv"} if self.convolutions else {"Gemm", "MatMul"}):
+            why = site.why if isinstance(site, Left) else _why_not(site) or picked.why_not(site)
+            if why is not None:
+                left.append(Left(site.name, why))
+            elif isinstance(site, Site):
+                made.append(self._layer(site))
+        check_weights_named((*self.only, *self.skip), [*_names(made), *(each.name for each in left)])
+        notes = [Note("skipped", each.name, each.why) for each in left]
+        rows: list[Json] = [_row(each) for each in made]
+        rows += [{"name": each.name, "left": each.why} for each in left]
+        if not made:
+            notes = notes or [Note("skipped", "the whole model", "it has no product with a constant weight")]
+            return Outcome(model, False, tuple(notes), details={"layers": rows})
+        notes.insert(0, Note("done", "layers", f"quantised {len(made)} of {len(made) + len(left)}"))
+        write(model, made, Integers())
+        return Outcome(model, True, tuple(notes), partial(_slow, before, made), {"layers": rows})
+
+    def _layer(self, site: Site) -> Layer:
+        values = constant_value(site.weight)
+        assert values is not None
+        rows = site.rows.of(values)
+        blocks = rounded(
+            rows if self.per_channel else rows.reshape(1, -1), self.weight_bits, 0, negative=False
+        )
+        away = float(np.linalg.norm(rows.reshape(-1) - blocks.expand().reshape(-1)))
+        return Layer(
+            site,
+            site.rows.restore(blocks.codes.reshape(rows.shape), values.shape),
+            np.asarray(blocks.steps.reshape(-1) * _factor(site)),
+            blocks.bits,
+            away / (float(np.linalg.norm(rows)) or 1.0),
+        )
+
+
+def _why_not(site: Site) -> str | None:
+    node = site.node
+    if site.slot != 1:
+        return "its first input is the constant one"
+    if node.op == "MatMul" and len(site.rows.split) != 2:
+        return "its weight is a batch of matrices"
+    if node.op == "Gemm" and integer(node, "transA", 0):
+        return "it transposes its input"
+    if source(node, 2) is not None and real(node, "beta", 1.0) != 1.0:
+        return "it multiplies what it adds, by its factor beta"
+    return None
+
+
+def _factor(site: Site) -> np.float32:
+    return np.float32(real(site.node, "alpha", 1.0) if site.node.op == "Gemm" else 1.0)
+
+
+def _names(made: Iterable[Layer]) -> list[str]:
+    return [each.site.name for each in made]
+
+
+def _row(layer: Layer) -> dict[str, Json]:
+    return {
+        "name": layer.site.name,
+        "op": layer.site.node.op,
+        "shape": [int(size) for size in layer.codes.shape],
+        "bits": layer.bits,
+        "scales": int(layer.steps.size),
+        "relative_error": layer.away,
+        "left": "",
+    }
+
+
+def _slow(before: Model, made: list[Layer]) -> Model:
+    model = before.clone()
+    write(model, made, Floats())
+    return model
+
+
+__all__ = ["DynamicQuantize"]
