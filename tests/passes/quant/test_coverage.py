@@ -9,7 +9,7 @@ from graphrewrite.passes.quant import InsertQdq, kernels
 from graphrewrite.pipeline import PipelineResult
 from graphrewrite.runtime import run
 from tests.passes.quant.nets import context, left, only, quantised, served
-from tests.support.inside import in_if
+from tests.support.inside import in_scan
 
 
 def attention() -> Model:
@@ -96,13 +96,11 @@ def test_one_float_reader_does_not_keep_integers_from_the_others() -> None:
     assert found["QLinearAdd"] == 1 and found["QLinearConv"] == 3
 
 
-def test_layers_inside_a_branch_are_named() -> None:
+def test_layers_inside_a_loop_are_named() -> None:
     b = Builder(opset=17)
     y = b.conv(b.input(["N", 3, 12, 12], "x"), 4, 3, name="outside")
-    model = in_if(b.model(b.conv(y, 4, 4, name="inside")), share=0.5, own=0.0, seed=0)
-    inner = [
-        node.name for body in model.nodes("If")[0].attrs.values() for node in body.nodes if node.op == "Conv"
-    ]
+    model = in_scan(b.model(b.conv(y, 4, 4, name="inside")), share=0.5, own=0.0, seed=0)
+    inner = [node.name for node in model.nodes("Scan")[0].attrs["body"].nodes if node.op == "Conv"]
 
     result = quantised(model)
 
