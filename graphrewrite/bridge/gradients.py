@@ -51,7 +51,7 @@ def products(
     module = GraphModule(model).eval()
     live = _live(module, weights)
     labels = _classes(source) if loss == "labels" else None
-    steps = _Steps(model, source, batch, seed)
+    steps = Steps(model, source, batch, seed)
     signs = _Signs(seed, {} if labels is not None else _sizes(module, steps))
     done = 0
     for feeds, here in steps:
@@ -87,7 +87,7 @@ def _live(module: GraphModule, weights: Collection[str]) -> dict[str, torch.Tens
 
 
 @dataclass(frozen=True)
-class _Steps:
+class Steps:
     """Batches the model takes, each with the numbers of its samples; what does not fill a fixed batch is left out."""
 
     model: Model
@@ -106,7 +106,7 @@ class _Steps:
             seen += size
 
 
-def _sizes(module: GraphModule, steps: _Steps) -> dict[str, float]:
+def _sizes(module: GraphModule, steps: Steps) -> dict[str, float]:
     """Return the root mean square of every output over the data."""
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}

@@ -1,13 +1,13 @@
 """1xN sparsity from a trained model to a fast one: mask, train under the mask, fold the norms, skip the blocks."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from graphrewrite.ir import Model
 from graphrewrite.passes.sparse.lower_block_sparse import LowerBlockSparse
 from graphrewrite.passes.sparse.mask_blocks import MaskBlocks
 from graphrewrite.passes.sparse.masks.one_by_n import OneByN
-from graphrewrite.passes.sparse.train import TrainSparse
+from graphrewrite.passes.sparse.train import LearnFrom, TrainSparse
 from graphrewrite.passes.tidy import Tidy
 from graphrewrite.pipeline import Claim, Context, Free, Outcome, Pass, Pipeline
 from graphrewrite.pipeline.registry import passes
@@ -37,7 +37,7 @@ class PruneOneByN:
     sparsity: float = 0.5
     epochs: int = 10
     rate: float = 0.01
-    learn_from: Literal["labels", "teacher"] = "labels"
+    learn_from: LearnFrom = "labels"
     batch: int = 64
     rearrange: bool = True
     ends: bool = False

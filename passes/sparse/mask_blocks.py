@@ -12,9 +12,11 @@ from graphrewrite.ir import Array, Model
 from graphrewrite.ir.inline import inlined
 from graphrewrite.passes.patterns import as_tuples, matching
 from graphrewrite.passes.sparse.layers import Layer, layers_of
+from graphrewrite.passes.sparse.learned import Learned, masked_as
 from graphrewrite.passes.sparse.masks import Mask
 from graphrewrite.passes.sparse.masks.one_by_n import OneByN
 from graphrewrite.passes.sparse.rearrange import Orders, movable, put
+from graphrewrite.passes.sparse.shares import Scope, shares
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
 
@@ -22,7 +24,7 @@ from graphrewrite.pipeline.base import Json
 @passes.register("mask_blocks")
 @dataclass(frozen=True)
 class MaskBlocks:
-    """Set the weights to zero that a pattern drops, the same share in every layer.
+    """Set the weights to zero that a pattern drops, or a mask that is learned from data.
 
     Args:
         mask: the pattern.
@@ -31,9 +33,11 @@ class MaskBlocks:
             that strong filters share blocks; it changes no output.
         ends: mask the first and the last layer too, which hold few weights and feel it most.
         skip: patterns (`*` is any text) of weights or nodes to leave alone.
+        scope: "uniform" takes the same share of every layer; "global" compares |w| over all of them, and layers of
+            small weights lose more.
 
     Grouped and depthwise convolutions stay dense. The claim is equality with the input model whose weights, in their
-    old order, are zero where the mask dropped them.
+    old order, are zero where the mask dropped them; a mask that is learned brings new statistics of norms, no more.
     """
 
     mask: Mask = OneByN()
@@ -41,37 +45,47 @@ class MaskBlocks:
     rearrange: bool = True
     ends: bool = False
     skip: tuple[str, ...] = ()
+    scope: Scope = "uniform"
 
     claim: ClassVar[Claim] = SameAs(1e-4, "the input model with the same weights zero, in their old order")
 
     def __post_init__(self) -> None:
         if not 0 <= self.sparsity < 1:
             raise InvalidConfig(f"MaskBlocks.sparsity is {self.sparsity}; expected a share in [0, 1)")
+        if self.scope not in ("uniform", "global"):
+            raise InvalidConfig(
+                f"MaskBlocks.scope is {self.scope!r}; expected 'uniform' or 'global'; correct it"
+            )
         as_tuples(self, "skip")
 
     def run(self, model: Model, context: Context) -> Outcome:
-        """Rearrange, mask, and say what each layer kept."""
+        """Rearrange, mask, and say what each layer kept.
+
+        Raises:
+            InvalidConfig: a skip pattern names nothing, or a mask that is learned lacks data.
+        """
+        if isinstance(self.mask, Learned):
+            return self._learned(self.mask, model, context)
         found = groups(inlined(model)) if self.rearrange and self.mask.rows > 1 else None
         plain = found.analysis.model.clone() if found is not None else model
         chosen, notes = self._choose(plain)
         orders = self._orders(found, chosen, notes) if found is not None else None
         if orders is not None:
             put(plain, orders.of(plain.weights))
+        share = self._shares(plain, chosen)
         told: dict[str, Json] = {}
         masked: dict[str, Array] = {}
         for layer in chosen:
             before = plain.weights[layer.weight]
             matrix = layer.matrix(before)
-            kept = self.mask.keep(matrix.astype(np.float64), self.sparsity)
+            kept = self.mask.keep(matrix.astype(np.float64), share[layer.weight])
             masked[layer.weight] = layer.stored(np.where(kept, matrix, 0), before)
             told[layer.name] = _told(matrix, kept)
         changed = {name: w for name, w in masked.items() if not np.array_equal(w, plain.weights[name])}
         if not changed:
             return Outcome(model, False, tuple(notes), details={"layers": told})
         put(plain, masked)
-        dropped = sum(int(np.count_nonzero(w == 0)) for w in masked.values())
-        total = sum(w.size for w in masked.values())
-        notes.append(Note("done", "weights", f"{dropped:,} of {total:,} in {len(masked)} layers are zero"))
+        notes.append(_counted(masked))
 
         def slow() -> Model:
             reference = model.clone() if found is None else found.analysis.model.clone()
@@ -82,6 +96,27 @@ class MaskBlocks:
             return reference
 
         return Outcome(plain, True, tuple(notes), slow, {"layers": told})
+
+    def _learned(self, mask: Learned, model: Model, context: Context) -> Outcome:
+        chosen, notes = self._choose(model)
+        if not chosen:
+            return Outcome(model, False, tuple(notes), details={"layers": {}})
+        share = self._shares(model, chosen)
+        after = mask.learned(model, share, context)
+        masked = {name: after.weights[name] for name in share}
+        told: dict[str, Json] = {
+            layer.name: _told(
+                layer.matrix(model.weights[layer.weight]), layer.matrix(masked[layer.weight]) != 0
+            )
+            for layer in chosen
+        }
+        before = model.clone()
+        notes.append(_counted(masked))
+        return Outcome(after, True, tuple(notes), lambda: masked_as(before, after, share), {"layers": told})
+
+    def _shares(self, model: Model, chosen: list[Layer]) -> dict[str, float]:
+        weights = {layer.weight: model.weights[layer.weight].astype(np.float64) for layer in chosen}
+        return shares(weights, self.sparsity, self.scope)
 
     def _choose(self, model: Model) -> tuple[list[Layer], list[Note]]:
         layers = list(layers_of(model))
@@ -127,6 +162,12 @@ class MaskBlocks:
                 strength += mine / (mine.mean() or 1.0)
             orders[number] = np.argsort(-strength, kind="stable")
         return Orders(found, orders)
+
+
+def _counted(masked: Mapping[str, Array]) -> Note:
+    dropped = sum(int(np.count_nonzero(weight == 0)) for weight in masked.values())
+    total = sum(weight.size for weight in masked.values())
+    return Note("done", "weights", f"{dropped:,} of {total:,} in {len(masked)} layers are zero")
 
 
 def _told(matrix: Array, kept: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> dict[str, Json]:

@@ -1,7 +1,7 @@
 """Training what masks left: the weights go on learning, and zeros stay zeros."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias
 
 from graphrewrite.bridge.losses import Loss
 from graphrewrite.bridge.optimisers import Optimiser
@@ -14,6 +14,19 @@ from graphrewrite.passes.train.distill import before_softmax
 from graphrewrite.passes.train.finetune import FineTune
 from graphrewrite.pipeline import Claim, Context, Free, Outcome
 from graphrewrite.pipeline.registry import passes
+
+LearnFrom: TypeAlias = Literal["labels", "teacher"]
+
+
+def loss_of(learn_from: LearnFrom, scores: str | None) -> Loss:
+    """Return cross-entropy with labels, or with the softened scores of a teacher; `scores` as losses name them.
+
+    Raises:
+        InvalidConfig: it is neither.
+    """
+    if learn_from not in ("labels", "teacher"):
+        raise InvalidConfig(f"learn_from is {learn_from!r}; expected 'labels' or 'teacher'; correct it")
+    return CrossEntropy(tensor=scores) if learn_from == "labels" else SoftLabels(4.0, tensor=scores)
 
 
 def momentum(decay: float) -> Optimiser:
@@ -40,25 +53,18 @@ class TrainSparse:
 
     epochs: int = 10
     rate: float = 0.01
-    learn_from: Literal["labels", "teacher"] = "labels"
+    learn_from: LearnFrom = "labels"
     batch: int = 64
     optimiser: Optimiser = field(default_factory=lambda: momentum(4e-5))
 
     claim: ClassVar[Claim] = Free()
 
     def __post_init__(self) -> None:
-        if self.learn_from not in ("labels", "teacher"):
-            raise InvalidConfig(
-                f"TrainSparse.learn_from is {self.learn_from!r}; expected 'labels' or 'teacher'; correct it"
-            )
         self.recipe(None)  # what cannot be is said now
 
     def recipe(self, scores: str | None) -> Recipe:
         """Return what is done, written as a recipe; `scores` names the tensor before a softmax."""
-        loss: Loss = (
-            CrossEntropy(tensor=scores) if self.learn_from == "labels" else SoftLabels(4.0, tensor=scores)
-        )
-        stage = Stage(self.epochs, self.rate, (loss,), keep_zeros=("*",))
+        stage = Stage(self.epochs, self.rate, (loss_of(self.learn_from, scores),), keep_zeros=("*",))
         return Recipe((stage,), self.optimiser, self.batch)
 
     def run(self, model: Model, context: Context) -> Outcome:

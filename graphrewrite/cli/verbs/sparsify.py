@@ -28,6 +28,7 @@ class Sparsify:
         graphrewrite sparsify trained.onnx -o fast.onnx --sparsity 0      lower only: the zeros are there already
         graphrewrite sparsify model.onnx -o masked.onnx --pattern blocks:16x4 --lower never      before quantisation
         graphrewrite sparsify model.onnx -o fast.onnx --pattern one_by_n:4 --data train.npz --epochs 20 --rate 0.01
+        graphrewrite sparsify model.onnx -o sparse.onnx --mask lottery_jackpot:30 --scope global --data train.npz
     """
 
     def configure(self, parser: ArgumentParser) -> None:
@@ -50,6 +51,12 @@ class Sparsify:
             default=0.75,
             metavar="F",
             help="the share of every layer's blocks that goes (default 0.75); 0 masks nothing, n_of_m needs none",
+        )
+        what.add_argument(
+            "--scope",
+            choices=("uniform", "global"),
+            default="uniform",
+            help="the same share of every layer (default), or one threshold of |w| over all of them",
         )
         what.add_argument(
             "--rearrange",
@@ -114,6 +121,7 @@ class Sparsify:
 
 def _pipeline(options: Namespace) -> Pipeline:
     from graphrewrite.passes.sparse import LowerBlockSparse, LowerQBlockSparse, MaskBlocks
+    from graphrewrite.passes.sparse.learned import Learned
     from graphrewrite.passes.sparse.masks import named
 
     steps: list[Pass] = []
@@ -121,10 +129,14 @@ def _pipeline(options: Namespace) -> Pipeline:
     if not options.epochs:
         steps += tidy
     mask = named(options.pattern)
+    if isinstance(mask, Learned):
+        _check_data(options)
+        mask = mask.taught_by(options.learn_from)
     masks_nothing = options.sparsity == 0 and not options.pattern.startswith("n_of_m")
     if not masks_nothing:
         sparsity = 0.0 if options.pattern.startswith("n_of_m") else options.sparsity
-        steps.append(MaskBlocks(mask, sparsity, options.rearrange, options.ends, tuple(options.skip)))
+        skip = tuple(options.skip)
+        steps.append(MaskBlocks(mask, sparsity, options.rearrange, options.ends, skip, options.scope))
     if options.epochs:
         steps += [_training(options), *tidy]
     if options.lower != "never":
@@ -146,9 +158,13 @@ def _tidy(options: Namespace) -> list[Pass]:
 def _training(options: Namespace) -> Pass:
     from graphrewrite.passes.sparse.train import TrainSparse
 
+    _check_data(options)
+    return TrainSparse(options.epochs, options.rate, options.learn_from)
+
+
+def _check_data(options: Namespace) -> None:
     if not options.data:
         raise InvalidConfig("training needs samples; expected data that fits the model; give it with --data")
-    return TrainSparse(options.epochs, options.rate, options.learn_from)
 
 
 def _asked(options: Namespace) -> str:

@@ -79,6 +79,20 @@ def test_one_command_masks_trains_and_lowers(run: Run, net: Path, tmp_path: Path
     assert not np.array_equal(before[last], after[last])
 
 
+def test_a_mask_is_searched(run: Run, net: Path, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    data, out = tmp_path / "train.npz", tmp_path / "out.onnx"
+    np.savez(data, x=np.random.default_rng(0).standard_normal((32, 32)).astype(np.float32))
+    words = ("--mask", "lottery_jackpot:2", "--scope", "global", "--learn-from", "teacher", "--data", data)
+
+    ran = run("sparsify", net, "-o", out, *words, "--sparsity", "0.9", "--lower", "never", "--json")
+
+    layers = ran.document["layers"]["mask_blocks"]
+    assert set(layers) == {"two", "three"}
+    assert np.mean([row["sparsity"] for row in layers.values()]) == pytest.approx(0.9, abs=1e-3)
+    assert ran.document["verified"]["how"] == "reference"
+
+
 def test_a_table_for_people(run: Run, net: Path, tmp_path: Path) -> None:
     text = run("sparsify", net, "-o", tmp_path / "out.onnx", "--lower", "always").out
     assert "BlockSparseMatMul, blocks of 8" in text and "|w| kept" in text
@@ -92,6 +106,7 @@ def test_a_table_for_people(run: Run, net: Path, tmp_path: Path) -> None:
         (("--sparsity", "0", "--lower", "never"), "nothing to do"),
         (("--skip", "nobody"), "names no layer"),
         (("--epochs", "1"), "--data"),
+        (("--mask", "lottery_jackpot"), "--data"),
     ],
 )
 def test_bad_requests(run: Run, net: Path, tmp_path: Path, options: tuple[str, ...], match: str) -> None:
