@@ -48,6 +48,9 @@ GR_INLINE I32 add(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 GR_INLINE I32 sub(I32 a, I32 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 GR_INLINE I32 mul(I32 a, I32 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
 GR_INLINE I32 max(I32 a, I32 b) { return {_mm512_max_epi32(a.v, b.v)}; }
+GR_INLINE I32 count_above(I32 acc, F32 a, F32 b) {
+  return {_mm512_mask_add_epi32(acc.v, _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ), acc.v, _mm512_set1_epi32(1))};
+}
 GR_INLINE I32 min(I32 a, I32 b) { return {_mm512_min_epi32(a.v, b.v)}; }
 GR_INLINE I32 settled(I32 a) {
 #if defined(__GNUC__)

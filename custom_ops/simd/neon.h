@@ -53,6 +53,9 @@ GR_INLINE I32 add(I32 a, I32 b) { return {vaddq_s32(a.v, b.v)}; }
 GR_INLINE I32 sub(I32 a, I32 b) { return {vsubq_s32(a.v, b.v)}; }
 GR_INLINE I32 mul(I32 a, I32 b) { return {vmulq_s32(a.v, b.v)}; }
 GR_INLINE I32 max(I32 a, I32 b) { return {vmaxq_s32(a.v, b.v)}; }
+GR_INLINE I32 count_above(I32 acc, F32 a, F32 b) {
+  return {vsubq_s32(acc.v, vreinterpretq_s32_u32(vcgtq_f32(a.v, b.v)))};
+}
 GR_INLINE I32 min(I32 a, I32 b) { return {vminq_s32(a.v, b.v)}; }
 GR_INLINE I32 settled(I32 a) {
 #if defined(__GNUC__)

@@ -57,6 +57,8 @@ GR_INLINE I32 sub(I32 a, I32 b) { return {static_cast<int32_t>(static_cast<uint3
 // The lower 32 bits of the product.
 GR_INLINE I32 mul(I32 a, I32 b) { return {static_cast<int32_t>(static_cast<uint32_t>(a.v) * static_cast<uint32_t>(b.v))}; }
 GR_INLINE I32 max(I32 a, I32 b) { return {a.v > b.v ? a.v : b.v}; }
+// acc plus one in the lanes where a > b, which NaN never is.
+GR_INLINE I32 count_above(I32 acc, F32 a, F32 b) { return {acc.v + (a.v > b.v ? 1 : 0)}; }
 GR_INLINE I32 min(I32 a, I32 b) { return {a.v < b.v ? a.v : b.v}; }
 // a itself, as a value the compiler knows nothing about. Said of every sum behind a long loop it keeps gcc from holding
 // each sum twice, as the type of the sum and as the type of what reads it, which takes twice the registers.

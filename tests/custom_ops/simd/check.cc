@@ -95,6 +95,7 @@ void floats(const Numbers& n) {
   lanes<float>("to_f32", [&](size_t k) { return to_f32(load(n.i + k)); });
   lanes<float>("pow2", [&](size_t k) { return pow2(max(min(load(n.i + k), set_i32(127)), set_i32(-126))); });
   lanes<uint32_t>("not_negative", [&](size_t k) { return not_negative(load(n.a + k)); });
+  lanes<int32_t>("count_above", [&](size_t k) { return count_above(load(n.i + k), load(n.a + k), load(n.b + k)); });
   lanes<uint32_t>("or_at_least", [&](size_t k) {
     return or_at_least(load(n.u + k), load(n.a + k), load(n.b + k), load(n.v + k));
   });

@@ -1,0 +1,1 @@
+"""How many of some thresholds each number exceeds."""
