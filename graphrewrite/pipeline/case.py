@@ -1,7 +1,6 @@
 """One step of a pipeline under examination: is it off by more than rounding, and what to say and save when it is."""
 
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from graphrewrite.data.save import as_npz
 from graphrewrite.errors import GraphRewriteError, InvalidConfig
 from graphrewrite.ir import Array, Model
 from graphrewrite.ir.edit import all_graphs
@@ -157,10 +157,8 @@ class Case:
                 except Exception as error:  # a broken model may be impossible to write; say so instead
                     (folder / f"{name}.txt").write_text(f"could not be written: {error}", encoding="utf-8")
         if feeds is not None:
-            with zipfile.ZipFile(folder / "inputs.npz", "w") as archive:  # np.savez reserves some names
-                for name, value in feeds.items():
-                    with archive.open(f"{name}.npy", "w") as member:
-                        np.lib.format.write_array(member, np.asarray(value))
+            arrays = {name: np.asarray(value) for name, value in feeds.items()}
+            (folder / "inputs.npz").write_bytes(as_npz(arrays))
         return str(folder)
 
 
