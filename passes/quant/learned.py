@@ -42,6 +42,10 @@ class Steps:
         )
         return replace(self, low=int(ends[0]), high=int(ends[1]))
 
+    def whole(self) -> "Steps":
+        """Return the form for numbers that are on the grid already: nothing is left to cut."""
+        return replace(self, low=-self.zero, high=255 - self.zero)
+
     def quantised(self, writer: Writer, x: gs.Tensor) -> gs.Variable:
         """Write quantisers, and a Clip of codes where the byte holds more."""
         step, zero = writer.floats(np.asarray(self.step), "step"), writer.constant(_byte(self.zero), "zero")
@@ -105,6 +109,12 @@ class Learned(NamedTuple):
     weights: Mapping[str, Weight]
     forms: Mapping[str, Steps | Counts]
 
+    def grid(self, name: str) -> Steps:
+        """Return the form of a tensor that bytes of are moved about, which is no count."""
+        found = self.forms[name]
+        assert isinstance(found, Steps)
+        return found
+
 
 def read(placed: Placed, trained: Model) -> Learned:
     """Read the codes and grids that a trained model holds, which was made from a placed one."""
@@ -147,7 +157,8 @@ def written(placed: Placed, learned: Learned, integers: bool) -> Model:
     ]
     if integers:
         forms |= dict(_cut(model, forms))
-        forms |= {name: forms[whose] for name, whose in rounded.items()}
+        moved = {name: whose for name, whose in rounded.items() if name != whose}
+        forms |= {name: learned.grid(whose).whole() for name, whose in moved.items()}
     numbers = {id(node): number for number, node in enumerate(model.graph.nodes)}
     plan = Plan(
         [Operand(numbers[id(node)], slot, codes) for node, slot, codes in operands],

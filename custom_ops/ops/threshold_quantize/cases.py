@@ -29,7 +29,7 @@ def cases() -> Iterator[Case]:
         name = "x".join(map(str, shape)) + "-" + "x".join(map(str, kind))
         x, thresholds = (rng.standard_normal(each).astype(np.float32) for each in (shape, kind))
         yield Case(name, {"x": x, "thresholds": thresholds})
-    even = np.arange(-2, 2, 0.5, np.float32)
+    even = np.arange(-2, 2, 0.5).astype(np.float32)
     yield Case("equal-to-thresholds", {"x": np.tile(even, 9).reshape(1, 8, 9), "thresholds": even[1:6]})
     odd = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, 1e-45, -1e-45, 3.4e38], np.float32)
     yield Case("odd-numbers", {"x": np.tile(odd, 5).reshape(1, 4, 10), "thresholds": odd[[0, 2, 4, 7]]})

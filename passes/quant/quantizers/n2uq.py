@@ -17,7 +17,7 @@ class N2uq:
     """Nonuniform to uniform: uneven thresholds, even levels (Liu et al. 2022).
 
     Args:
-        bits: of weights and activations, 1 to 7.
+        bits: of weights and activations, 2 to 7.
         narrowest: least width of an interval between thresholds, where the average is 2 / (2^bits - 1).
         transform_rate: factor on the rate for thresholds and scales; 0.1 is the paper's.
     """
@@ -27,7 +27,7 @@ class N2uq:
     transform_rate: float = 0.1
 
     def __post_init__(self) -> None:
-        check_bits("N2uq", self.bits, 1, 7)
+        check_bits("N2uq", self.bits, highest=7)
 
     def weight(self, axis: int) -> "WeightTransform":
         """Return levels for each output."""
