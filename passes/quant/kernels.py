@@ -5,6 +5,8 @@ Measured on a processor with VNNI, onnxruntime 1.31, one thread (`tests/bench/in
 
 # Operators that onnxruntime has an integer kernel of when a quantiser stands on every side.
 MIXING = frozenset({"Add", "AveragePool", "Concat", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid"})
+# Those that write less than they read: with bytes, less is turned into floats behind them.
+SHRINKING = frozenset({"Add", "AveragePool", "GlobalAveragePool", "Mul"})
 # Operators that move or choose numbers: they work on bytes as they are, and the scale stays.
 CARRYING = frozenset(
     {

@@ -1,9 +1,9 @@
 """What InsertQdq decides before it writes anything: which nodes compute in integers, and which tensors are rounded.
 
 A layer (Conv, Gemm, MatMul with a constant weight) has an integer kernel whatever stands around it. Nodes between
-layers are only worth it where bytes come in and bytes go out: they are taken in when everything they read is rounded
-already and something that reads them computes in integers, which is found by striking out from all of them. So a
-residual stream of float products stays float, and one between convolutions does not.
+layers are only worth it where bytes come in: they are taken in when everything they read is rounded already, and
+something that reads them computes in integers or they save conversions, which is found by striking out from all of
+them. So a residual stream of float products stays float, and one between convolutions does not.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 
 from graphrewrite.match.view import View, is_default_domain
 from graphrewrite.passes.patterns import matching, why_left
-from graphrewrite.passes.quant.kernels import CARRYING, INNER, LIGHT, MIXING, PRODUCT, TRANSPOSED
+from graphrewrite.passes.quant.kernels import CARRYING, INNER, LIGHT, MIXING, PRODUCT, SHRINKING, TRANSPOSED
 from graphrewrite.passes.tidy.reading import integer, real, source, text
 
 _LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -193,8 +193,10 @@ class Chooser:
         if not moving or not all(self._comes_rounded(tensor) for tensor in moving):
             return False
         users = [self._reads_bytes(user, end) for end in self.ends(node) for user in self._view.users(end)]
-        # A float reader costs one conversion more, and all of a light layer's gain.
-        return all(users) and bool(users) if id(node) in self._layers else any(users)
+        if id(node) in self._layers:
+            return all(users) and bool(users)
+        # Floats that read it cost one conversion, those that it reads one or more.
+        return any(users) or node.op in SHRINKING or node.op in CARRYING
 
     def _comes_rounded(self, tensor: gs.Tensor) -> bool:
         maker = self._view.producer(tensor)
@@ -256,7 +258,25 @@ class Chooser:
                 before = node.inputs[0].name
                 for end in self.ends(node):
                     found[end.name] = found.get(before, before) if node.op in CARRYING else end.name
+        self._share(found)
         return found
+
+    def _share(self, found: dict[str, str]) -> None:
+        """Let what only a Concat reads take the scale of what it writes: so nothing is rounded twice."""
+        joins = [node for node in self._others.values() if node.op == "Concat"]
+        for node in reversed(joins):
+            whose = found[node.outputs[0].name]
+            bounds = {tensor.name: self._bound_before(tensor) for tensor in node.inputs}
+            for tensor in node.inputs:
+                # A bound is part of a scale that ends where it cuts. All others end at zero too, or it would be lost.
+                kept = bounds[tensor.name] == "" or set(bounds.values()) == {"Relu"}
+                if kept and found.get(tensor.name) == tensor.name and self._view.sole_user(tensor) is node:
+                    found[tensor.name] = whose
+
+    def _bound_before(self, tensor: gs.Tensor) -> str:
+        """Return the operator that a tensor's rounding does besides, an empty text where there is none."""
+        maker = self._view.producer(tensor)
+        return str(maker.op) if maker is not None and self._is_bound(maker) else ""
 
 
 def _inner(nodes: Iterable[gs.Node]) -> Iterator[gs.Node]:

@@ -1,9 +1,10 @@
 """From what was chosen and measured to a plan: codes of weights, biases and operands, and where tensors are rounded."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
 from graphrewrite.ir import Array
 from graphrewrite.match.view import View
@@ -21,6 +22,7 @@ from graphrewrite.passes.quant.measure import Measured, Wanted
 from graphrewrite.passes.quant.plan import Choice, Layer
 from graphrewrite.passes.quant.write import OnGrid, Operand, Plan, Rounding
 
+_TAKEN_OVER = frozenset({"Conv", "ConvTranspose", "Gemm"})  # operators that onnxruntime rounds unasked
 WIDE = "uint16"  # the grid of what layers with wide activations read
 
 
@@ -128,7 +130,27 @@ class Planner(NamedTuple):
         for name, whose in choice.rounded.items():
             wanted = Wanted(whose, self.forms.activations)
             roundings.append(Rounding(name, self._scale(wanted, measured)))
-        return Plan(operands, roundings)
+        return Plan(operands, roundings, self._guarded(roundings))
+
+    def _guarded(self, roundings: Sequence[Rounding]) -> list[int]:
+        """Return the layers that are to compute in floats although what they read and give is rounded."""
+        rounded = {each.tensor for each in roundings}
+        layers = self.choice.layers
+        return [
+            number
+            for number, node in enumerate(self.view.graph.nodes)
+            if node.op in _TAKEN_OVER
+            and (id(node) not in layers or layers[id(node)].wide)
+            and node.inputs[0].name in rounded
+            and self._comes_to(rounded, node.outputs[0])
+        ]
+
+    def _comes_to(self, rounded: Collection[str], tensor: gs.Tensor) -> bool:
+        """Tell whether a tensor is rounded, at once or behind bounds."""
+        user = self.view.sole_user(tensor)
+        if tensor.name in rounded or user is None or user.op not in ("Clip", "Relu"):
+            return tensor.name in rounded
+        return self._comes_to(rounded, user.outputs[0])
 
     def _reading(self, wanted: Wanted, readers: tuple[tuple[int, int], ...], measured: Measured) -> Rounding:
         scale = self._scale(wanted, measured)

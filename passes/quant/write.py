@@ -78,10 +78,15 @@ class Rounding(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """All that changes in a graph; nodes are numbered in its order."""
+    """All that changes in a graph; nodes are numbered in its order.
+
+    `guarded` are nodes that stay in floats between two roundings: onnxruntime of today would round their weights when
+    it loads the model, with one scale for all of a weight, unless something stands before the next quantiser.
+    """
 
     operands: Sequence[Operand]
     roundings: Sequence[Rounding]
+    guarded: Sequence[int] = ()
 
 
 class Style(Protocol):
@@ -150,6 +155,14 @@ def write(model: Model, plan: Plan, style: Style) -> None:
     tensors = {tensor.name: tensor for tensor in model.inputs}
     tensors |= {tensor.name: tensor for node in nodes for tensor in node.outputs}
     made: list[gs.Node] = []
+    for number in plan.guarded:
+        (tensor,) = nodes[number].outputs
+        writer = Writer(model, model.graph, tensor.name, names)
+        exact = writer.variable("floats")
+        exact.dtype = tensor.dtype
+        _hand_over(tensor, exact)
+        _hand_over(writer.op("LeakyRelu", exact, alpha=1.0), tensor)  # which changes nothing
+        made += writer.made
     for operand in plan.operands:
         node = nodes[operand.node]
         old = node.inputs[operand.slot]

@@ -96,6 +96,51 @@ def test_one_float_reader_does_not_keep_integers_from_the_others() -> None:
     assert found["QLinearAdd"] == 1 and found["QLinearConv"] == 3
 
 
+def test_what_a_join_alone_reads_is_on_its_scale() -> None:
+    b = Builder(opset=17)
+    x = b.input(["N", 3, 12, 12], "x")
+    signed = [
+        b.conv(x, 4, 3, name="small"),
+        b.op("Mul", b.conv(x, 4, 3, name="large"), b.constant(np.float32(5))),
+    ]
+    cut = [b.relu(b.conv(x, 4, 3, name=name)) for name in ("one", "two")]
+    joins = [b.concat(*signed), b.concat(*cut), b.concat(b.conv(x, 4, 3, name="three"), cut[1])]
+    parts = [b.conv(join, 4, 8, name=f"last{number}") for number, join in enumerate(joins)]
+    result = quantised(b.model(*parts))
+
+    found = served(result.model)
+    assert found["QLinearConcat"] == 3 and found["QLinearConv"] == 8
+    steps = {
+        node.inputs[0].name.removesuffix(".exact"): (float(node.inputs[1].values), int(node.inputs[2].values))
+        for node in result.model.nodes("QuantizeLinear")
+    }
+    names = [[tensor.name for tensor in join.inputs[0].inputs] for join in joins]
+    assert steps[names[0][0]] == steps[names[0][1]] == steps[joins[0].name]
+    # The second half of `cut` has two readers, and its Relu must not get a scale that reaches below zero.
+    assert steps[names[1][0]] == steps[joins[1].name] and steps[names[1][1]] != steps[joins[1].name]
+    assert steps[names[2][0]] == steps[joins[2].name] and steps[names[1][1]][1] == 0
+
+
+def test_a_layer_left_in_floats_between_integers_stays_there() -> None:
+    """Unless it is guarded, onnxruntime rounds the weights of a float layer between quantisers when it loads them."""
+    b = Builder(opset=17, seed=1)
+    first = b.relu(b.conv(b.input(["N", 3, 12, 12], "x"), 8, 3, name="first"))
+    odd = b.rng.standard_normal((8, 8, 3, 3)).astype(np.float32)
+    odd[0] *= 100  # one scale for all of it would leave nothing of the others
+    kept = b.relu(b.op("Conv", first, b.constant(odd), name="kept", pads=[1] * 4))
+    up = b.op("ConvTranspose", kept, b.weight(8, 4, 2, 2), name="up", strides=[2, 2])
+    model = b.model(b.conv(up, 4, 4, name="last"))
+
+    result = quantised(model, InsertQdq(skip=("kept",)))
+
+    found = served(result.model)
+    assert found["QLinearConv"] == 2 and found["Conv"] == 1 and found["ConvTranspose"] == 1
+    assert found["QuantizeLinear"] == found["DequantizeLinear"] == 2
+    feeds = {"x": np.random.default_rng(3).standard_normal((4, 3, 12, 12)).astype(np.float32)}
+    plain, kernels_of_all = only(run(result.model, feeds)), only(run(result.model, feeds, optimize=True))
+    assert np.abs(kernels_of_all - plain).max() < 0.01 * np.abs(plain).max()
+
+
 def test_layers_inside_a_loop_are_named() -> None:
     b = Builder(opset=17)
     y = b.conv(b.input(["N", 3, 12, 12], "x"), 4, 3, name="outside")
