@@ -11,7 +11,7 @@ from graphrewrite.cli.rewriting import Job, document, rewrite, show_sizes
 from graphrewrite.cli.screen import Screen
 from graphrewrite.pipeline import Pipeline
 from graphrewrite.pipeline.base import Json
-from graphrewrite.report import Record, layers, text
+from graphrewrite.report import Record, Section, layers, text
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,20 @@ def show_measured(job: Job, measured: Measured, screen: Screen) -> None:
         screen.line(f"latency on {measured.timing}; its change is of runs side by side")
 
 
-def worded(asked: Callable[[Job], str]) -> Callable[[Job, Measured], Record]:
-    """Return what makes a page's record of a job: every layer with why it was left; `asked` is the request in words."""
+def worded(
+    asked: Callable[[Job], str], sections: Callable[[Job], tuple[Section, ...]] = lambda _: ()
+) -> Callable[[Job, Measured], Record]:
+    """Return what makes a page's record of a job: every layer with why it was left.
+
+    `asked` is the request in words, `sections` what the page has of this command alone.
+    """
 
     def made(job: Job, measured: Measured) -> Record:
         left = {entry.subject: entry.reason for entry in job.facts.left}
         rows = tuple(
             replace(row, why=left.get(row.name, "")) for row in layers(job.before, job.result.model, {})
         )
-        return record(job, rows, measured, asked(job), {})
+        return replace(record(job, rows, measured, asked(job), {}), sections=sections(job))
 
     return made
 

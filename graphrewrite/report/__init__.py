@@ -2,6 +2,6 @@
 
 from graphrewrite.report.layers import Layer, layers
 from graphrewrite.report.page import page
-from graphrewrite.report.record import Check, Latency, Left, Record, Side
+from graphrewrite.report.record import Check, Latency, Left, Record, Section, Side
 
-__all__ = ["Check", "Latency", "Layer", "Left", "Record", "Side", "layers", "page"]
+__all__ = ["Check", "Latency", "Layer", "Left", "Record", "Section", "Side", "layers", "page"]

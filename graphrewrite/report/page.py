@@ -44,7 +44,7 @@ def page(record: Record) -> str:
         "seconds": text.seconds,
         "error": text.error,
     }
-    environment.filters |= {"shape": text.shape, "safe_text": text.safe}
+    environment.filters |= {"shape": text.shape, "safe_text": text.safe, "drawn": Markup}
     source = files("graphrewrite.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(source).render(
         record=record,

@@ -55,12 +55,28 @@ class Left:
 
 
 @dataclass(frozen=True)
+class Section:
+    """A part of a page that one command has and others do not: words, a picture as SVG text, a table.
+
+    `numbers` are the titles of columns that hold figures.
+    """
+
+    title: str
+    told: str = ""
+    picture: str = ""
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    numbers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Record:
     """Everything a report page shows.
 
     `samples` says what accuracy and agreement were measured on, `timing` how latency was measured. `scores` maps a
     group to its units' scores and the positions kept. `groups` explains the groups of the model before, `kept` has the
-    units that each kept. `facts` are further lines for the foot: seed, versions, machine.
+    units that each kept. `sections` are the command's own. `facts` are further lines for the foot: seed, versions,
+    machine.
     """
 
     title: str
@@ -78,4 +94,5 @@ class Record:
     scores: Scores = field(default_factory=dict)
     groups: Explanation | None = None
     kept: Mapping[str, int] = field(default_factory=dict)
+    sections: tuple[Section, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()

@@ -30,7 +30,8 @@ class Search:
     """Try a pipeline with many settings, and apply the one that serves a goal best.
 
     Args:
-        pipeline: the steps; a candidate is checked as its `verify` says, and the one that wins is checked in full.
+        pipeline: the steps, or one pass; a candidate is checked as `verify` says (one pass for structure), and the one
+            that wins in full.
         fields: path -> values it may take: `{"0.budget.fraction": Span(0.3, 0.8)}`.
         policy: which candidates to try next.
         goal: the quality to make large, and limits on costs.
@@ -45,8 +46,8 @@ class Search:
     search as a whole promises that the model runs.
     """
 
-    pipeline: Pass
-    fields: Mapping[str, Domain]
+    pipeline: Pass = Pipeline()
+    fields: Mapping[str, Domain] = field(default_factory=dict)
     policy: Policy = field(default_factory=Evolution)
     goal: Goal = field(default_factory=Goal)
     evaluations: int = 100
@@ -66,6 +67,9 @@ class Search:
         Raises:
             InvalidConfig: there are no samples to judge by, a path leads nowhere, or no candidate keeps the limits.
         """
+        if not self.fields:
+            told = "no field of the pipeline varies, so there is nothing to search; name some in `fields`"
+            return Outcome(model, False, (Note("skipped", "the whole model", told),))
         judge: Samples | None = self.judge or context.data
         if judge is None:
             raise InvalidConfig(
@@ -93,17 +97,24 @@ class Search:
             raise InvalidConfig(_nothing_met(found, self.goal))
         chosen = plan.space.fill(found.point)
         result = Pipeline((chosen,)).run(model, context)
+        error = result.report.error
+        checked = "each step checked against its claim" + (
+            f", error {error:.1e}" if error is not None else ""
+        )
         details: dict[str, Json] = {
+            "quality": self.goal.quality,
             "original": as_rows([found.original], self.goal)[0],
             "best": as_rows([found.best], self.goal)[0],
             "front": as_rows(found.front, self.goal),
             "trials": as_rows(found.trials, self.goal),
             "pipeline": to_json(chosen, Pass),
+            "checked": checked,
         }
         result.model.metadata.pop(METADATA_KEY, None)  # whoever runs the search writes down that it did
         failed = sum(bool(trial.why) for trial in found.trials)
         told = f"tried {len(found.trials)} candidates, {failed} came to nothing, {len(found.front)} are beaten by none"
         notes = [Note("done", "search", told), Note("done", "chosen", json.dumps(dict(found.best.values)))]
+        notes.append(Note("done", "checked", checked))
         if not self.judge:
             learned = "candidates were judged on the samples that their passes learn from"
             notes.append(Note("warning", "search", learned))

@@ -17,6 +17,7 @@ from graphrewrite.passes.search.goal import COSTS, Goal, front
 from graphrewrite.passes.search.policies import Policy
 from graphrewrite.passes.search.space import Point, Space
 from graphrewrite.passes.search.trial import Samples, Task, Trial, attempt
+from graphrewrite.pipeline import Pipeline
 from graphrewrite.pipeline.base import Json, Pass
 from graphrewrite.pipeline.journal import key_of
 from graphrewrite.serial import to_json
@@ -104,7 +105,7 @@ def search(
     )
     diary = Diary(folder, key_of(f"{told} {asked.policy!r} {asked.seconds}", model, seed))
     with _on_disk(model, folder) as path:
-        blank = Task({}, '{"pass": "pipeline"}', path, data, judge, seed, threads, asked.seconds)
+        blank = Task({}, _text(Pipeline()), path, data, judge, seed, threads, asked.seconds)
         trying = _Trying(diary, executor, progress, asked.evaluations)
         original = trying.results([blank])[0]
         _check(original, asked.goal)
@@ -221,6 +222,9 @@ def _found(goal: Goal, original: Trial, trials: Sequence[Trial], points: Sequenc
 
 
 def _text(pipeline: Pass) -> str:
+    """Return a pipeline as JSON; a lone pass becomes one whose candidates are checked for structure."""
+    if not isinstance(pipeline, Pipeline):
+        pipeline = Pipeline((pipeline,), verify="structure")
     return json.dumps(to_json(pipeline, Pass), allow_nan=False)
 
 

@@ -14,6 +14,7 @@ from graphrewrite.cli.verbs import verbs
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.pipeline import Pipeline
 from graphrewrite.pipeline.base import Json
+from graphrewrite.report import Section
 
 _RIGHT = ("rate", "loss", "score")
 
@@ -71,7 +72,7 @@ class FineTuneVerb:
         reads = (options.recipe, options.teacher, options.validation)
         try:
             applied = apply(
-                options, screen, pipeline, worded(lambda _: f"trained by {options.recipe}"), reads
+                options, screen, pipeline, worded(lambda _: f"trained by {options.recipe}", _sections), reads
             )
         except KeyboardInterrupt:
             if any(folder.glob("*/state-*.json")):
@@ -112,6 +113,27 @@ def _history(job: Job) -> list[dict[str, Json]]:
     """Return what was logged of each epoch."""
     (step,) = job.result.report.steps
     return cast("list[dict[str, Json]]", step.details.get("history", []))
+
+
+def _sections(job: Job) -> tuple[Section, ...]:
+    """Return what the page says of the training: the course of losses and score."""
+    from graphrewrite.report.curves import course
+
+    history = _history(job)
+    names = [
+        name
+        for row in history
+        for name in row
+        if name == "loss" or name.endswith(" loss") or name[:1].isupper()
+    ]
+    losses = {name: [_number(row.get(name)) for row in history] for name in dict.fromkeys(names)}
+    measure = next((str(row["measure"]) for row in history if row.get("measure")), "score")
+    picture = course(losses, [_number(row.get("score")) for row in history], measure)
+    return (Section("Training", f"{len(history)} epochs", picture),) if picture else ()
+
+
+def _number(value: Json) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _show(applied: Applied, history: list[dict[str, Json]], screen: Screen) -> None:

@@ -11,7 +11,8 @@ import pytest
 from graphrewrite.dims.explain import explain
 from graphrewrite.errors import MissingExtra
 from graphrewrite.pipeline.quality import Accuracy, Agreement
-from graphrewrite.report import Check, Latency, Layer, Left, Record, Side, page
+from graphrewrite.report import Check, Latency, Layer, Left, Record, Section, Side, page
+from graphrewrite.report.curves import Tried, course, tradeoff
 from tests.engine.report.test_dot import net
 
 pytest.importorskip("jinja2")
@@ -206,3 +207,19 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, package: str)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtra, match=r"graphrewrite\[report\]"):
         page(record())
+
+
+def test_a_section_of_a_command_has_its_words_its_table_and_its_picture() -> None:
+    picture = tradeoff([Tried({"macs": 0.5}, 0.9, is_front=True, is_chosen=True)], "accuracy", ["macs"], 1.0)
+    section = Section(NASTY, "tried 9", picture, ("settings", "accuracy"), ((NASTY, "0.93"),), ("accuracy",))
+    read = Reader(page(record(sections=(section,))))
+    assert "script" not in read.tags and "tried 9" in read.text and "0.93" in read.text
+    assert "of the original's" in read.text and "chosen" in read.text
+    assert read.tags.count("svg") == 1 + Reader(page(record())).tags.count("svg")
+
+
+def test_a_course_leaves_out_what_was_not_measured() -> None:
+    drawn = course({"loss": [2.0, 1.0], "validation loss": [None, None]}, [None, 0.5], "accuracy")
+    assert "accuracy" in drawn and "validation loss" not in drawn
+    assert course({"loss": [None]}, [], "score") == ""
+    assert tradeoff([], "accuracy", ["macs"], 1.0) == ""
