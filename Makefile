@@ -35,6 +35,7 @@ test: $(DEV) compiler-note
 	@tests/check.sh
 
 test-all: $(DEV) compiler-note
+	@$(PIP) install --no-build-isolation -e '.[dev,cluster]'
 	@tests/check.sh --slow
 
 # GRAPHREWRITE_FUZZ_CASES (100000) is the number of cases an operator, GRAPHREWRITE_FUZZ_SEED (1) draws others.
