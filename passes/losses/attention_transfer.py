@@ -49,12 +49,19 @@ class AttentionTransfer:
                     f"{name!r} has the shape {list(student.shape)} and the teacher's {other!r} has "
                     f"{list(teacher.shape)}; expected [samples, channels, ...] with the same places; pair other tensors"
                 )
-            apart.append((_map(student) - _map(teacher)).square().mean())
+            apart.append(attention_gap(student, teacher))
         return torch.stack(apart).sum()
 
 
-def _map(features: "torch.Tensor") -> "torch.Tensor":
+def attention_map(features: "torch.Tensor") -> "torch.Tensor":
+    """Return the mean of squares over the channels of [samples, channels, ...], as [samples, places]."""
+    found: torch.Tensor = features.float().square().mean(dim=1).flatten(1)
+    return found
+
+
+def attention_gap(one: "torch.Tensor", other: "torch.Tensor") -> "torch.Tensor":
+    """Return the mean squared difference of two attention maps of length 1, over samples and places."""
     from torch.nn import functional
 
-    found: torch.Tensor = functional.normalize(features.float().square().mean(dim=1).flatten(1))
-    return found
+    apart = functional.normalize(attention_map(one)) - functional.normalize(attention_map(other))
+    return apart.square().mean()

@@ -75,3 +75,16 @@ def check_pairs(loss: str, pairs: Mapping[str, str]) -> None:
             f"{loss}.pairs is empty; expected names of the student's tensors with the teacher's; `graphrewrite "
             "inspect` lists names"
         )
+
+
+def check_several(field: str, names: object, least: int, what: str) -> None:
+    """Refuse one text in the place of several names, and fewer different ones than needed; `what` says what they name.
+
+    Raises:
+        InvalidConfig: it is so.
+    """
+    if not isinstance(names, tuple) or len(set(names)) < least:
+        raise InvalidConfig(
+            f"{field} is {names!r}; expected {least} or more different names, of {what}; `graphrewrite inspect` lists "
+            "names"
+        )

@@ -24,6 +24,7 @@ LEARNS = frozenset(
     {
         "adam_bnn",
         "distill",
+        "ffsd",
         "finetune",
         "insert_qdq",
         "lottery_jackpot",
@@ -41,6 +42,7 @@ TRAINS = frozenset(
     {
         "adam_bnn",
         "distill",
+        "ffsd",
         "finetune",
         "lottery_jackpot",
         "one_by_n",

@@ -125,7 +125,11 @@ def test_impossible_settings_are_refused(make: object) -> None:
 FIELDS: Mapping[str, Mapping[str, object]] = {
     "feature_match": {"pairs": {"mid": "mid"}},
     "attention_transfer": {"pairs": {"mid": "mid"}},
+    "skt": {"pairs": {"mid": "mid"}},
     "vsd": {"observation": "mid", "representation": "out"},
+    "mutual_learning": {"tensors": ("out", "s/out")},
+    "attention_diversity": {"tensors": ("mid", "s/mid")},
+    "feature_fusion": {"maps": ("mid",), "students": ("s/",), "tensor": "out"},
 }
 
 
@@ -140,6 +144,7 @@ def filled(name: str, samples: int, seed: int = 0) -> Batch:
     if name == "mse":
         labels = drawn(samples, 5)
     student = {"out": drawn(samples, 5), "mid": drawn(samples, 3, 4, 4)}
+    student |= {f"s/{name}": drawn(*tensor.shape) for name, tensor in student.items()}
     teacher = {"out": drawn(samples, 5), "mid": drawn(samples, 3, 4, 4)}
     loss = losses.make(name, **FIELDS.get(name, {}))
     weights = {name: drawn(2, 6) for name in loss.needs.weights}
