@@ -73,7 +73,7 @@ class WriteOutGates:
                 if why:
                     notes.append(Note("skipped", label, f"{node.op}: {why}"))
                     continue
-                _write_out(model, graph, node, names)
+                write_out(model, graph, node, names)
                 notes.append(Note("done", label, "written out as Scan"))
         changed = any(note.kind == "done" for note in notes)
         if changed:
@@ -81,29 +81,33 @@ class WriteOutGates:
         return Outcome(model, changed, tuple(notes))
 
     def _why_not(self, node: gs.Node) -> str | None:
-        weight, recurrent = (constant_value(node.inputs[index]) for index in (1, 2))
-        if weight is None or recurrent is None:
-            return "its weights are computed"
-        if weight.dtype != np.float32:
-            return f"its weights are {weight.dtype}"
-        if _given(node, 3) is not None and constant_value(node.inputs[3]) is None:
-            return "its biases are computed"
-        if recurrent.shape[2] < self.smallest:
+        why = why_kept(node)
+        recurrent = constant_value(node.inputs[2])
+        if why is None and recurrent is not None and recurrent.shape[2] < self.smallest:
             return f"its state has {recurrent.shape[2]} units, fewer than {self.smallest}"
-        if _given(node, 4) is not None:
-            return "its sequences have lengths of their own"
-        if _given(node, 7) is not None:
-            return "it has peepholes"
-        attrs = node.attrs
-        if int(attrs.get("layout", 0)) or float(attrs.get("clip", 0.0)) or int(attrs.get("input_forget", 0)):
-            return "it has a layout, clipping or coupling of gates of its own"
-        directions = len(_DIRECTIONS[attrs.get("direction", "forward")])
-        if (
-            list(attrs.get("activations") or _ACTIVATIONS[node.op] * directions)
-            != _ACTIVATIONS[node.op] * directions
-        ):
-            return "it has other activations than sigmoid and tanh"
-        return None
+        return why
+
+
+def why_kept(node: gs.Node) -> str | None:
+    """Return why a GRU or LSTM cannot be written out, None where it can."""
+    weight, recurrent = (constant_value(node.inputs[index]) for index in (1, 2))
+    if weight is None or recurrent is None:
+        return "its weights are computed"
+    if weight.dtype != np.float32:
+        return f"its weights are {weight.dtype}"
+    if _given(node, 3) is not None and constant_value(node.inputs[3]) is None:
+        return "its biases are computed"
+    if _given(node, 4) is not None:
+        return "its sequences have lengths of their own"
+    if _given(node, 7) is not None:
+        return "it has peepholes"
+    attrs = node.attrs
+    if int(attrs.get("layout", 0)) or float(attrs.get("clip", 0.0)) or int(attrs.get("input_forget", 0)):
+        return "it has a layout, clipping or coupling of gates of its own"
+    usual = _ACTIVATIONS[node.op] * len(_DIRECTIONS[attrs.get("direction", "forward")])
+    if list(attrs.get("activations") or usual) != usual:
+        return "it has other activations than sigmoid and tanh"
+    return None
 
 
 def _given(node: gs.Node, index: int) -> gs.Tensor | None:
@@ -113,7 +117,8 @@ def _given(node: gs.Node, index: int) -> gs.Tensor | None:
     return tensor
 
 
-def _write_out(model: Model, graph: gs.Graph, node: gs.Node, names: Names) -> None:
+def write_out(model: Model, graph: gs.Graph, node: gs.Node, names: Names) -> None:
+    """Put a Scan with a product per gate in the place of a GRU or LSTM."""
     label, x = str(node.name or node.outputs[0].name), node.inputs[0]
     writer = Writer(model, graph, label, names)
     wanted = [not out.is_empty() for out in node.outputs]

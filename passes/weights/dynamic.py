@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-import numpy as np
-
 from graphrewrite.errors import InvalidConfig
-from graphrewrite.ir import Model, constant_value
+from graphrewrite.ir import Model
 from graphrewrite.ir.garbage import paused
 from graphrewrite.passes.patterns import as_tuples, check_weights_named
 from graphrewrite.passes.tidy.reading import integer, real, source
-from graphrewrite.passes.weights.blocks import rounded
-from graphrewrite.passes.weights.integers import Floats, Integers, Layer, write
+from graphrewrite.passes.weights.integers import Floats, Integers, Layer, in_bytes, write
 from graphrewrite.passes.weights.sites import Left, Picked, Site, sites
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
@@ -68,7 +65,7 @@ class DynamicQuantize:
             if why is not None:
                 left.append(Left(site.name, why))
             elif isinstance(site, Site):
-                made.append(self._layer(site))
+                made.append(in_bytes(site, self.weight_bits, self.per_channel))
         check_weights_named((*self.only, *self.skip), [*_names(made), *(each.name for each in left)])
         notes = [Note("skipped", each.name, each.why) for each in left]
         rows: list[Json] = [_row(each) for each in made]
@@ -79,22 +76,6 @@ class DynamicQuantize:
         notes.insert(0, Note("done", "layers", f"quantised {len(made)} of {len(made) + len(left)}"))
         write(model, made, Integers())
         return Outcome(model, True, tuple(notes), partial(_slow, before, made), {"layers": rows})
-
-    def _layer(self, site: Site) -> Layer:
-        values = constant_value(site.weight)
-        assert values is not None
-        rows = site.rows.of(values)
-        blocks = rounded(
-            rows if self.per_channel else rows.reshape(1, -1), self.weight_bits, 0, negative=False
-        )
-        away = float(np.linalg.norm(rows.reshape(-1) - blocks.expand().reshape(-1)))
-        return Layer(
-            site,
-            site.rows.restore(blocks.codes.reshape(rows.shape), values.shape),
-            np.asarray(blocks.steps.reshape(-1) * _factor(site)),
-            blocks.bits,
-            away / (float(np.linalg.norm(rows)) or 1.0),
-        )
 
 
 def _why_not(site: Site) -> str | None:
@@ -108,10 +89,6 @@ def _why_not(site: Site) -> str | None:
     if source(node, 2) is not None and real(node, "beta", 1.0) != 1.0:
         return "it multiplies what it adds, by its factor beta"
     return None
-
-
-def _factor(site: Site) -> np.float32:
-    return np.float32(real(site.node, "alpha", 1.0) if site.node.op == "Gemm" else 1.0)
 
 
 def _names(made: Iterable[Layer]) -> list[str]:

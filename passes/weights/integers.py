@@ -9,11 +9,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from graphrewrite.ir import Array, Model
+from graphrewrite.ir import Array, Model, constant_value
 from graphrewrite.ir.edit import all_graphs, drop_unused
 from graphrewrite.passes.factor.writer import Names, Writer
-from graphrewrite.passes.tidy.reading import integer, source
-from graphrewrite.passes.weights.blocks import Singles
+from graphrewrite.passes.tidy.reading import integer, real, source
+from graphrewrite.passes.weights.blocks import Singles, rounded
 from graphrewrite.passes.weights.sites import Site
 
 _FLOAT, _DOUBLE = 1, 11  # element types
@@ -28,6 +28,23 @@ class Layer(NamedTuple):
     steps: Singles
     bits: int
     away: float
+
+
+def in_bytes(site: Site, bits: int, per_channel: bool) -> Layer:
+    """Round what a site reads to whole codes, with a step for each output or one for all."""
+    values = constant_value(site.weight)
+    assert values is not None
+    rows = site.rows.of(values)
+    blocks = rounded(rows if per_channel else rows.reshape(1, -1), bits, 0, negative=False)
+    away = float(np.linalg.norm(rows.reshape(-1) - blocks.expand().reshape(-1)))
+    factor = real(site.node, "alpha", 1.0) if site.node.op == "Gemm" else 1.0
+    return Layer(
+        site,
+        site.rows.restore(blocks.codes.reshape(rows.shape), values.shape),
+        np.asarray(blocks.steps.reshape(-1) * np.float32(factor)),
+        blocks.bits,
+        away / (float(np.linalg.norm(rows)) or 1.0),
+    )
 
 
 class Coded(NamedTuple):

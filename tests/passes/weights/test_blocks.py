@@ -51,14 +51,14 @@ def test_a_zero_of_its_own_holds_numbers_of_one_sign() -> None:
 @pytest.mark.parametrize("bits", [2, 3, 4])
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_steps_come_near_those_of_a_search_over_all(bits: int, symmetric: bool) -> None:
-    given = rows(4, 32)
+    given = rows(2, 32)
 
     found = rounded(given, bits, 0, symmetric)
 
     half = 2 ** (bits - 1)
     for row, near in zip(given, found.expand(), strict=True):
         best = np.inf
-        for step in np.linspace(-3, 3, 401)[:, None] / half:
+        for step in np.linspace(-3, 3, 301)[:, None] / half:
             for zero in (0,) if symmetric else range(-half, half):
                 codes = np.clip(np.rint(row / (step or 1)) + zero, -half, half - 1)
                 best = min(best, away(row, ((codes - zero) * step).astype(np.float32)))
@@ -106,9 +106,9 @@ def test_float8_keeps_a_share_of_each_number(dtype: str, relative: float) -> Non
 
 
 def test_rows_do_not_touch_each_other() -> None:
-    given = rows(700, 2048)  # more than are looked at together
+    given = rows(600, 2048)  # more than are looked at together
 
     found = rounded(given, 4, 32)
 
-    alone = rounded(given[600:601], 4, 32)
-    np.testing.assert_array_equal(found.expand()[600], alone.expand()[0])
+    alone = rounded(given[599:600], 4, 32)
+    np.testing.assert_array_equal(found.expand()[599], alone.expand()[0])
