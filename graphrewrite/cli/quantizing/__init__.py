@@ -11,7 +11,8 @@ from typing import ClassVar, Protocol
 from graphrewrite.pipeline import Pipeline
 from graphrewrite.registry import Registry
 
-SHARED = ("bits", "per_channel", "only", "skip")
+TRAINING = ("epochs", "rate", "labels", "ends")  # of methods that train
+SHARED = ("bits", "per_channel", "only", "skip", *TRAINING)
 
 
 class Method(Protocol):
@@ -39,4 +40,4 @@ class Method(Protocol):
 
 methods: Registry[Method] = Registry("way to quantise", package=__name__)
 
-__all__ = ["SHARED", "Method", "methods"]
+__all__ = ["SHARED", "TRAINING", "Method", "methods"]

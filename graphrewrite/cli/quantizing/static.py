@@ -4,7 +4,7 @@ from argparse import Namespace, _ArgumentGroup
 from typing import ClassVar
 
 from graphrewrite.cli.parser import add_patterns, whole
-from graphrewrite.cli.quantizing import SHARED, methods
+from graphrewrite.cli.quantizing import SHARED, TRAINING, methods
 from graphrewrite.pipeline import Pass, Pipeline
 
 
@@ -13,7 +13,7 @@ class Static:
     """Tidies and runs `InsertQdq`, after what makes its work easier if that is asked for."""
 
     summary: ClassVar[str] = "weights and activations, whose ranges are found on --data"
-    takes: ClassVar[frozenset[str]] = frozenset(SHARED)
+    takes: ClassVar[frozenset[str]] = frozenset(SHARED) - frozenset(TRAINING)
 
     def configure(self, group: _ArgumentGroup) -> None:
         """Declare the form of codes, how ranges are found, and what is done before."""

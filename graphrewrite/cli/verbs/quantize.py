@@ -6,8 +6,8 @@ from typing import ClassVar, cast
 
 from graphrewrite.cli.left import show_left
 from graphrewrite.cli.method import add_told, apply, show_measured, worded
-from graphrewrite.cli.parser import add_patterns, add_rewriting
-from graphrewrite.cli.quantizing import SHARED, methods
+from graphrewrite.cli.parser import add_patterns, add_rewriting, positive, share, whole
+from graphrewrite.cli.quantizing import SHARED, TRAINING, methods
 from graphrewrite.cli.rewriting import Job, show_check
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
@@ -74,6 +74,7 @@ class Quantize:
         choice = parser.add_argument_group("choice of layers")
         add_patterns(choice, "--only", "quantise no others than layers of these names")
         add_patterns(choice, "--skip", "leave layers of these names in float")
+        _add_training(parser)
         for name in methods:
             group = parser.add_argument_group(f"--method {name}")
             methods.make(name).configure(group)
@@ -107,6 +108,29 @@ class Quantize:
                     yield action.option_strings[0]
 
 
+def _add_training(parser: ArgumentParser) -> None:
+    names = ", ".join(name for name in methods if methods.make(name).takes.issuperset(TRAINING))
+    group = parser.add_argument_group(f"training (--method {names})")
+    group.add_argument(
+        "--epochs", type=whole(1), metavar="N", help="how often every sample is seen (default 10)"
+    )
+    group.add_argument(
+        "--rate", type=positive, metavar="R", help="learning rate at the start (default 0.001)"
+    )
+    group.add_argument(
+        "--labels",
+        type=share,
+        metavar="SHARE",
+        help="share of the loss that is about labels; the rest learns from the model itself (default 0)",
+    )
+    group.add_argument(
+        "--ends",
+        type=whole(2),
+        metavar="N",
+        help="bits of layers that come first or last (default 8; 32: float)",
+    )
+
+
 def _unshared(options: Namespace, takes: frozenset[str]) -> Iterator[str]:
     """Yield what was asked of all methods and is not heeded by this one."""
     asked = {
@@ -114,6 +138,7 @@ def _unshared(options: Namespace, takes: frozenset[str]) -> Iterator[str]:
         "per_channel": not options.per_channel,
         "only": bool(options.only),
         "skip": bool(options.skip),
+        **{name: getattr(options, name) is not None for name in TRAINING},
     }
     typed = {"per_channel": "--per-tensor"}
     yield from (typed.get(name, f"--{name}") for name in SHARED if asked[name] and name not in takes)

@@ -48,6 +48,23 @@ def test_smoothing_spreads_its_share_over_all_classes() -> None:
     assert float(CrossEntropy(smoothing=0.1)(batch)) == pytest.approx(want, rel=1e-6)
 
 
+def test_under_smoothing_scores_end_at_the_gap_of_the_closed_form() -> None:
+    # ten classes, a share of 0.1: the true class is ahead by log(1 + 10 * 0.9 / 0.1) = log 91.
+    found = torch.zeros(1, 10, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([found], max_iter=200, tolerance_grad=1e-9, tolerance_change=1e-12)
+
+    def again() -> float:
+        optimiser.zero_grad()
+        loss = CrossEntropy(smoothing=0.1)(one_output(found, labels=[3]))
+        loss.backward()
+        return float(loss.detach())
+
+    optimiser.step(again)
+    scores = found.detach().numpy()[0]
+    ahead = scores[3] - np.delete(scores, 3)
+    np.testing.assert_allclose(ahead, math.log(91), atol=1e-3)
+
+
 def test_soft_labels_are_the_divergence_times_the_temperature_squared() -> None:
     student, teacher = [1.0, 2.0, 0.0], [3.0, 0.0, 1.0]
     p, q = softmax(teacher, 4.0), softmax(student, 4.0)
