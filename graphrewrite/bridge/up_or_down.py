@@ -1,6 +1,5 @@
 """Learning for each weight of a layer whether it is rounded up or down, from what the layer reads and should give."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,7 +24,8 @@ class Problem(NamedTuple):
         weight: in steps, [groups, outputs, inputs].
         steps: what a step is worth, [groups, outputs].
         bias: [groups, outputs].
-        codes: the lowest and the highest.
+        top: the highest code; the lowest is as far below zero.
+        apart: 1 between neighbouring codes, or 2 where they are odd.
         bounds: what the results are cut to by the operator behind the layer; infinite where there is none.
     """
 
@@ -34,7 +34,8 @@ class Problem(NamedTuple):
     weight: Singles
     steps: Singles
     bias: Singles
-    codes: tuple[int, int]
+    top: int
+    apart: int
     bounds: tuple[float, float]
 
 
@@ -51,10 +52,10 @@ class Learning:
         exponents: of that term, the first and the last: a high one leaves alone what is far from both sides.
     """
 
-    steps: int = 800
-    rate: float = 0.02
+    steps: int = 300
+    rate: float = 0.05
     rows: int = 256
-    weight: float = 1.0
+    weight: float = 10.0
     warm: float = 0.2
     exponents: tuple[float, float] = (20.0, 2.0)
 
@@ -72,51 +73,65 @@ class Learning:
             )
 
 
-def learned_codes(
-    problem: Problem, learning: Learning, seed: int, step_done: Callable[[], None] = lambda: None
-) -> npt.NDArray[np.int64]:
+def learned_codes(problem: Problem, learning: Learning, seed: int) -> npt.NDArray[np.int64]:
     """Return codes [groups, outputs, inputs], each one of the two beside its weight, that give the least error.
 
     A weight is its lower code and a share of a step between 0 and 1. The shares start where the weight is unrounded,
-    and are driven to one end or the other while the error of the results, behind their bounds, is kept low.
+    and are driven to one end or the other while the error of the results, behind their bounds, is kept low. An output
+    that nearest rounding serves better keeps it.
     """
-    random = torch.Generator().manual_seed(seed)
-    x, target = torch.from_numpy(problem.x), torch.from_numpy(problem.target).clamp(*problem.bounds)
-    weight, steps = torch.from_numpy(problem.weight), torch.from_numpy(problem.steps).unsqueeze(-1)
-    bias = torch.from_numpy(problem.bias)
-    lower = weight.clamp(*problem.codes).floor()
-    share = (weight.clamp(*problem.codes) - lower).clamp(_EASY, 1 - _EASY)
+    # Drawn once and read in turns: slices cost no copies.
+    order = torch.randperm(len(problem.x), generator=torch.Generator().manual_seed(seed))
+    x = torch.from_numpy(problem.x)[order].transpose(0, 1).contiguous()
+    target = torch.from_numpy(problem.target)[order].transpose(0, 1).clamp(*problem.bounds).contiguous()
+    steps, bias = torch.from_numpy(problem.steps).unsqueeze(-1), torch.from_numpy(problem.bias).unsqueeze(1)
+    # Counted from code to code: odd ones are twice a whole number and 1.
+    first = problem.apart - 1
+    least, most = (-problem.top - first) // problem.apart, (problem.top - first) // problem.apart
+    weight = ((torch.from_numpy(problem.weight) - first) / problem.apart).clamp(least, most)
+    lower = weight.floor()
+    share = (weight - lower).clamp(_EASY, 1 - _EASY)
     latent = torch.logit((share - _BELOW) / (_ABOVE - _BELOW)).requires_grad_()
-    x_of, target_of = x.transpose(0, 1).contiguous(), target.transpose(0, 1).contiguous()
 
-    def error(codes: torch.Tensor, rows: torch.Tensor | slice) -> torch.Tensor:
-        given = torch.baddbmm(bias.unsqueeze(1), x_of[:, rows], (codes * steps).transpose(1, 2))
-        return (given.clamp(*problem.bounds) - target_of[:, rows]).square().mean(dim=1)  # [groups, outputs]
+    def error(count: torch.Tensor, rows: slice) -> torch.Tensor:
+        given = torch.baddbmm(bias, x[:, rows], ((count * problem.apart + first) * steps).transpose(1, 2))
+        return (given.clamp(*problem.bounds) - target[:, rows]).square().mean(dim=1)  # [groups, outputs]
 
     with torch.no_grad():
-        nearest = error(weight.round().clamp(*problem.codes), slice(None))
-        floor = nearest.mean().clamp_min(torch.finfo(torch.float32).tiny)
-        # Outputs count by their share of the error; those that are exact already must not count for nothing at all.
-        scale = 1 / floor
+        plain = error(weight.round(), slice(None))
+    scale = 1 / plain.mean().clamp_min(torch.finfo(torch.float32).tiny)
     optimiser = torch.optim.Adam([latent], lr=learning.rate)
-    pull = learning.weight / weight.shape[-1]
+    batches = max(1, x.shape[1] // learning.rows)
     for step in range(learning.steps):
-        done = step / learning.steps
-        rows = torch.randint(len(x), (learning.rows,), generator=random)
+        start = step % batches * learning.rows
         between = _share(latent)
-        codes = (lower + between).clamp(*problem.codes)
-        loss = (error(codes, rows) * scale).sum()
-        if done >= learning.warm:
-            first, last = learning.exponents
-            exponent = first + (last - first) * (done - learning.warm) / (1 - learning.warm)
-            loss = loss + pull * (1 - (2 * between - 1).abs().pow(exponent)).sum()
+        loss = (error((lower + between).clamp(max=most), slice(start, start + learning.rows)) * scale).sum()
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(
+            [loss, between], [None, _pull(between.detach(), learning, step / learning.steps)]
+        )
         optimiser.step()
-        step_done()
-    chosen = lower + (_share(latent.detach()) >= 0.5)
-    return np.asarray(chosen.clamp(*problem.codes).numpy(), np.int64)
+    with torch.no_grad():
+        chosen = (lower + (_share(latent) >= 0.5)).clamp(max=most)
+        is_better = error(chosen, slice(None)) < plain
+        chosen = torch.where(is_better.unsqueeze(-1), chosen, weight.round())
+    return np.asarray((chosen * problem.apart + first).numpy(), np.int64)
 
 
 def _share(latent: torch.Tensor) -> torch.Tensor:
     return (torch.sigmoid(latent) * (_ABOVE - _BELOW) + _BELOW).clamp(0, 1)
+
+
+def _pull(share: torch.Tensor, learning: Learning, done: float) -> torch.Tensor:
+    """Return the slope of weight * (1 - |2 share - 1| ^ exponent), in means over the inputs of an output."""
+    if done < learning.warm:
+        return torch.zeros_like(share)
+    first, last = learning.exponents
+    exponent = first + (last - first) * (done - learning.warm) / (1 - learning.warm)
+    away = 2 * share - 1
+    return (
+        away.abs()
+        .pow_(exponent - 1)
+        .mul_(away.sign_())
+        .mul_(-2 * exponent * learning.weight / share.shape[-1])
+    )

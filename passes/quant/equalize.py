@@ -1,6 +1,5 @@
 """Evening out the ranges of channels between two layers, so that one scale for a whole tensor fits all of them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -10,13 +9,12 @@ import onnx_graphsurgeon as gs
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Array, Model
 from graphrewrite.match import Draft, is_default_domain
+from graphrewrite.passes.quant.factors import PASSED
 from graphrewrite.passes.quant.grid import Floats
 from graphrewrite.passes.quant.plan import name_of
 from graphrewrite.passes.tidy.reading import integer, source
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, Same, passes
 
-# What a positive factor passes through, channel by channel.
-_PASSED = frozenset({"AveragePool", "GlobalAveragePool", "LeakyRelu", "MaxPool", "Relu"})
 _CLOSE = 1.01  # factors nearer to 1 are not worth another turn
 
 
@@ -34,7 +32,8 @@ class EqualizeChannels:
 
     A filter of the first and what the second does with it keep their product: factors sqrt(first / second) of the
     largest weights of either (Nagel et al. 2019, equation 11), in turns over all pairs until they are near 1. Between
-    the two stand operators only that a positive factor passes through, such as Relu and pooling; Relu6 is none.
+    the two stand operators only that a positive factor passes through, such as Relu and pooling; Relu6 is none, but
+    `open_bounds` may make a Relu of it. What is in the way of others is told.
 
     Args:
         turns: over all pairs at most.
@@ -55,7 +54,9 @@ class EqualizeChannels:
     def run(self, model: Model, context: Context) -> Outcome:
         """Even out every pair there is."""
         draft = Draft(model)
-        pairs = list(_pairs(draft))
+        found = {name_of(node): _follow(draft, node) for node in draft.nodes() if _is_layer(draft, node)}
+        pairs = [pair for pair in found.values() if isinstance(pair, _Pair)]
+        left = [Note("skipped", name, why) for name, why in found.items() if isinstance(why, str)]
         held = {id(node): Held.read(draft, node) for pair in pairs for node in pair}
         factors = {
             id(node): np.ones(len(each.weight)) for node in _nodes(pairs) for each in (held[id(node)],)
@@ -63,14 +64,16 @@ class EqualizeChannels:
         for _ in range(self.turns):
             largest = 1.0
             for pair in pairs:
-                found = even_out(held[id(pair.first)], held[id(pair.second)])
-                factors[id(pair.first)] *= found
-                largest = max(largest, float(np.maximum(found, 1 / found).max()))
+                more = even_out(held[id(pair.first)], held[id(pair.second)])
+                factors[id(pair.first)] *= more
+                largest = max(largest, float(np.maximum(more, 1 / more).max()))
             if largest < _CLOSE:
                 break
         moved = [pair for pair in pairs if np.abs(np.log(factors[id(pair.first)])).max() > np.log(_CLOSE)]
         if not moved:
-            return Outcome(model, False, (Note("skipped", "the whole model", "no two layers gain by it"),))
+            return Outcome(
+                model, False, (Note("skipped", "the whole model", "no two layers gain by it"), *left)
+            )
         for node in _nodes(moved):
             held[id(node)].write(draft, node)
         draft.close()
@@ -79,7 +82,7 @@ class EqualizeChannels:
             for pair in moved
             for each in (factors[id(pair.first)],)
         ]
-        return Outcome(model, True, tuple(notes))
+        return Outcome(model, True, (*notes, *left))
 
 
 class Held:
@@ -123,15 +126,21 @@ def even_out(first: Held, second: Held) -> Floats:
     return factors
 
 
-def _pairs(draft: Draft) -> Iterator[_Pair]:
-    for node in draft.nodes():
-        if not _is_layer(draft, node):
-            continue
-        behind = draft.sole_user(node.outputs[0])
-        while behind is not None and behind.op in _PASSED and is_default_domain(behind):
-            behind = draft.sole_user(behind.outputs[0]) if len(behind.outputs) == 1 else None
-        if behind is not None and _is_layer(draft, behind):
-            yield _Pair(node, behind)
+def _follow(draft: Draft, first: gs.Node) -> _Pair | str:
+    """Return a convolution with the one that reads it and nobody else does, or what is in the way."""
+    tensor = first.outputs[0]
+    while True:
+        if draft.is_output(tensor):
+            return "an output of the model hangs on its result"
+        behind = draft.sole_user(tensor)
+        if behind is None:
+            readers = ", ".join(sorted({user.op for user in draft.users(tensor)})) or "nothing"
+            return f"its result is read in several places: {readers}"
+        if _is_layer(draft, behind) and behind.inputs[0] is tensor:
+            return _Pair(first, behind)
+        if behind.op not in PASSED or not is_default_domain(behind) or len(behind.outputs) > 1:
+            return f"{behind.op} {name_of(behind)!r} stands behind it, which no factor passes"
+        tensor = behind.outputs[0]
 
 
 def _is_layer(draft: Draft, node: gs.Node) -> bool:

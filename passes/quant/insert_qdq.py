@@ -88,10 +88,10 @@ class InsertQdq:
             raise InvalidConfig(
                 f"InsertQdq.weight_bits is {self.weight_bits!r}; expected a whole number from 2 to 8"
             )
-        if self.even_levels and (self.weight_bits > 6 or not isinstance(self.rounder, Nearest)):
+        if self.even_levels and self.weight_bits > 6:
             raise InvalidConfig(
-                f"InsertQdq.even_levels does not go with {self.weight_bits} bits and the rounder {self.rounder}; "
-                "expected at most 6 bits and the nearest level; leave it out, with more bits it is no gain"
+                f"InsertQdq.even_levels does not go with {self.weight_bits} bits; expected at most 6; leave it out, "
+                "with more bits it is no gain"
             )
         if isinstance(self.batch, bool) or self.batch < 1:
             raise InvalidConfig(f"InsertQdq.batch is {self.batch!r}; expected a whole number of at least 1")

@@ -48,10 +48,10 @@ class Site:
         return -1 if self.sliding is None else 1
 
     @property
-    def codes(self) -> tuple[int, int]:
-        """The lowest and the highest code."""
-        top = 2 ** (self.stored.bits - 1) - 1
-        return -top, top
+    def top(self) -> int:
+        """The highest code."""
+        bits = self.stored.bits
+        return (1 << bits - 1) - 1 if self.stored.apart == 1 else (1 << bits) - 1
 
     @property
     def steps(self) -> Singles:
@@ -62,7 +62,9 @@ class Site:
     @property
     def in_steps(self) -> Singles:
         """The float weight in steps."""
-        return self._grouped(self.weight.astype(np.float32) / along(self.stored.steps, self.stored.axis, self.weight.ndim))
+        return self._grouped(
+            self.weight.astype(np.float32) / along(self.stored.steps, self.stored.axis, self.weight.ndim)
+        )
 
     def rows(self, draw: Draw) -> Values | Windows:
         """Return what takes in what the node reads, as rows [places, groups * inputs]."""

@@ -38,6 +38,21 @@ class Static:
             help="do not make up for what rounded weights take from the mean of each output",
         )
         group.add_argument(
+            "--round",
+            metavar="NAME",
+            default="nearest",
+            help="which of the two codes beside it a weight gets: nearest (default), adaround (learned on --data, with "
+            "torch; for 4 bits and less), or one of yours",
+        )
+        group.add_argument(
+            "--smooth",
+            metavar="ALPHA",
+            type=float,
+            nargs="*",
+            help="first move ranges of loud channels from activations into weights: ALPHA of them (default 0.5), of "
+            "several the best for each tensor; for transformers",
+        )
+        group.add_argument(
             "--equalize",
             action="store_true",
             help="first even out the ranges of channels between convolutions: for --per-tensor and few bits",
@@ -61,13 +76,17 @@ class Static:
 
     def pipeline(self, options: Namespace) -> Pipeline:
         """Tidy, even out where asked, quantise."""
-        from graphrewrite.passes.quant import EqualizeChannels, InsertQdq
+        from graphrewrite.passes.quant import EqualizeChannels, InsertQdq, SmoothQuant
         from graphrewrite.passes.quant.calibrators import calibrators
+        from graphrewrite.passes.quant.rounders import rounders
         from graphrewrite.passes.tidy import Tidy
 
         before: list[Pass] = [Tidy()]
         if options.equalize:
             before.append(EqualizeChannels())
+        if options.smooth is not None:
+            alphas = tuple(options.smooth) or SmoothQuant().alphas
+            before.append(SmoothQuant(alphas=alphas, batch=options.batch))
         step = InsertQdq(
             calibrator=calibrators.make(options.calibrate),
             activations=options.activations,
@@ -80,6 +99,7 @@ class Static:
             wide=tuple(options.wide),
             batch=options.batch,
             cache=options.cache,
+            rounder=rounders.make(options.round),
         )
         return Pipeline((*before, step), verify=options.verify)
 
@@ -88,4 +108,8 @@ class Static:
         scales = "one scale per output" if options.per_channel else "one scale per weight"
         bits = f"weights of {options.bits or 8} bits, {scales}"
         even = ", channels evened out first" if options.equalize else ""
-        return f"{bits}; {options.activations} activations, ranges by {options.calibrate}{even}"
+        smooth = ", loud channels moved into weights first" if options.smooth is not None else ""
+        rounded = "" if options.round == "nearest" else f", rounded by {options.round}"
+        return (
+            f"{bits}{rounded}; {options.activations} activations, ranges by {options.calibrate}{even}{smooth}"
+        )

@@ -31,7 +31,7 @@ class AdaRound:
     Needs torch. Layers are Conv, Gemm and MatMul with a constant weight; what else a plan rounds stays at the nearest.
     """
 
-    steps: int = 800
+    steps: int = 300
     rows: int = 8192
 
     def __post_init__(self) -> None:
@@ -66,7 +66,8 @@ class AdaRound:
                 weight=site.in_steps,
                 steps=site.steps,
                 bias=site.bias,
-                codes=site.codes,
+                top=site.top,
+                apart=site.stored.apart,
                 bounds=site.bounds,
             )
             codes = learned_codes(problem, Learning(self.steps), context.seed)

@@ -73,14 +73,41 @@ def test_a_balanced_net_is_left_alone() -> None:
     assert not Pipeline((EqualizeChannels(),)).run(once).changed
 
 
-def test_a_bound_or_a_second_reader_between_keeps_a_pair_as_it_is() -> None:
+def test_what_keeps_a_pair_as_it_is_is_told() -> None:
     b = Builder(opset=17)
     x = b.input(["N", 3, 8, 8], "x")
-    y = b.op("Clip", b.conv(x, 8, 3), b.constant(np.float32(0)), b.constant(np.float32(6)))
-    y = b.conv(y, 8, 8)
-    model = b.model(b.add(b.conv(y, 8, 8), y))
+    y = b.op(
+        "Clip", b.conv(x, 8, 3, name="one"), b.constant(np.float32(0)), b.constant(np.float32(6)), name="six"
+    )
+    y = b.conv(y, 8, 8, name="two")
+    model = b.model(b.add(b.conv(y, 8, 8, name="three"), y))
 
-    assert not Pipeline((EqualizeChannels(),)).run(model).changed
+    result = Pipeline((EqualizeChannels(),)).run(model)
+
+    assert not result.changed
+    assert {note.subject: note.text for note in result.notes} == {
+        "the whole model": "no two layers gain by it",
+        "one": "Clip 'six' stands behind it, which no factor passes",
+        "two": "its result is read in several places: Add, Conv",
+        "three": f"Add {model.graph.nodes[-1].name!r} stands behind it, which no factor passes",
+    }
+
+
+def test_within_a_residual_block_channels_are_evened_out() -> None:
+    b = Builder(opset=17, seed=2)
+    x = b.input(["N", 3, 10, 10], "x")
+    stem = b.relu(b.conv(x, 8, 3, name="stem"))
+    spread = np.logspace(-2, 2, 8).astype(np.float32)
+    inner = b.constant(b.rng.standard_normal((8, 8, 3, 3)).astype(np.float32) * spread.reshape(-1, 1, 1, 1))
+    outer = b.constant(b.rng.standard_normal((8, 8, 3, 3)).astype(np.float32) / spread.reshape(-1, 1, 1))
+    y = b.relu(b.op("Conv", stem, inner, pads=[1, 1, 1, 1], name="inner"))
+    model = b.model(b.add(stem, b.op("Conv", y, outer, pads=[1, 1, 1, 1], name="outer")))
+    step = InsertQdq(per_channel=False)
+
+    result = Pipeline((EqualizeChannels(),)).run(model)
+
+    assert [note.subject for note in result.notes if note.kind == "done"] == ["inner"]
+    assert signal((EqualizeChannels(), step), model) > signal((step,), model) + 15
 
 
 def test_a_factor_that_one_side_misses_breaks_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
