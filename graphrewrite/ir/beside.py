@@ -1,4 +1,4 @@
-"""Several models as one: side by side on the same inputs, every other name told apart by a prefix."""
+"""Several models as one, side by side on the same inputs, or one model on two sets of them."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 from graphrewrite.errors import InvalidModel
 from graphrewrite.ir import garbage
 from graphrewrite.ir.bodies import own_tensors, without_declarations
-from graphrewrite.ir.edit import all_graphs, redirect
+from graphrewrite.ir.edit import all_graphs, redirect, remove_nodes
 from graphrewrite.ir.model import Model
 
 
@@ -44,6 +44,31 @@ def beside(parts: Mapping[str, Model]) -> Model:
         whole.graph.initializers.update(copy.graph.initializers)
     whole.graph.inputs = list(inputs.values())
     whole.graph.opset = whole.opset
+    return whole
+
+
+@garbage.paused()
+def twice(model: Model, prefix: str) -> Model:
+    """Return one model that runs the same weights on two sets of inputs: two views of each sample.
+
+    The second set, and all that is computed from it, has the prefix before its names. Weights are there once, under
+    their own names.
+
+    Raises:
+        InvalidModel: as `beside`.
+    """
+    view = model.clone()
+    for tensor in view.inputs:
+        tensor.name = f"{prefix}{tensor.name}"
+    whole = beside({"": model, prefix: view})
+    made = whole.nodes("Constant")
+    first, again = made[: len(made) // 2], made[len(made) // 2 :]
+    for one, other in zip(first, again, strict=True):
+        redirect(whole.graph, other.outputs[0], one.outputs[0])
+    remove_nodes(whole.graph, again)
+    known = whole.graph.initializers
+    for name in model.graph.initializers:
+        redirect(whole.graph, known.pop(f"{prefix}{name}"), known[name])
     return whole
 
 

@@ -1,14 +1,16 @@
 """Models side by side: each computes what it did alone, and each can be read out of the whole again."""
 
 import numpy as np
+import onnx_graphsurgeon as gs
 import pytest
 from onnx import AttributeProto, GraphProto, NodeProto
 
 from graphrewrite.errors import InvalidModel
 from graphrewrite.ir import Builder, Model
-from graphrewrite.ir.beside import beside
+from graphrewrite.ir.beside import beside, twice
 from graphrewrite.ir.check import check
 from graphrewrite.ir.diff import diff
+from graphrewrite.ir.edit import redirect
 from graphrewrite.runtime import run
 from tests.engine.ir.checked import branch
 from tests.engine.ir.functions import TWICE, calling, function
@@ -145,3 +147,27 @@ def test_what_cannot_be_together_is_refused() -> None:
         beside({"": clashing, "b/": plain.model(plain.op("Relu", plain.input(["N", 3], "x"), name="relu_1"))})
     with pytest.raises(InvalidModel, match="no models"):
         beside({})
+
+
+@pytest.mark.parametrize("as_nodes", [False, True])
+def test_two_views_go_through_the_same_weights(as_nodes: bool) -> None:
+    model = net(1)
+    if as_nodes:  # weights as outputs of Constant nodes
+        for name, constant in list(model.graph.initializers.items()):
+            held = gs.Constant("value", constant.values)
+            out = gs.Variable(f"{name}_held", np.dtype(np.float32), list(constant.shape))
+            redirect(model.graph, constant, out)
+            model.graph.nodes.insert(0, gs.Node("Constant", name, {"value": held}, [], [out]))
+            del model.graph.initializers[name]
+    whole = twice(model, "b/")
+    check(whole)
+    assert broken_links(whole) == []
+    assert [tensor.name for tensor in whole.inputs] == ["x", "b/x"]
+    assert list(whole.weights) == list(model.weights)
+    assert len(whole.nodes("Constant")) == len(model.nodes("Constant"))
+    rng = np.random.default_rng(0)
+    one, other = (rng.standard_normal((5, 3)).astype(np.float32) for _ in range(2))
+    found = run(whole, {"x": one, "b/x": other})
+    name = model.outputs[0].name
+    np.testing.assert_array_equal(found[name], run(model, {"x": one})[name])
+    np.testing.assert_array_equal(found[f"b/{name}"], run(model, {"x": other})[name])

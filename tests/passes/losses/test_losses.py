@@ -146,6 +146,8 @@ FIELDS: Mapping[str, Mapping[str, object]] = {
     "vsd": {"observation": "mid", "representation": "out"},
     "mutual_learning": {"tensors": ("out", "s/out")},
     "attention_diversity": {"tensors": ("mid", "s/mid")},
+    "vcd": {"observations": ("mid", "s/mid"), "scores": ("out", "s/out")},
+    "vml": {"scores": ("out", "s/out")},
     "feature_fusion": {"maps": ("mid",), "students": ("s/",), "tensor": "out"},
 }
 

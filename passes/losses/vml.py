@@ -1,0 +1,48 @@
+"""Two views of a sample that come to the same answer."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from graphrewrite.bridge.losses import Batch, Needs, losses
+from graphrewrite.errors import InvalidConfig
+from graphrewrite.passes.losses.feature_match import check_several
+
+if TYPE_CHECKING:
+    import torch
+
+
+@losses.register("vml")
+@dataclass(frozen=True)
+class Vml:
+    """Variational mutual learning (Tian et al. 2021): the Jensen-Shannon divergence of two views' answers.
+
+    The mean of the divergences of both from their middle: the same for either order, and at most log 2. `scores` names
+    the score tensors of one model that runs on two views (`graphrewrite.ir.beside.twice`); both learn. It needs no
+    labels.
+    """
+
+    scores: tuple[str, ...] = ()
+    weight: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_several("Vml.scores", self.scores, 2, "the scores for each view")
+        if len(self.scores) != 2:
+            raise InvalidConfig(f"Vml.scores has {len(self.scores)} names; expected two views; name two")
+
+    @property
+    def needs(self) -> Needs:
+        """The scores of both views."""
+        return Needs(student=self.scores)
+
+    def __call__(self, batch: Batch) -> "torch.Tensor":
+        """Return the mean over samples and places."""
+        import torch
+        from torch.nn import functional
+
+        logs = [functional.log_softmax(batch.student[name].float(), dim=1) for name in self.scores]
+        middle = torch.logsumexp(torch.stack(logs), dim=0) - torch.log(torch.tensor(2.0))
+        apart = [
+            functional.kl_div(middle, own, reduction="none", log_target=True).sum(dim=1).mean()
+            for own in logs
+        ]
+        return torch.stack(apart).mean()
