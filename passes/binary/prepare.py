@@ -11,6 +11,7 @@ from graphrewrite.match import Draft
 from graphrewrite.passes.binary.around import planes
 from graphrewrite.passes.binary.binarizer import Binarizer
 from graphrewrite.passes.binary.choice import Choice, before_rectifier, label, rectifier_of
+from graphrewrite.passes.binary.plain import make_plain
 from graphrewrite.passes.tidy.reading import integer, source
 from graphrewrite.pipeline import Note
 
@@ -51,12 +52,14 @@ def prepare(model: Model, choice: Choice, method: Binarizer) -> Prepared:
     )
 
 
-def unmark(model: Model, marks: tuple[str, ...]) -> None:
-    """Take the products by 1 out again."""
+def settle(model: Model, marks: tuple[str, ...]) -> Model:
+    """Take the products by 1 out again, and put sizes and biases behind the sums of signs; return the model."""
     draft = Draft(model)
     for node in [each for each in draft.nodes() if each.outputs and each.outputs[0].name in marks]:
         draft.replace(node.outputs[0], node.inputs[0])
     draft.close()
+    make_plain(model, zero_is_plus=False)
+    return model
 
 
 def _own(draft: Draft, nodes: Sequence[gs.Node]) -> set[int]:

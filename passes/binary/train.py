@@ -16,8 +16,7 @@ from graphrewrite.passes.binary.binarizer import Binarizer
 from graphrewrite.passes.binary.binarizers.recu import Recu
 from graphrewrite.passes.binary.choice import OLDEST_OPSET, Choice, too_old
 from graphrewrite.passes.binary.flips import c2i_ratio
-from graphrewrite.passes.binary.plain import make_plain
-from graphrewrite.passes.binary.prepare import Prepared, prepare, unmark
+from graphrewrite.passes.binary.prepare import Prepared, prepare, settle
 from graphrewrite.passes.losses.cross_entropy import CrossEntropy
 from graphrewrite.passes.train.finetune import FineTune
 from graphrewrite.pipeline import Claim, Context, Free, Note, Outcome
@@ -84,12 +83,9 @@ class TrainBinary(Choice):
         inner = FineTune(self.recipe_for(prepared), self.teacher, self.validation)
         trained = inner.run(prepared.model, context)
         rows = self._rows(prepared, trained.model)
-        unmark(trained.model, prepared.marks)
-        make_plain(trained.model, zero_is_plus=False)
         done = Note("done", "binary convolutions", f"{len(rows)} trained as signs, {trained.notes[0].text}")
-        return Outcome(
-            trained.model, True, (done, *prepared.notes), details={**trained.details, "layers": rows}
-        )
+        details = {**trained.details, "layers": rows}
+        return Outcome(settle(trained.model, prepared.marks), True, (done, *prepared.notes), details=details)
 
     def recipe_for(self, prepared: Prepared) -> Recipe:
         """Return the recipe with the method's transforms, and with what decay is to leave alone."""

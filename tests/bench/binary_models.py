@@ -2,7 +2,8 @@
 
 `python -m tests.bench.binary_models` prints a table for custom_ops/MEASURED.md. Nets of 18 layers on 224 x 224 and on
 32 x 32: plain ones, in which two layers of a block are neighbours and hand over bits, and ones with a sum around every
-layer (Liu and others, 2018), where numbers stand between all. Random weights: this is about speed.
+layer (Liu and others, 2018), where numbers stand between all. Random weights: this is about speed. With `--methods` the
+same for the nets that binarizers make, and what each puts around its layers.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,9 @@ from collections.abc import Mapping
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir import Builder, Model
-from graphrewrite.passes.binary import BinarizeConv, LowerBinaryConv
+from graphrewrite.passes.binary import BinarizeConv, LowerBinaryConv, TrainBinary
+from graphrewrite.passes.binary.binarizers import binarizers
+from graphrewrite.passes.binary.prepare import prepare, settle
 from graphrewrite.pipeline import Pipeline
 from tests.bench.common import command, facts, say
 from tests.bench.kernels_common import head, options_of, row
@@ -56,9 +59,30 @@ def selves(model: Model) -> Mapping[str, Model]:
     return {"fp32": model, "int8": statically_int8(model), "signs in fp32": binary, "binary": own}
 
 
+def of_methods(model: Model) -> Mapping[str, Model]:
+    """Return a model and what each binarizer makes of it, lowered; nothing is trained."""
+    from graphrewrite.bridge import GraphModule, attach, fold
+
+    found = {"fp32": model}
+    for name in binarizers:
+        step = TrainBinary(binarizers.make(name))
+        prepared = prepare(model, step, step.method)
+        module = GraphModule(prepared.model)
+        attach(module, step.recipe_for(prepared).stages[-1].transforms)
+        binary = settle(fold(module), prepared.marks)
+        lower = Pipeline((LowerBinaryConv(when="always"),), verify="structure")
+        found[name] = lower.run(binary).model
+    return found
+
+
 def main() -> None:
     """Print the table."""
-    chosen = options_of(__doc__, rounds=15).parse_args()
+    parser = options_of(__doc__, rounds=15)
+    parser.add_argument("--methods", action="store_true", help="the nets that binarizers make")
+    chosen = parser.parse_args()
+    if chosen.methods:
+        print_methods(chosen.rounds, chosen.threads)
+        return
     names = ("fp32", "int8", "signs in fp32", "binary")
     say(f"{command()}; {facts()}\n")
     say("\n".join(head(["net", "threads", *(f"{name}: wall ms (CPU)" for name in names)])))
@@ -67,6 +91,20 @@ def main() -> None:
             title = f"18 layers, {size} x {size}, {'sums around every layer' if sums_everywhere else 'plain'}"
             spent = measure(selves(residual(size, sums_everywhere)), chosen.rounds, chosen.threads)
             say(row([title, str(chosen.threads), *(cell(spent, name, chosen.threads) for name in names)]))
+
+
+def print_methods(rounds: int, threads: int) -> None:
+    """Print a table of what binarizers put around layers, in time."""
+    names = ("fp32", *binarizers)
+    say(f"{command()}; {facts()}\n")
+    say("\n".join(head(["net", "threads", *(f"{name}: wall ms (CPU)" for name in names)])))
+    for size in (224, 32):
+        spent = measure(of_methods(residual(size, sums_everywhere=True)), rounds, threads)
+        say(
+            row(
+                [f"18 layers, {size} x {size}", str(threads), *(cell(spent, name, threads) for name in names)]
+            )
+        )
 
 
 if __name__ == "__main__":

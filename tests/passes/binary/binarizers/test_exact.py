@@ -19,8 +19,7 @@ from graphrewrite.custom_ops import Case
 from graphrewrite.ir import Array, Model
 from graphrewrite.passes.binary import LowerBinaryConv, TrainBinary
 from graphrewrite.passes.binary.binarizers import binarizers
-from graphrewrite.passes.binary.plain import make_plain
-from graphrewrite.passes.binary.prepare import Prepared, prepare, unmark
+from graphrewrite.passes.binary.prepare import Prepared, prepare, settle
 from graphrewrite.passes.losses.cross_entropy import CrossEntropy
 from graphrewrite.pipeline import Pipeline
 from graphrewrite.runtime import run
@@ -64,9 +63,7 @@ def trained(method: str) -> tuple[GraphModule, Prepared]:
 
 def layers(module: GraphModule, prepared: Prepared) -> list[Layer]:
     """Run the module, and take its binary layers out of the graphs it becomes."""
-    plain = fold(module)
-    unmark(plain, prepared.marks)
-    make_plain(plain, zero_is_plus=False)
+    plain = settle(fold(module), prepared.marks)
     lowered = Pipeline([LowerBinaryConv(when="always")]).run(plain).model
     convs = [node for node in prepared.model.nodes("Conv") if node.inputs[0].name in prepared.marks]
     products = {node.outputs[0].name: node for node in prepared.model.nodes("Mul")}

@@ -16,7 +16,7 @@ from graphrewrite.passes.binary.binarizers.rbnn import Rbnn
 from graphrewrite.passes.binary.binarizers.react import React
 from graphrewrite.passes.binary.binarizers.siman import Siman
 from graphrewrite.passes.binary.choice import Choice
-from graphrewrite.passes.binary.prepare import prepare, unmark
+from graphrewrite.passes.binary.prepare import prepare, settle
 from graphrewrite.passes.losses.cross_entropy import CrossEntropy
 from graphrewrite.passes.losses.soft_labels import SoftLabels
 from graphrewrite.passes.recipes.adam_bnn import AdamBnn
@@ -56,7 +56,7 @@ def test_what_is_prepared_can_be_taken_back_but_for_what_the_method_adds(method:
     model = net(rectifier="Relu")
     prepared = prepare(model, ALL, binarizers.make(method))
     assert len(prepared.marks) == len(prepared.weights) == BINARY
-    unmark(prepared.model, prepared.marks)
+    settle(prepared.model, prepared.marks)
 
     added = {
         op: ops(prepared.model).count(op) - ops(model).count(op) for op in {*ops(prepared.model), *ops(model)}
