@@ -11,7 +11,7 @@ import torch
 
 from graphrewrite.bridge.module import GraphModule
 from graphrewrite.bridge.numbers import value_of
-from graphrewrite.bridge.weights import PARAMETER
+from graphrewrite.bridge.weights import PARAMETER, stored
 from graphrewrite.data import DataSource
 from graphrewrite.data.fit import fit
 from graphrewrite.data.source import Arrays
@@ -32,7 +32,24 @@ def products(
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[dict[str, Array]]:
-    """Yield weight * gradient of the loss (float32, shaped like the weight) by weight name, for each batch of the data.
+    """Yield weight * gradient by weight name, for each batch of the data; all else is as for `gradients`."""
+    numbers = {
+        name: np.asarray(entry.array, np.float32) for name, entry in stored(model).items() if name in weights
+    }
+    for found, _ in gradients(model, source, weights, loss, batch, seed, progress):
+        yield {name: numbers[name] * np.asarray(gradient, np.float32) for name, gradient in found.items()}
+
+
+def gradients(
+    model: Model,
+    source: DataSource,
+    weights: Collection[str],
+    loss: LossOf = "outputs",
+    batch: int = 32,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Iterator[tuple[dict[str, Array], int]]:
+    """Yield the loss's gradients (float32, shaped like the weights) by name, and of how many samples, for each batch.
 
     The model runs as it would serve: norms use their running statistics. Weights that are not trained (integers, single
     numbers) are left out. A model with a fixed batch gets batches of that size.
@@ -57,12 +74,9 @@ def products(
     for feeds, here in steps:
         values = _outputs(module, feeds)
         value = _cross_entropy(values, labels[list(here)]) if labels is not None else signs.projected(values)
-        gradients = torch.autograd.grad(value, list(live.values()), allow_unused=True)
-        yield {
-            name: (tensor.detach().float() * gradient.float()).numpy()
-            for (name, tensor), gradient in zip(live.items(), gradients, strict=True)
-            if gradient is not None
-        }
+        found = torch.autograd.grad(value, list(live.values()), allow_unused=True)
+        named = zip(live, found, strict=True)
+        yield {name: each.float().numpy() for name, each in named if each is not None}, len(here)
         done += len(here)
         if progress is not None:
             progress("gradients", done, len(source))

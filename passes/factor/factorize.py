@@ -84,7 +84,7 @@ class Factorize:
         stands_for = {layer.place: (factors.expand(), layer.kernel) for layer, factors in made}
         self._write(model, made)
         notes.append(Note("done", "layers", f"factored {len(made)} of {len(found)}"))
-        return Outcome(model, True, tuple(notes), lambda: _expanded(before, stands_for), {"layers": rows})
+        return Outcome(model, True, tuple(notes), lambda: expanded(before, stands_for), {"layers": rows})
 
     def _factor(self, layer: Layer, rng: np.random.Generator) -> "Factors | ConvolutionFactors":
         if layer.kernel and isinstance(self.by, KernelFactorization):
@@ -135,7 +135,7 @@ def _row(layer: Layer, factors: Factors | ConvolutionFactors) -> dict[str, Json]
     return row
 
 
-def _expanded(model: Model, stands_for: Mapping[int, tuple[Floats, tuple[int, ...]]]) -> Model:
+def expanded(model: Model, stands_for: Mapping[int, tuple[Floats, tuple[int, ...]]]) -> Model:
     """Return a copy whose weights are replaced, by place of their nodes, by what factors stand for."""
     copy = model.clone()
     namer = Namer(copy.graph)
@@ -152,4 +152,4 @@ def _expanded(model: Model, stands_for: Mapping[int, tuple[Floats, tuple[int, ..
     return copy
 
 
-__all__ = ["Factorize"]
+__all__ = ["Factorize", "expanded"]

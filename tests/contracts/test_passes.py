@@ -13,6 +13,7 @@ from graphrewrite.data import ArraySource
 from graphrewrite.errors import BudgetError, GraphRewriteError, InvalidConfig
 from graphrewrite.ir import Builder, Model
 from graphrewrite.ir.diff import diff
+from graphrewrite.passes.synth.synthesisers.fdda import Fdda
 from graphrewrite.pipeline import METADATA_KEY, Claim, Context, Pass, Pipeline, passes
 from graphrewrite.registry import Registry, registry_of
 from graphrewrite.serial import from_json, to_json
@@ -23,7 +24,8 @@ NAMES = list(passes)
 LEARNS = frozenset(
     {
         "adam_bnn",
-        "distill",
+        "collaborative", "distill",
+        "fdda",
         "ffsd",
         "finetune",
         "insert_qdq",
@@ -41,7 +43,8 @@ LEARNS = frozenset(
 TRAINS = frozenset(
     {
         "adam_bnn",
-        "distill",
+        "collaborative", "distill",
+        "fdda",
         "ffsd",
         "finetune",
         "lottery_jackpot",
@@ -53,7 +56,14 @@ TRAINS = frozenset(
         "train_sparse",
     }
 )
+# Where published settings take hours; what is learned is of no matter here.
+SHORT = {"fdda": {"synthesiser": Fdda(epochs=1, steps=1, width=8), "samples": 16, "epochs": 1}}
 RUNNING = NAMES if find_spec("torch") and find_spec("accelerate") else sorted(set(NAMES) - TRAINS)
+
+
+def made(name: str) -> Pass:
+    """Return the pass of a name as it is run here."""
+    return passes.make(name, **SHORT.get(name, {}))
 
 
 def residual_net() -> Model:
@@ -133,7 +143,7 @@ def test_a_pass_survives_json_with_every_registered_thing_in_its_fields(name: st
 
 @pytest.mark.parametrize("name", RUNNING)
 def test_a_pass_keeps_its_claim_and_leaves_its_input_alone(name: str) -> None:
-    model, step = residual_net(), passes.make(name)
+    model, step = residual_net(), made(name)
     untouched = model.clone()
 
     result = Pipeline([step]).run(model, Context(data=data(), seed=3))
@@ -147,7 +157,7 @@ def test_a_pass_keeps_its_claim_and_leaves_its_input_alone(name: str) -> None:
 @pytest.mark.parametrize("name", RUNNING)
 def test_a_pass_does_the_same_thing_twice(name: str) -> None:
     one, two = (
-        Pipeline([passes.make(name)]).run(residual_net(), Context(data=data(), seed=3)) for _ in range(2)
+        Pipeline([made(name)]).run(residual_net(), Context(data=data(), seed=3)) for _ in range(2)
     )
 
     assert diff(one.model, two.model) == ""
@@ -158,7 +168,7 @@ def test_a_pass_does_the_same_thing_twice(name: str) -> None:
 def test_a_pass_survives_what_it_cannot_change(name: str, build: "object") -> None:
     model = build()  # type: ignore[operator]
     try:
-        result = Pipeline([passes.make(name)]).run(model)
+        result = Pipeline([made(name)]).run(model)
     except (
         BudgetError,
         InvalidConfig,
