@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from graphrewrite.bridge.transforms.levels import LevelQuantize
     from graphrewrite.bridge.transforms.mask import Mask
     from graphrewrite.bridge.transforms.sign import Sign
+    from graphrewrite.bridge.transforms.span import SpanQuantize
     from graphrewrite.bridge.transforms.step import StepQuantize
     from graphrewrite.bridge.transforms.thresholds import LearnedThresholds
 
@@ -21,6 +22,7 @@ _HOMES = {
     "LevelQuantize": "levels",
     "Mask": "mask",
     "Sign": "sign",
+    "SpanQuantize": "span",
     "StepQuantize": "step",
     "attach": "attaching",
     "fold": "folding",
@@ -33,6 +35,7 @@ __all__ = [
     "Lowered",
     "Mask",
     "Sign",
+    "SpanQuantize",
     "StepQuantize",
     "WeightTransform",
     "attach",
