@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from typing import ClassVar, cast
 
+from graphrewrite.cli import collaborating
 from graphrewrite.cli.left import show_left
 from graphrewrite.cli.method import add_told, apply, worded
 from graphrewrite.cli.parser import add_patterns, add_rewriting, fraction, whole
@@ -21,6 +22,7 @@ _FIELDS = {
     "tucker": ("params", "rounds"),
     "wavelet": ("levels", "start", "taps", "permutation", "rounds", "diagonals"),
     "hadamard": ("permutation", "rounds"),
+    collaborating.METHOD: collaborating.FIELDS,
 }
 
 
@@ -34,6 +36,7 @@ class FactorizeVerb:
     examples: ClassVar[str] = """
         graphrewrite factorize model.onnx -o small.onnx --method svd --energy 0.95
         graphrewrite factorize model.onnx -o small.onnx --method svd --rank 32 --only 'blocks.*'
+        graphrewrite factorize model.onnx -o small.onnx --method collaborative --macs 0.5 --data train.npz
         graphrewrite factorize model.onnx -o start.onnx --method wavelet --levels 5      to be trained
         graphrewrite factorize trained.onnx -o fast.onnx --lower-only                    what is written out, as our ops
         graphrewrite factorize gru.onnx -o start.onnx --method wavelet --gates           gates of recurrent layers too
@@ -49,7 +52,9 @@ class FactorizeVerb:
         add_rewriting(parser)
         what = parser.add_argument_group("what is done")
         one = what.add_mutually_exclusive_group(required=True)
-        one.add_argument("--method", metavar="NAME", help=f"how: {', '.join(factorizations)}")
+        one.add_argument(
+            "--method", metavar="NAME", help=f"how: {', '.join([*factorizations, collaborating.METHOD])}"
+        )
         one.add_argument(
             "--lower-only",
             action="store_true",
@@ -101,6 +106,7 @@ class FactorizeVerb:
             metavar="N",
             help="how often diagonals are fitted (default 3; the bases of tucker 2)",
         )
+        collaborating.add_options(parser)
         choice = parser.add_argument_group("choice of layers")
         choice.add_argument(
             "--smallest",
@@ -116,8 +122,13 @@ class FactorizeVerb:
     def run(self, options: Namespace, screen: Screen) -> int:
         """Factor, save, measure when asked, and print what was done."""
         applied = apply(options, screen, _pipeline(options), worded(lambda _: _asked(options)))
-        found = _factored(applied.job)
-        _show(applied.job, found, screen)
+        if options.method == collaborating.METHOD:
+            found = collaborating.rows(applied.job)
+            collaborating.show(applied.job, found, screen)
+            show_left(applied.job.facts.left, screen)
+        else:
+            found = _factored(applied.job)
+            _show(applied.job, found, screen)
         return applied.finish(options, screen, {"factored": cast(Json, found)})
 
 
@@ -129,6 +140,8 @@ def _pipeline(options: Namespace) -> Pipeline:
 
     fields = _fields(options)
     steps: list[Pass] = [Tidy()] if options.tidy else []
+    if options.method == collaborating.METHOD:
+        return Pipeline((*steps, collaborating.step(options)), verify=options.verify)
     if options.gates:
         steps.append(WriteOutGates())
     if options.method:

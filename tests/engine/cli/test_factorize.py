@@ -127,3 +127,24 @@ def test_strict_writes_nothing_where_nothing_changes(run: Run, net: Path, tmp_pa
 
     assert run("factorize", net, "-o", tmp_path / "out.onnx", *words).code == 3
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_channels_and_rank_together(run: Run, small: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    data, out = tmp_path / "data.npz", tmp_path / "out.onnx"
+    np.savez(data, x=np.random.default_rng(0).standard_normal((16, 3, 8, 8)).astype(np.float32))
+    words = ("factorize", small, "-o", out, "--method", "collaborative", "--loss", "outputs", "--data", data)
+
+    told = run(*words, "--macs", "0.8", "--json").document
+
+    (row,) = told["factored"]
+    assert row["name"] == "second" and row["channels_after"] < row["channels_before"]
+    assert told["macs_after"] <= 0.8 * told["macs_before"] and told["verified"]["how"] == "reference"
+    assert "second" in run(*words, "--macs", "0.8").out
+
+
+def test_collaborative_needs_samples_and_its_own_options(run: Run, small: Path, tmp_path: Path) -> None:
+    words = ("factorize", small, "-o", tmp_path / "out.onnx", "--method", "collaborative")
+    assert "--data" in run(*words).err
+    ran = run(*words, "--rank", "3", "--data", small)
+    assert ran.code == 2 and "--rank is an option of svd" in ran.err
