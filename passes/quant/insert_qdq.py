@@ -1,7 +1,7 @@
 """The pass that rounds weights and activations to 8 bits, between quantisers that integer kernels take up."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,13 +11,13 @@ from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Model
 from graphrewrite.ir.garbage import paused
 from graphrewrite.match.view import View
-from graphrewrite.passes.patterns import as_tuples, check_weights_named
+from graphrewrite.passes.patterns import as_tuples, check_weights_named, matching
 from graphrewrite.passes.quant.calibrators import Calibrator
 from graphrewrite.passes.quant.calibrators.min_max import MinMaxRange
 from graphrewrite.passes.quant.grid import GRIDS
 from graphrewrite.passes.quant.kernels import why_float
-from graphrewrite.passes.quant.measure import Measured, Sweep
-from graphrewrite.passes.quant.plan import Choice, Chooser, name_of
+from graphrewrite.passes.quant.measure import Measured, Sweep, Wanted
+from graphrewrite.passes.quant.plan import Choice, Chooser, Tier, name_of
 from graphrewrite.passes.quant.rounders import Rounder, Task
 from graphrewrite.passes.quant.rounders.nearest import Nearest
 from graphrewrite.passes.quant.store import WIDE, Codes, Forms, Planner
@@ -100,33 +100,68 @@ class InsertQdq:
     @paused()
     def run(self, model: Model, context: Context) -> Outcome:
         """Choose, calibrate and write; say of every layer what became of it."""
-        if model.opset < _OLDEST_OPSET:
+        planner = self.planner(View(model))
+        if planner is None:
             why = f"its operator set is {model.opset}; scales per channel need {_OLDEST_OPSET}: convert it first"
             return Outcome(model, False, (Note("skipped", "the whole model", why),))
-        grid = GRIDS[self.activations]
-        view = View(model)
+        if not planner.choice.nodes():
+            return self._unchanged(model, planner.choice)
+        measured = self.measured(model, planner.wanted(), planner.means(), context)
+        return self.written(model, planner, measured, context)
+
+    def planner(
+        self, view: View, tiers: Mapping[str, Tier] | None = None, whole: bool = False
+    ) -> Planner | None:
+        """Choose what computes in integers, None where the operator set is too old for it.
+
+        `tiers` says of layers by name how much of them is rounded; `whole` takes in layers that save no time.
+
+        Raises:
+            InvalidConfig: a pattern names no layer.
+        """
+        if view.model.opset < _OLDEST_OPSET:
+            return None
+
+        def tier(name: str) -> Tier:
+            is_wide = any(matching(pattern, [name]) for pattern in self.wide)
+            return (tiers or {}).get(name, Tier(wide=is_wide))
+
+        ends_at_zero = not GRIDS[self.activations].symmetric
         chooser = Chooser(
-            view, self.only, self.skip, not grid.symmetric, wide=self.wide, attention=self.attention
+            view, self.only, self.skip, ends_at_zero, tier=tier, attention=self.attention, whole=whole
         )
         choice = chooser.choose()
-        done = choice.nodes()
-        named = [name_of(node) for node in done]
+        named = [name_of(node) for node in choice.nodes()]
         check_weights_named((*self.only, *self.skip, *self.wide), [*named, *choice.left])
-        notes = [Note("skipped", name, why) for name, why in choice.left.items()]
-        if not done:
-            if not notes:
-                notes.append(Note("skipped", "the whole model", "it has no layer with a constant weight"))
-            return Outcome(
-                model, False, tuple(notes), details={"layers": _rows({}, choice, self.activations)}
-            )
-        before = model.clone()
         forms = Forms(
             self.activations, self.per_channel, self.weight_bits, self.correct_bias, self.even_levels
         )
-        planner = Planner(view, choice, forms)
-        measured = self._measured(before, planner, context)
+        return Planner(view, choice, forms)
+
+    def measured(
+        self, model: Model, wanted: Sequence[Wanted], means: Mapping[str, int], context: Context
+    ) -> Measured:
+        """Look for spans and means on the context's data.
+
+        Raises:
+            InvalidConfig: there is none.
+        """
+        if context.data is None:
+            raise InvalidConfig(
+                f"InsertQdq finds the ranges of {len(wanted)} activations on samples, and there is no data; expected "
+                "Context(data=...), or --data on the command line; a few hundred samples without labels will do"
+            )
+        sweep = Sweep(tuple(wanted), means, self.calibrator, self.batch)
+        return sweep.run(model, context.data, context, self.cache)
+
+    def written(self, model: Model, planner: Planner, measured: Measured, context: Context) -> Outcome:
+        """Carry out on a model what was planned for it, with what was measured."""
+        grid, choice = GRIDS[self.activations], planner.choice
+        if not choice.nodes():
+            return self._unchanged(model, choice)
+        before = model.clone()
         stored = planner.codes(measured)
-        nearest = planner.plan(stored, measured)
+        between = _between(planner.view, choice)
 
         def simulated(plan: Plan) -> Model:
             model = before.clone()
@@ -134,28 +169,31 @@ class InsertQdq:
             return model
 
         assert context.data is not None
+        nearest = planner.plan(stored, measured)
         task = Task(before, nearest, simulated, context.data, context, self.batch, self.correct_bias)
         plan = self.rounder.round(task)
-        stored = _as_planned(view, stored, plan)
+        stored = _as_planned(planner.view, stored, plan)
         write(model, plan, Quantisers(grid))
-        between = f", {len(choice.others)} nodes between them" if choice.others else ""
-        text = f"quantised {len(done)} of {len(done) + len(choice.left)}{between}"
-        notes.insert(0, Note("done", "layers", text))
+        rows = _rows(stored, choice, self.activations)
+        notes = _notes(choice)
         if grid.bits > 8:
             notes.append(Note("warning", "activations", _SLOW))
-        rows = _rows(stored, choice, self.activations)
-        details: dict[str, Json] = {"layers": rows, "between": _between(View(before), choice)}
+        details: dict[str, Json] = {"layers": rows, "between": between}
         return Outcome(model, True, tuple(notes), lambda: simulated(plan), details)
 
-    def _measured(self, model: Model, planner: Planner, context: Context) -> Measured:
-        wanted = planner.wanted()
-        if context.data is None:
-            raise InvalidConfig(
-                f"InsertQdq finds the ranges of {len(wanted)} activations on samples, and there is no data; expected "
-                "Context(data=...), or --data on the command line; a few hundred samples without labels will do"
-            )
-        sweep = Sweep(wanted, planner.means(), self.calibrator, self.batch)
-        return sweep.run(model, context.data, context, self.cache)
+    def _unchanged(self, model: Model, choice: Choice) -> Outcome:
+        notes = [Note("skipped", name, why) for name, why in choice.left.items()]
+        if not notes:
+            notes.append(Note("skipped", "the whole model", "it has no layer with a constant weight"))
+        return Outcome(model, False, tuple(notes), details={"layers": _rows({}, choice, self.activations)})
+
+
+def _notes(choice: Choice) -> list[Note]:
+    done = len(choice.nodes())
+    between = f", {len(choice.others)} nodes between them" if choice.others else ""
+    text = f"quantised {done} of {done + len(choice.left)}{between}"
+    left = (Note("skipped", name, why) for name, why in choice.left.items())
+    return [Note("done", "layers", text), *left]
 
 
 def _as_planned(view: View, stored: Mapping[int, Codes], plan: Plan) -> dict[int, Codes]:
@@ -178,7 +216,7 @@ def _rows(stored: Mapping[int, Codes], choice: Choice, activations: str) -> list
                 "shape": [int(size) for size in found.before.shape],
                 "bits": found.weight.bits,
                 "levels": (1 << found.weight.bits) - (found.weight.apart == 1),
-                "activations": activations if not layer.wide else WIDE,
+                "activations": activations if not layer.tier.wide else WIDE,
                 "scales": int(found.weight.steps.size),
                 "relative_error": away / norm if norm else 0.0,
                 "left": "",

@@ -6,31 +6,42 @@ something that reads them computes in integers or they save conversions, which i
 them. So a residual stream of float products stays float, and one between convolutions does not.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphrewrite.match.view import View, is_default_domain
-from graphrewrite.passes.patterns import matching, why_left
+from graphrewrite.passes.patterns import why_left
 from graphrewrite.passes.quant.kernels import CARRYING, INNER, LIGHT, MIXING, PRODUCT, SHRINKING, TRANSPOSED
 from graphrewrite.passes.tidy.reading import integer, real, source, text
 
 _LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
+class Tier(NamedTuple):
+    """How much of a layer is rounded: its weight to `bits` (0 for as many as all others), `wide` activations or narrow.
+
+    `left` says why it is not rounded at all, where it is not.
+    """
+
+    bits: int = 0
+    wide: bool = False
+    left: str = ""
+
+
 class Layer(NamedTuple):
     """A node with a constant weight: the axis of the weight that counts outputs, and the input that is a bias.
 
-    One that is `wide` computes in floats, with weights that are stored as codes and an input of 16 bits. A `light` one
-    has so little to compute that it is only worth it where bytes come in and bytes go out.
+    One whose tier is wide computes in floats, with weights that are stored as codes and an input of 16 bits. A `light`
+    one has so little to compute that it is only worth it where bytes come in and bytes go out.
     """
 
     node: gs.Node
     axis: int
     bias: int | None
-    wide: bool = False
+    tier: Tier = Tier()
     light: bool = False
 
 
@@ -66,8 +77,8 @@ class Chooser:
     """Works a `Choice` out.
 
     `holds_bounds` says that the activations' grid ends at zero where the values do, `constants` that those beside
-    activations can be rounded too, `wide` which layers have activations of 16 bits, `attention` that products of two
-    activations are layers as well.
+    activations can be rounded too, `tier` how much of a layer is rounded by its name, `attention` that products of two
+    activations are layers as well, `whole` that layers are taken in even where that saves no time.
     """
 
     def __init__(
@@ -77,14 +88,15 @@ class Chooser:
         skip: tuple[str, ...],
         holds_bounds: bool,
         constants: bool = True,
-        wide: tuple[str, ...] = (),
+        tier: Callable[[str], Tier] = lambda name: Tier(),
         attention: bool = False,
+        whole: bool = False,
     ) -> None:
         self._view = view
-        self._only, self._skip, self._wide = only, skip, wide
+        self._only, self._skip, self._tier = only, skip, tier
         self._holds_bounds = holds_bounds
         self._constants = constants
-        self._attention = attention
+        self._attention, self._whole = attention, whole
         self._layers: dict[int, Layer] = {}
         self._products: dict[int, gs.Node] = {}
         self._others: dict[int, gs.Node] = {}
@@ -107,8 +119,11 @@ class Chooser:
     def _take(self, node: gs.Node) -> None:
         found = self._layer(node)
         if isinstance(found, Layer):
-            is_wide = any(matching(pattern, [name_of(node)]) for pattern in self._wide)
-            self._layers[id(node)] = found._replace(wide=is_wide)
+            tier = self._tier(name_of(node))
+            if tier.left:
+                self._left[name_of(node)] = tier.left
+            else:
+                self._layers[id(node)] = found._replace(tier=tier)
         elif found is PRODUCT and self._attention and self._is_product(node):
             self._products[id(node)] = node
         else:
@@ -178,7 +193,7 @@ class Chooser:
     def _strike(self) -> None:
         """Take out nodes until every one left reads bytes only and is read as bytes only."""
         while True:
-            light = {key: layer.node for key, layer in self._layers.items() if layer.light and not layer.wide}
+            light = {} if self._whole else self._light()
             doomed = {key: node for key, node in {**self._others, **light}.items() if not self._stays(node)}
             if not doomed:
                 return
@@ -186,6 +201,10 @@ class Chooser:
                 if self._others.pop(key, None) is None:
                     del self._layers[key]
                     self._left[name_of(node)] = LIGHT
+
+    def _light(self) -> dict[int, gs.Node]:
+        layers = self._layers.items()
+        return {key: layer.node for key, layer in layers if layer.light and not layer.tier.wide}
 
     def _stays(self, node: gs.Node) -> bool:
         read = node.inputs if node.op in MIXING else node.inputs[:1]
@@ -210,7 +229,7 @@ class Chooser:
 
     def _gives_bytes(self, layer: Layer) -> bool:
         """Tell whether a layer's result is rounded: a convolution's must be, a product also gives floats."""
-        if layer.wide:
+        if layer.tier.wide:
             return False
         return layer.node.op == "Conv" or all(map(self._goes_to_integers, self.ends(layer.node)))
 
@@ -224,7 +243,7 @@ class Chooser:
         if id(node) in self._products:
             return True
         if id(node) in self._layers:
-            return tensor is node.inputs[0] and not self._layers[id(node)].wide
+            return tensor is node.inputs[0] and not self._layers[id(node)].tier.wide
         return id(node) in self._others and (node.op in MIXING or tensor is node.inputs[0])
 
     def ends(self, node: gs.Node) -> list[gs.Tensor]:
@@ -288,4 +307,4 @@ def _inner(nodes: Iterable[gs.Node]) -> Iterator[gs.Node]:
                 yield from _inner(body.nodes)
 
 
-__all__ = ["Choice", "Chooser", "Layer", "name_of"]
+__all__ = ["Choice", "Chooser", "Layer", "Tier", "name_of"]

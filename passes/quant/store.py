@@ -20,7 +20,7 @@ from graphrewrite.passes.quant.grid import (
 )
 from graphrewrite.passes.quant.measure import Measured, Wanted
 from graphrewrite.passes.quant.plan import Choice, Layer
-from graphrewrite.passes.quant.write import OnGrid, Operand, Plan, Rounding
+from graphrewrite.passes.quant.write import PACKED, OnGrid, Operand, Plan, Rounding
 
 _TAKEN_OVER = frozenset({"Conv", "ConvTranspose", "Gemm"})  # operators that onnxruntime rounds unasked
 WIDE = "uint16"  # the grid of what layers with wide activations read
@@ -55,6 +55,21 @@ class Planner(NamedTuple):
         """Return the spans that are needed: of what layers read, and of what is rounded where it is made."""
         return tuple(dict.fromkeys(self._wanted()))
 
+    def everything(self) -> tuple[Wanted, ...]:
+        """Return all spans that are needed by this choice and by any of fewer layers or wide ones."""
+        rounded = [Wanted(name, self.forms.activations) for name in self.choice.rounded]
+        read = [
+            Wanted(layer.node.inputs[0].name, grid)
+            for layer in self.choice.layers.values()
+            for grid in (self.forms.activations, WIDE)
+        ]
+        moved = [
+            Wanted(tensor.name, self.forms.activations)
+            for node in self.choice.products.values()
+            for tensor in node.inputs
+        ]
+        return tuple(dict.fromkeys((*self._wanted(), *rounded, *read, *moved)))
+
     def _wanted(self) -> Iterator[Wanted]:
         for layer in self.choice.layers.values():
             yield self._wanted_by(layer)
@@ -65,7 +80,7 @@ class Planner(NamedTuple):
 
     def _wanted_by(self, layer: Layer) -> Wanted:
         """Return which tensor's span scales what a layer reads, and for which grid."""
-        return self._wanted_in(layer.node.inputs[0].name, WIDE if layer.wide else self.forms.activations)
+        return self._wanted_in(layer.node.inputs[0].name, WIDE if layer.tier.wide else self.forms.activations)
 
     def _wanted_in(self, tensor: str, grid: str = "") -> Wanted:
         is_rounded = tensor in self.choice.rounded
@@ -85,10 +100,13 @@ class Planner(NamedTuple):
         return {key: self._codes(layer, measured) for key, layer in self.choice.layers.items()}
 
     def _codes(self, layer: Layer, measured: Measured) -> Codes:
-        node, bits = layer.node, self.forms.weight_bits
+        node, bits = layer.node, layer.tier.bits or self.forms.weight_bits
         weight = self.view.constant(node.inputs[1])
         assert weight is not None
-        axis, apart = layer.axis if self.forms.per_channel else None, 2 if self.forms.even_levels else 1
+        axis, apart = (
+            layer.axis if self.forms.per_channel else None,
+            2 if self.forms.even_levels and bits <= PACKED else 1,
+        )
         if layer.bias is None:
             return Codes(weight, stored_weight(weight, axis, bits, apart=apart), None)
         bias = self.view.constant(node.inputs[layer.bias])
@@ -112,9 +130,9 @@ class Planner(NamedTuple):
         for number, node in enumerate(self.view.graph.nodes):
             if id(node) in choice.layers:
                 layer, found = choice.layers[id(node)], codes[id(node)]
-                operands.append(Operand(number, 1, found.weight, layer.wide))
+                operands.append(Operand(number, 1, found.weight, layer.tier.wide))
                 if layer.bias is not None and found.bias is not None:
-                    operands.append(Operand(number, layer.bias, found.bias, layer.wide))
+                    operands.append(Operand(number, layer.bias, found.bias, layer.tier.wide))
                 if node.inputs[0].name not in choice.rounded:
                     read.setdefault(self._wanted_by(layer), []).append((number, 0))
             elif id(node) in choice.products:
@@ -140,7 +158,7 @@ class Planner(NamedTuple):
             number
             for number, node in enumerate(self.view.graph.nodes)
             if node.op in _TAKEN_OVER
-            and (id(node) not in layers or layers[id(node)].wide)
+            and (id(node) not in layers or layers[id(node)].tier.wide)
             and node.inputs[0].name in rounded
             and self._comes_to(rounded, node.outputs[0])
         ]

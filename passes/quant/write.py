@@ -15,7 +15,7 @@ from graphrewrite.passes.factor.writer import Names, Writer
 from graphrewrite.passes.quant.grid import Grid, Scale, Stored, along
 from graphrewrite.passes.quant.pack import pack, unpacked
 
-_PACKED = 6  # bits at most: seven in three planes save an eighth
+PACKED = 6  # bits at most: seven in three planes save an eighth
 _MICROSOFT = "com.microsoft"
 _WIDE_OPSET = 21  # quantisers of 16 bits are standard from here on; before, onnxruntime has its own
 
@@ -109,7 +109,7 @@ class Quantisers(NamedTuple):
     def constant(self, writer: Writer, stored: Stored, is_folded: bool = False) -> gs.Tensor:
         """File the codes, packed where that saves much, and dequantise them."""
         codes: gs.Tensor
-        if stored.bits <= _PACKED:
+        if stored.bits <= PACKED:
             planes = pack(stored.codes, stored.bits, stored.apart)
             codes = unpacked(writer, planes, stored.bits, stored.codes.shape, stored.apart)
         else:

@@ -1,9 +1,10 @@
 """Weights and activations in 8 bits or less, ranges found on samples beforehand."""
 
 from argparse import Namespace, _ArgumentGroup
+from math import inf
 from typing import ClassVar
 
-from graphrewrite.cli.parser import add_patterns, whole
+from graphrewrite.cli.parser import add_patterns, share, whole
 from graphrewrite.cli.quantizing import SHARED, TRAINING, methods
 from graphrewrite.pipeline import Pass, Pipeline
 
@@ -26,6 +27,24 @@ class Static:
         )
         add_patterns(
             group, "--wide", "give layers of these names 16 bits to read, and let them compute in floats"
+        )
+        group.add_argument(
+            "--attention",
+            action="store_true",
+            help="products of two activations too: faster by 1.1 to 1.4 times, and further from the float model",
+        )
+        group.add_argument(
+            "--mixed",
+            metavar="ACC",
+            type=share,
+            help="measure what each layer costs, and give the dearest more bits until no more than ACC is lost: of the "
+            "accuracy where --data has labels (0.01 is a point), otherwise of the outputs' energy (0.01 is 20 dB)",
+        )
+        group.add_argument(
+            "--largest",
+            metavar="BYTES",
+            type=whole(1),
+            help="that weights may take in all: layers get more than --bits where it gains most by the byte",
         )
         group.add_argument(
             "--even-levels",
@@ -76,7 +95,7 @@ class Static:
 
     def pipeline(self, options: Namespace) -> Pipeline:
         """Tidy, even out where asked, quantise."""
-        from graphrewrite.passes.quant import EqualizeChannels, InsertQdq, SmoothQuant
+        from graphrewrite.passes.quant import EqualizeChannels, InsertQdq, MixedPrecision, SmoothQuant
         from graphrewrite.passes.quant.calibrators import calibrators
         from graphrewrite.passes.quant.rounders import rounders
         from graphrewrite.passes.tidy import Tidy
@@ -97,11 +116,16 @@ class Static:
             only=tuple(options.only),
             skip=tuple(options.skip),
             wide=tuple(options.wide),
+            attention=options.attention,
             batch=options.batch,
             cache=options.cache,
             rounder=rounders.make(options.round),
         )
-        return Pipeline((*before, step), verify=options.verify)
+        last: Pass = step
+        if options.mixed is not None or options.largest is not None:
+            loss = inf if options.mixed is None else options.mixed
+            last = MixedPrecision(step, loss, options.largest or 0)
+        return Pipeline((*before, last), verify=options.verify)
 
     def asked(self, options: Namespace) -> str:
         """Name bits, scales, codes of activations, and how ranges are found."""
@@ -110,6 +134,9 @@ class Static:
         even = ", channels evened out first" if options.equalize else ""
         smooth = ", loud channels moved into weights first" if options.smooth is not None else ""
         rounded = "" if options.round == "nearest" else f", rounded by {options.round}"
-        return (
-            f"{bits}{rounded}; {options.activations} activations, ranges by {options.calibrate}{even}{smooth}"
+        read = f"{options.activations} activations, ranges by {options.calibrate}"
+        mixed = (
+            "" if options.mixed is None else f", more bits where more than {options.mixed:g} would be lost"
         )
+        within = "" if options.largest is None else f", weights within {options.largest} bytes"
+        return f"{bits}{rounded}; {read}{even}{smooth}{mixed}{within}"

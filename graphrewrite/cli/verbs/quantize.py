@@ -24,6 +24,7 @@ _COLUMNS = {
     "activations": "activations",
     "scales": "scales",
     "relative_error": "weights moved",
+    "sensitivity": "cost alone",
 }
 
 
@@ -158,7 +159,7 @@ def _show(job: Job, found: list[Mapping[str, Json]], screen: Screen) -> None:
     done = [
         (note.subject, note.text)
         for note in job.result.notes
-        if note.kind == "done" and note.subject == "layers"
+        if note.kind == "done" and note.subject in ("layers", "mixed precision")
     ]
     show_check(job, screen, done)
     quantised = [row for row in found if not row["left"]]
@@ -168,7 +169,21 @@ def _show(job: Job, found: list[Mapping[str, Json]], screen: Screen) -> None:
         columns = [_COLUMNS[key] for key in shown]
         rows = [tuple(_cell(key, row.get(key)) for key in shown) for row in quantised]
         screen.table(columns, rows, right=columns[2:])
+    if screen.verbose:
+        _show_between(job, screen)
     show_left(job.facts.left, screen)
+
+
+def _show_between(job: Job, screen: Screen) -> None:
+    """Print how operators between layers compute, and why in floats."""
+    told = [step.details["between"] for step in job.result.report.steps if "between" in step.details]
+    rows = cast("list[Mapping[str, Json]]", told[-1]) if told else []
+    if not rows:
+        return
+    screen.line()
+    columns = ("operator between layers", "in integers", "in floats", "why in floats")
+    keys = ("op", "integers", "floats", "why")
+    screen.table(columns, [tuple(str(row[key]) for key in keys) for row in rows], right=columns[1:3])
 
 
 def _cell(key: str, value: Json) -> str:
@@ -176,4 +191,4 @@ def _cell(key: str, value: Json) -> str:
         return ""
     if isinstance(value, list):
         return " x ".join(map(str, value))
-    return text.error(value) if isinstance(value, float) and key == "relative_error" else str(value)
+    return text.error(value) if isinstance(value, float) else str(value)

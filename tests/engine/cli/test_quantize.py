@@ -5,12 +5,14 @@ from argparse import _ArgumentGroup
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from graphrewrite import models
 from graphrewrite.cli import main
 from graphrewrite.cli.quantizing import methods
 from graphrewrite.cli.quantizing.static import Static
+from tests.passes.quant.nets import net
 
 DATA = "graphrewrite.models.digits:calibration"
 
@@ -107,3 +109,19 @@ def test_channels_are_evened_out_first(out: str, capsys: pytest.CaptureFixture[s
 
     told = json.loads(capsys.readouterr().out)
     assert [step["name"] for step in told["steps"]][-2:] == ["equalize_channels", "insert_qdq"]
+
+
+def test_the_dearest_layers_get_more_bits(
+    out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, samples = str(tmp_path / "net.onnx"), str(tmp_path / "x.npz")
+    net().save(model)
+    np.savez(samples, x=np.random.default_rng(0).standard_normal((8, 3, 12, 12)).astype(np.float32))
+
+    assert (
+        main(["quantize", model, "-o", out, "--data", samples, "--bits", "3", "--mixed", "0.05", "-v"]) == 0
+    )
+
+    shown = capsys.readouterr().out
+    assert "of 8 layers have more bits; lost:" in shown
+    assert "cost alone" in shown and "operator between layers" in shown

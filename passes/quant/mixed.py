@@ -1,0 +1,204 @@
+"""More bits for the layers that need them: what each costs by itself is measured, and the dearest are let off first."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import ClassVar, NamedTuple
+
+from graphrewrite.data import DataSource
+from graphrewrite.errors import InvalidConfig
+from graphrewrite.ir import Model
+from graphrewrite.ir.garbage import paused
+from graphrewrite.match.view import View
+from graphrewrite.passes.quant.grid import GRIDS
+from graphrewrite.passes.quant.insert_qdq import InsertQdq
+from graphrewrite.passes.quant.ladder import Ladder, Rung, walk
+from graphrewrite.passes.quant.measure import Measured
+from graphrewrite.passes.quant.plan import Tier, name_of
+from graphrewrite.passes.quant.write import Quantisers, write
+from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
+from graphrewrite.pipeline.base import Json
+from graphrewrite.pipeline.quality import Agreement, batches, quality
+
+Trial = Callable[[Mapping[str, Tier]], Model]
+
+
+@passes.register("mixed_precision")
+@dataclass(frozen=True)
+class MixedPrecision:
+    """Quantise, and give layers more bits, dearest first, until the model loses no more than it may.
+
+    What a layer costs is measured by quantising it alone: the share of noise in the outputs, once as `step` says, once
+    each with 4 and 8 bits for weights where `step` has fewer, once with wide activations. From all layers as `step` has
+    them, the one that gains most goes up first: to the next form that halves its noise at least, in the end to floats.
+
+    Args:
+        step: what is done to the layers that keep few bits.
+        loss: the most that may be lost: of accuracy where the samples have labels (0.01 is a point), otherwise the
+            share of noise in the outputs' energy (0.01 is 20 dB); infinite where only `largest` counts.
+        largest: bytes that the weights of all layers may take; 0 for any number. Gains count by the byte then.
+        samples: that the noise of single layers is measured on; what is lost is measured on all there are.
+
+    The claim is that of `InsertQdq`.
+    """
+
+    step: InsertQdq = InsertQdq()
+    loss: float = 0.01
+    largest: int = 0
+    samples: int = 32
+
+    claim: ClassVar[Claim] = SameAs(1e-5, "the input model with every rounding written out in floats")
+
+    def __post_init__(self) -> None:
+        if self.loss < 0 or self.largest < 0 or (self.loss == inf and not self.largest):
+            raise InvalidConfig(
+                f"MixedPrecision.loss is {self.loss} and largest {self.largest}; expected neither below zero, and one "
+                "of them finite and set; 0.01 of loss is a usual start"
+            )
+        if isinstance(self.samples, bool) or self.samples < 1:
+            raise InvalidConfig(
+                f"MixedPrecision.samples is {self.samples!r}; expected a whole number of at least 1"
+            )
+
+    @paused()
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Measure every layer alone, go up from the dearest, and write what holds the budget."""
+        before = model.clone()
+        planner = self.step.planner(View(before))
+        if planner is None or not planner.choice.layers:
+            return self.step.run(model, context)
+        measured = self.step.measured(before, planner.everything(), planner.means(), context)
+        assert context.data is not None
+
+        def trial(tiers: Mapping[str, Tier], whole: bool = False) -> Model:
+            made = before.clone()
+            planned = self.step.planner(View(made), tiers, whole)
+            assert planned is not None
+            plan = planned.plan(planned.codes(measured), measured)
+            write(made, plan, Quantisers(GRIDS[self.step.activations]))
+            return made
+
+        sizes = {
+            name_of(layer.node): int(before.weights[layer.node.inputs[1].name].size)
+            for layer in planner.choice.layers.values()
+        }
+        judge = _Judge(before, context.data, context, self.step.batch)
+        ladders = self._ladders(sizes, judge, lambda tiers: trial(tiers, True), context)
+        states = walk(ladders, self.largest)
+        found, lost = self._least(states, ladders, judge, trial)
+        outcome = self._written(model, states[found], ladders, measured, context)
+        return self._told(outcome, ladders, states[found], lost)
+
+    def _ladders(
+        self, sizes: Mapping[str, int], judge: "_Judge", trial: Trial, context: Context
+    ) -> list[Ladder]:
+        forms = [Tier(), *(Tier(bits=bits) for bits in (4, 8) if bits > self.step.weight_bits)]
+        if self.loss < inf:
+            forms.append(Tier(bits=8, wide=True))
+        found = []
+        for number, (name, size) in enumerate(sizes.items()):
+            others = {other: Tier(left="not the one that is measured") for other in sizes if other != name}
+            noises = [judge.noise(trial({**others, name: form}), self.samples) for form in forms]
+            rungs = [
+                Rung(form, size * (form.bits or self.step.weight_bits) // 8, noise)
+                for form, noise in zip(forms, noises, strict=True)
+            ]
+            why = f"by itself it costs {noises[0]:.1e} of the signal: the dearest are left"
+            # Floats would take the bytes of several other layers' gains.
+            exact = [Rung(Tier(left=why), 4 * size, 0.0)] if self.loss < inf or len(rungs) == 1 else []
+            found.append(Ladder(name, [*rungs, *exact]))
+            if context.progress is not None:
+                context.progress("measuring layers", number + 1, len(sizes))
+        return found
+
+    def _least(
+        self, states: Sequence[Mapping[str, int]], ladders: Sequence[Ladder], judge: "_Judge", trial: Trial
+    ) -> tuple[int, float]:
+        """Return the first state that loses no more than it may, or the last, and what it loses."""
+        if self.loss == inf:
+            return len(states) - 1, judge.lost(trial(tiers_of(ladders, states[-1])))
+        seen: dict[int, float] = {}
+
+        def lost(state: int) -> float:
+            if state not in seen:
+                seen[state] = judge.lost(trial(tiers_of(ladders, states[state])))
+            return seen[state]
+
+        low, high, last = -1, 0, len(states) - 1
+        while high < last and lost(high) > self.loss:
+            low, high = high, min(max(1, 2 * high), last)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if lost(middle) <= self.loss else (middle, high)
+        return high, lost(high)
+
+    def _written(
+        self,
+        model: Model,
+        state: Mapping[str, int],
+        ladders: Sequence[Ladder],
+        measured: Measured,
+        context: Context,
+    ) -> Outcome:
+        planner = self.step.planner(View(model), tiers_of(ladders, state))
+        assert planner is not None
+        return self.step.written(model, planner, measured, context)
+
+    def _told(
+        self, outcome: Outcome, ladders: Sequence[Ladder], state: Mapping[str, int], lost: float
+    ) -> Outcome:
+        by_name = {ladder.name: ladder for ladder in ladders}
+        rows: list[Json] = []
+        layers = outcome.details["layers"]
+        assert isinstance(layers, list)
+        for row in layers:
+            assert isinstance(row, dict)
+            ladder = by_name.get(str(row["name"]))
+            rows.append(row if ladder is None else {**row, "sensitivity": ladder.rungs[0].noise})
+        up = sum(rung > 0 for rung in state.values())
+        text = f"{up} of {len(state)} layers have more bits; lost: {lost:.2g}"
+        notes = (*outcome.notes, Note("done", "mixed precision", text))
+        if lost > self.loss:
+            why = f"{lost:.2g} is lost, more than {self.loss:.2g}, and {self.largest} bytes leave no room for more bits"
+            notes = (*notes, Note("warning", "mixed precision", why))
+        details = {**outcome.details, "layers": rows, "lost": lost}
+        return Outcome(outcome.model, outcome.changed, notes, outcome.reference, details)
+
+
+def tiers_of(ladders: Sequence[Ladder], state: Mapping[str, int]) -> dict[str, Tier]:
+    """Return the form of every layer in a state: rungs by name."""
+    return {ladder.name: ladder.rungs[state[ladder.name]].tier for ladder in ladders}
+
+
+class _Judge(NamedTuple):
+    """Compares a model with the one before on the samples there are."""
+
+    before: Model
+    data: DataSource
+    context: Context
+    batch: int
+
+    def noise(self, model: Model, samples: int) -> float:
+        """Return the share of noise in the energy of the outputs, their mean, on some samples."""
+        given = []
+        for feeds in batches(self.before, self.data, self.context.seed, min(self.batch, samples)):
+            given.append(feeds)
+            if len(given) * self.batch >= samples:
+                break
+        return _share(quality(self.before, model, given, None, self.context.threads).agreement)
+
+    def lost(self, model: Model) -> float:
+        """Return what is lost of the accuracy on all samples; where nobody knows labels, the share of noise."""
+        given = batches(self.before, self.data, self.context.seed, self.batch)
+        found = quality(self.before, model, given, self.data.labels, self.context.threads)
+        if found.before is None or found.after is None:
+            return _share(found.agreement)
+        return found.before.share - found.after.share
+
+
+def _share(agreement: Sequence[Agreement]) -> float:
+    shares = [10 ** (-each.snr / 10) for each in agreement]
+    return sum(shares) / len(shares) if shares else 0.0
+
+
+__all__ = ["MixedPrecision"]
