@@ -17,6 +17,8 @@ from graphrewrite.passes.factor.writer import Writer
 
 Bytes = npt.NDArray[np.uint8]
 
+_STEM = "bits"
+
 
 def planes_of(bits: int) -> list[int]:
     """Return the widths whose planes hold codes of so many bits, the plane of the lowest bits last."""
@@ -44,28 +46,43 @@ def pack(codes: Array, bits: int, apart: int = 1) -> list[Bytes]:
 def unpacked(
     writer: Writer, planes: Sequence[Bytes], bits: int, shape: Sequence[int], apart: int = 1
 ) -> gs.Variable:
-    """Write the operators that give back int8 codes of a shape from their planes."""
+    """Write the operators that give back int8 codes of a shape from their planes.
+
+    Planes are named after what `writer` writes. The operators have short names, and share what they can: it fills a
+    tenth of a small net's file.
+    """
     count = int(np.prod(shape))
+    pen = Writer(writer.model, writer.graph, _STEM, writer.names)
     total: gs.Variable | None = None
     left = bits
     for plane, width in zip(planes, planes_of(bits), strict=True):
         left -= width
         packed = writer.constant(plane, f"bits{width}")
         # Left until the code is at the top, right until it is alone: no operator set needs a bitwise and for it.
-        top = writer.op("BitShift", packed, _bytes(writer, _above(width), "up"), direction="LEFT")
-        part = writer.op("BitShift", top, _bytes(writer, np.array([8 - width]), "down"), direction="RIGHT")
-        part = writer.op("Cast", writer.op("Reshape", part, writer.ints([-1], "flat")), to=6)
-        if len(plane) * (8 // width) != count:
-            part = writer.op("Slice", part, writer.ints([0], "start"), writer.ints([count], "end"))
+        top = pen.op(
+            "BitShift", packed, _shared(pen, _above(width).astype(np.uint8), f"up{width}"), direction="LEFT"
+        )
+        part = pen.op(
+            "BitShift", top, _shared(pen, np.array([8 - width], np.uint8), f"down{width}"), direction="RIGHT"
+        )
+        is_whole = len(plane) * (8 // width) == count
+        if len(planes) > 1 or not is_whole:
+            part = pen.op("Reshape", part, _shared(pen, np.array([-1]), "flat"))
+        part = pen.op("Cast", part, to=6)
+        if not is_whole:
+            part = pen.op("Slice", part, pen.ints([0], "start"), pen.ints([count], "end"))
         if left:
-            part = writer.op("Mul", part, writer.constant(np.array(1 << left, np.int32), "weight"))
-        total = part if total is None else writer.op("Add", total, part)
+            part = pen.op("Mul", part, pen.constant(np.array(1 << left, np.int32), "weight"))
+        total = part if total is None else pen.op("Add", total, part)
     assert total is not None
     if apart > 1:
-        total = writer.op("Mul", total, writer.constant(np.array(apart, np.int32), "apart"))
-    middle = writer.constant(np.array((apart << (bits - 1)) - (apart - 1), np.int32), "middle")
-    signed = writer.op("Cast", writer.op("Sub", total, middle), to=3)
-    return writer.op("Reshape", signed, writer.ints([int(size) for size in shape], "shape"))
+        total = pen.op("Mul", total, pen.constant(np.array(apart, np.int32), "apart"))
+    half = (apart << (bits - 1)) - (apart - 1)
+    middle = _shared(pen, np.array(half, np.int32), f"half{half}")
+    signed = pen.op("Cast", pen.op("Sub", total, middle), to=3)
+    made = pen.op("Reshape", signed, pen.ints([int(size) for size in shape], "shape"))
+    writer.made += pen.made
+    return made
 
 
 def _above(width: int) -> npt.NDArray[np.int64]:
@@ -73,5 +90,9 @@ def _above(width: int) -> npt.NDArray[np.int64]:
     return np.arange(0, 8, width)
 
 
-def _bytes(writer: Writer, values: Array, stem: str) -> gs.Constant:
-    return writer.constant(values.astype(np.uint8), stem)
+def _shared(writer: Writer, values: Array, stem: str) -> gs.Constant:
+    """Return an initializer of the graph that was filed for another weight, or file it."""
+    present = writer.graph.initializers.get(f"{_STEM}.{stem}")
+    if present is not None and present.dtype == values.dtype and np.array_equal(present.values, values):
+        return present
+    return writer.constant(values, stem)

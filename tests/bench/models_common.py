@@ -60,12 +60,14 @@ class _Samples(CalibrationDataReader):
         return next(self._left, None)
 
 
-def statically_int8(model: Model, samples: Sequence[Feeds] = ()) -> Model:
+def statically_int8(
+    model: Model, samples: Sequence[Feeds] = (), weights: QuantType = QuantType.QInt8
+) -> Model:
     """Return what onnxruntime's static quantisation makes of it, per channel and of two random samples unless told."""
     read = samples or [sample_inputs(model, seed) for seed in range(2)]
 
     def quantise(source: Path, target: Path) -> None:
-        types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+        types = {"activation_type": QuantType.QUInt8, "weight_type": weights}
         quantize_static(source, target, _Samples(read), per_channel=True, **types)
 
     return _through_files(model, quantise)
