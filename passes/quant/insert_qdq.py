@@ -237,8 +237,10 @@ def _between(view: View, choice: Choice) -> list[Json]:
         if name_of(node) not in layers and view.dtype(node.outputs[0]) == np.float32
     ]
     all_of = Counter(node.op for node in others)
-    # A Relu that the rounding behind it does is no operator of floats either.
-    integers = Counter(node.op for node in others if node.outputs[0].name in choice.rounded)
+    # A Relu that the rounding behind it does is no operator of floats either; the sum before it is rounded there.
+    integers = Counter(
+        node.op for node in others if id(node) in choice.others or node.outputs[0].name in choice.rounded
+    )
     return [
         {
             "op": op,

@@ -45,6 +45,17 @@ def test_everything_with_an_integer_kernel_gets_it() -> None:
     }
 
 
+def test_a_sum_that_is_rounded_behind_its_rectifier_is_told_to_compute_in_integers() -> None:
+    model = Model.load(models.shipped("digits_resnet"))
+    samples = load("graphrewrite.models.digits:calibration", model)
+    result = Pipeline([Tidy(), InsertQdq()]).run(model, Context(data=samples, threads=1))
+    assert served(result.model)["QLinearAdd"] == 6
+    rows = {
+        row["op"]: row for row in cast("list[dict[str, object]]", result.report.steps[-1].details["between"])
+    }
+    assert (rows["Add"]["integers"], rows["Add"]["floats"]) == (6, 0)
+
+
 @pytest.mark.parametrize("activations", ["uint8", "int8", "uint8_symmetric", "int8_symmetric"])
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_integer_kernels_give_what_the_graph_says(activations: str, per_channel: bool) -> None:
