@@ -23,6 +23,7 @@ from graphrewrite.passes.binary import TrainBinary
 from graphrewrite.passes.binary.binarizers import Binarizer, binarizers
 from graphrewrite.passes.binary.flips import c2i_ratio, ff_ratio
 from graphrewrite.passes.losses.cross_entropy import CrossEntropy
+from graphrewrite.passes.recipes.adam_bnn import AdamBnn
 from graphrewrite.pipeline import Context
 from tests.passes.binary.nets import few, net, right
 
@@ -145,20 +146,23 @@ class Run:
     kurtosis: float
 
 
-def trained(
-    method: Binarizer,
-    seed: int,
-    rate: float = 0.1,
-    optimiser: Optimiser = DECAYING,
-    rectifier: str = "Clip",
-    epochs: int = EPOCHS,
-) -> Run:
-    """Train one net on few digits."""
+def labelled(rate: float = 0.1, optimiser: Optimiser = DECAYING, epochs: int = EPOCHS) -> Recipe:
+    """Return the recipe that methods are compared by: labels, one stage, the rate along a cosine."""
+    return Recipe((Stage(epochs, rate, (CrossEntropy(),), warmup=1.0),), optimiser, BATCH)
+
+
+def two_steps(rate: float) -> Recipe:
+    """Return the two steps of `adam_bnn` from labels, together as many epochs as the others have."""
+    return AdamBnn(epochs=(EPOCHS // 2, EPOCHS // 2), rate=rate, labels=1.0, batch=BATCH).recipe(None)
+
+
+def trained(method: Binarizer, seed: int, recipe: Recipe, rectifier: str = "Clip") -> Run:
+    """Train one net on few digits; of several stages the first leave weights real."""
     torch.set_num_threads(1)
     watched = Watched(method)
-    recipe = Recipe((Stage(epochs, rate, (CrossEntropy(),), warmup=1.0),), optimiser, BATCH)
     context = Context(data=few(SAMPLES), seed=seed, progress=lambda *told: None)
-    model = TrainBinary(watched, recipe).run(net(seed, rectifier=rectifier), context).model
+    step = TrainBinary(watched, recipe, real_stages=len(recipe.stages) - 1)
+    model = step.run(net(seed, rectifier=rectifier), context).model
     layers = [seen for seen in watched.seen if seen.flips]
     return Run(
         right(model),
@@ -175,9 +179,9 @@ def trained(
     )
 
 
-def over_seeds(method: Binarizer, seeds: int = SEEDS, **settings: object) -> list[Run]:
+def over_seeds(method: Binarizer, recipe: Recipe, rectifier: str = "Clip", seeds: int = SEEDS) -> list[Run]:
     """Train from several seeds."""
-    return [trained(method, seed, **settings) for seed in range(seeds)]  # type: ignore[arg-type]
+    return [trained(method, seed, recipe, rectifier) for seed in range(seeds)]
 
 
 def accuracies(runs: Sequence[Run]) -> list[float]:
@@ -209,15 +213,20 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def main(words: Sequence[str]) -> None:
-    """Print a row for each `name[:field=value...][@rate][/rectifier]`."""
+    """Print a row for each `name[:field=value...][@rate][~optimiser[=decay]][/rectifier]`; ~two is `adam_bnn`."""
     for word in words:
         rest, _, rectifier = word.partition("/")
+        rest, _, optimiser = rest.partition("~")
         rest, _, rate = rest.partition("@")
         name, *settings = rest.split(":")
         fields = {key: json.loads(value) for key, _, value in (each.partition("=") for each in settings)}
         method = replace(binarizers.make(name), **fields)  # type: ignore[type-var]
+        kind, _, decay = optimiser.partition("=")
+        chosen = Optimiser(kind, {"weight_decay": float(decay or 0)}) if kind else DECAYING
+        at = float(rate or 0.1)
+        recipe = two_steps(at) if kind == "two" else labelled(at, chosen)
         started = perf_counter()
-        runs = over_seeds(method, rate=float(rate or 0.1), rectifier=rectifier or "Clip")
+        runs = over_seeds(method, recipe, rectifier or "Clip")
         print(told(word, runs), f"{perf_counter() - started:.0f} s", flush=True)
 
 

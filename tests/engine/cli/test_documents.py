@@ -12,7 +12,7 @@ from graphrewrite.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parents[3]
 # Code that imports one of these trains, which needs torch.
-TRAINING = ("graphrewrite.bridge", "graphrewrite.passes.train", "graphrewrite.passes.losses")
+TRAINING = tuple(f"graphrewrite.{room}" for room in ("bridge", "passes.train", "passes.losses", "passes.recipes"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "graphrewrite" / "docs" / "guide").rglob("*.md"))]
 
 
