@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir import Array
+from graphrewrite.ir.values import numpy_dtype_to_onnx
 from graphrewrite.passes.factor.writer import Writer
 from graphrewrite.passes.quant.pack import pack, unpacked
 from graphrewrite.passes.weights.blocks import Blocks
@@ -29,8 +30,10 @@ _SIGNED = {2: np.dtype(ml_dtypes.int2), 4: np.dtype(ml_dtypes.int4), 8: np.dtype
 _UNSIGNED = {2: np.dtype(ml_dtypes.uint2), 4: np.dtype(ml_dtypes.uint4), 8: np.dtype(np.uint8)}
 
 
-def expanded(writer: Writer, blocks: Blocks, rows: Rows, shape: Sequence[int]) -> gs.Variable:
-    """Write codes and the operators that make a float weight of a shape of them; float32, once it is loaded."""
+def expanded(
+    writer: Writer, blocks: Blocks, rows: Rows, shape: Sequence[int], dtype: np.dtype[np.generic]
+) -> gs.Variable:
+    """Write codes and the operators that make a float weight of a shape and type of them, once it is loaded."""
     codes: gs.Tensor
     if blocks.bits < 8:
         codes = unpacked(writer, pack(blocks.codes, blocks.bits), blocks.bits, blocks.codes.shape)
@@ -49,6 +52,8 @@ def expanded(writer: Writer, blocks: Blocks, rows: Rows, shape: Sequence[int]) -
     if rows.order != tuple(range(len(rows.order))):
         values = writer.op("Reshape", values, writer.ints(rows.turned, "turned"))
         values = writer.op("Transpose", values, perm=list(rows.back))
+    if dtype != np.float32:
+        values = writer.op("Cast", values, to=numpy_dtype_to_onnx(dtype))
     return writer.op("Reshape", values, writer.ints(shape, "shape"))
 
 

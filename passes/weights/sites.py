@@ -84,24 +84,29 @@ class Left(NamedTuple):
 
 
 class Picked(NamedTuple):
-    """What is asked of a weight: patterns of the layers' names, and how many numbers it must have."""
+    """What is asked of a weight: patterns of the layers' names, how many numbers it must have, and of which types."""
 
     only: tuple[str, ...]
     skip: tuple[str, ...]
     smallest: int
+    kinds: tuple[str, ...] = ("float32",)
 
     def why_not(self, site: Site) -> str | None:
         """Return why what a site reads cannot or shall not be rounded, None where it is."""
         asked = why_left(site.name, self.only, self.skip, "round")
         if asked is not None:
             return asked
-        if site.weight.dtype != np.float32:
-            return f"its weight is {site.weight.dtype}; float32 is what can be rounded here"
         values = constant_value(site.weight)
         assert values is not None
+        if values.dtype.name not in self.kinds:
+            return f"its weight is {values.dtype.name}; {' and '.join(self.kinds)} can be rounded here"
         if values.size < max(self.smallest, 1):
             return f"its weight has {values.size} numbers, fewer than {self.smallest}"
-        return None if np.isfinite(values).all() else "its weight holds numbers that are not finite"
+        return (
+            None
+            if np.isfinite(site.rows.of(values)).all()
+            else "its weight holds numbers that are not finite"
+        )
 
 
 def weights(model: Model, picked: Picked) -> Iterator[list[Site] | Left]:

@@ -10,8 +10,9 @@ import onnx_graphsurgeon as gs
 
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Array, Model, constant_value
-from graphrewrite.ir.edit import add_constant, all_graphs, all_nodes, drop_unused
+from graphrewrite.ir.edit import all_graphs, all_nodes, drop_unused
 from graphrewrite.ir.garbage import paused
+from graphrewrite.ir.values import numpy_dtype_to_onnx
 from graphrewrite.match.view import View
 from graphrewrite.passes.factor.writer import Names, Writer
 from graphrewrite.passes.patterns import as_tuples, check_weights_named
@@ -45,7 +46,7 @@ class WeightOnly:
         form: "expand" files operators that make floats of the codes when the model is loaded: a small file, and a
             session that computes what and as fast as it did. "dequantize" puts DequantizeLinear in front of matrix
             products, which needs operator set 21 but for 8 bits without blocks. "matmul_nbits" lets onnxruntime's own
-            operator multiply with the codes. Under both all other weights are expanded.
+            operator multiply with the codes. Under both all other weights are expanded, and those in half precision.
         codes: "integer", "float8_e4m3fn" or "float8_e5m2" (not with "matmul_nbits").
         symmetric: zero is code 0; otherwise each block has a zero of its own among its codes.
         smallest: weights with fewer numbers stay as they are.
@@ -106,7 +107,7 @@ class WeightOnly:
         if old:
             return Outcome(model, False, (Note("skipped", "the whole model", old),), details={"layers": []})
         before, view = model.clone(), View(model)
-        picked = Picked(self.only, self.skip, self.smallest)
+        picked = Picked(self.only, self.skip, self.smallest, ("float32", "float16", "bfloat16"))
         made: list[_Filed] = []
         left: list[Left] = []
         for found in weights(model, picked):
@@ -141,14 +142,16 @@ class WeightOnly:
         values = constant_value(sites[0].weight)
         assert values is not None
         rows = sites[0].rows.of(values)
-        form = self.form if all(_is_product(site, view, self.form) for site in sites) else "expand"
+        owned = values.dtype == np.float32 and all(_is_product(site, view, self.form) for site in sites)
+        form = self.form if owned else "expand"
         block = self.block if form == "matmul_nbits" or self.block < rows.shape[1] else 0
         if self.codes in FLOAT8:
             blocks = rounded_to_float8(rows, self.codes, block)
         else:
             # Other runtimes want the steps of a quantiser to be positive.
             blocks = rounded(rows, self.bits, block, self.symmetric, negative=form != "dequantize")
-        return _Filed(tuple(sites), values.shape, blocks, form, _row(sites, values, rows, blocks, form))
+        row = _row(sites, values, rows, blocks, form)
+        return _Filed(tuple(sites), values.shape, values.dtype, blocks, form, row)
 
 
 class _Filed(NamedTuple):
@@ -156,6 +159,7 @@ class _Filed(NamedTuple):
 
     sites: tuple[Site, ...]
     shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
     blocks: Blocks
     form: str
     row: dict[str, Json]
@@ -183,7 +187,7 @@ def _row(sites: Sequence[Site], values: Array, rows: Singles, blocks: Blocks, fo
         "bits": blocks.bits,
         "scales": int(blocks.steps.size),
         "form": form,
-        "bytes_before": int(values.size) * 4,
+        "bytes_before": int(values.nbytes),
         "bytes_after": -(-(int(values.size) * blocks.bits + blocks.steps.size * 32 + zeros) // 8),
         "relative_error": float(np.linalg.norm(rows - blocks.expand())) / norm if norm else 0.0,
         "left": "",
@@ -228,7 +232,7 @@ def _put_weight(model: Model, filed: _Filed, names: Names) -> None:
     if filed.form == "dequantize":
         made = dequantised(writer, filed.blocks)
     else:
-        made = expanded(writer, filed.blocks, filed.sites[0].rows, filed.shape)
+        made = expanded(writer, filed.blocks, filed.sites[0].rows, filed.shape, filed.dtype)
     kinds = [np.dtype(node.inputs[0].dtype).name for node in writer.made]
     model.ir_version = max(model.ir_version, *(_IR_VERSIONS.get(kind, 3) for kind in kinds if kind))
     for site in filed.sites:
@@ -263,11 +267,15 @@ def _slow(before: Model, made: Sequence[_Filed]) -> Model:
     """Return the model as it was, with floats in the place of weights that are what the codes stand for."""
     model = before.clone()
     names, nodes = Names(model), all_nodes(model.graph)
+    writer = Writer(model, model.graph, "rounded", names)
     for each in made:
         values = each.sites[0].rows.restore(each.blocks.expand(), each.shape)
-        constant = add_constant(model.graph, names.tensors.fresh("rounded"), values)
+        weight: gs.Tensor = writer.floats(values, "weight")
+        if each.dtype != np.float32:
+            weight = writer.op("Cast", weight, to=numpy_dtype_to_onnx(each.dtype))
         for site in each.sites:
-            nodes[site.place].inputs[site.slot] = constant
+            nodes[site.place].inputs[site.slot] = weight
+    model.graph.nodes[:0] = writer.made
     drop_unused(model.graph)
     return model
 

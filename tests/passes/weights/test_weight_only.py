@@ -160,12 +160,8 @@ def test_weights_are_left_for_a_reason() -> None:
     y = b.op("MatMul", b.add(y, shared), b.weight(40, 8), name="small")
     both = b.op("MatMul", y, b.op("Transpose", y, perm=[1, 0]), name="both")
     broken = np.full((40, 40), np.inf, np.float32)
-    half = b.op(
-        "Cast",
-        b.op("MatMul", b.op("Cast", x, to=10), b.constant(np.ones((40, 40), np.float16)), name="half"),
-        to=1,
-    )
-    last = b.op("Mul", b.op("MatMul", x, b.constant(broken), name="broken"), half)
+    wide = b.op("MatMul", b.op("Cast", x, to=11), b.constant(np.ones((40, 40))), name="wide")
+    last = b.op("Mul", b.op("MatMul", x, b.constant(broken), name="broken"), b.op("Cast", wide, to=1))
     given = b.op("MatMul", x, b.weight(40, 40), name="asked")
     model = b.model(both, last, given)
 
@@ -175,7 +171,7 @@ def test_weights_are_left_for_a_reason() -> None:
         "shared": "its weight is read in another way too",
         "small": "its weight has 320 numbers",
         "both": "its weight is computed",
-        "half": "its weight is float16; float32 is what can be rounded here",
+        "wide": "its weight is float64; float32 and float16 and bfloat16 can be rounded here",
         "broken": "its weight holds numbers that are not finite",
         "asked": "named by the skip pattern 'asked'",
     }
@@ -200,6 +196,19 @@ def test_weights_in_bodies_are_filed_there() -> None:
     for form in ("expand", "matmul_nbits"):
         result = filed(model, WeightOnly(form=form))
         assert error(result) == 0.0 and len(rows(result)) == 2
+
+
+@pytest.mark.parametrize(("dtype", "number"), [(np.float16, 10), (ml_dtypes.bfloat16, 16)])
+def test_half_precision_is_expanded_to_half_precision(dtype: type[np.generic], number: int) -> None:
+    b = Builder(opset=17, seed=8)
+    weight = b.constant(b.rng.standard_normal((48, 40)).astype(dtype))
+    x = b.op("Cast", b.op("Cast", b.input(["N", 48], "x"), to=number), to=1)
+    model = b.model(b.op("MatMul", x, b.op("Cast", b.op("Gather", weight, b.constant(np.arange(48))), to=1)))
+
+    for form in ("expand", "matmul_nbits"):
+        result = filed(model, WeightOnly(form=form))
+        assert error(result) == 0.0
+        assert [row["form"] for row in rows(result) if not row["left"]] == ["expand"]
 
 
 def test_an_older_operator_set_is_told_what_it_lacks() -> None:
