@@ -2,11 +2,12 @@
 
 python -m tests.methods.recurrent copying 3        mean and spread over three seeds, one row per net
 python -m tests.methods.recurrent adding 3
+python -m tests.methods.recurrent adding 3 state full       these nets only
 """
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,11 +117,13 @@ def trained(task: Task, model: Model, seed: int, held: bool = True) -> Model:
     return finetune(model, recipe, feeds, labels=labels, progress=lambda *_: None)
 
 
-def main(name: str, seeds: int) -> None:
-    """Train every net from several seeds and print what it reaches."""
+def main(name: str, seeds: int, only: Sequence[str]) -> None:
+    """Train nets from several seeds and print what they reach."""
     task = TASKS[name]
     print(f"{name}: without memory {task.floor:.4f}")
     for net, model in nets(task, 0).items():
+        if only and net not in only:
+            continue
         found = [task.judged(trained(task, nets(task, seed)[net], seed)) for seed in range(seeds)]
         print(
             f"{net}: {numbers(model)} numbers, {np.mean(found):.4f} +- {np.std(found):.4f}", found, flush=True
@@ -128,4 +131,4 @@ def main(name: str, seeds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
