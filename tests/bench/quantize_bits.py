@@ -3,9 +3,10 @@
 `python -m tests.bench.quantize_bits [--rounds 30] [--draws 3] [--only NAME ...] [--write]` quantises the shipped models
 on 256 training images, in as many draws, and measures on the 600 test images: right answers, the same answers as in
 floats, signal to noise. Where draws differ the table has the mean and, in brackets, the lowest and the highest. Seconds
-are CPU time to quantise, tidying and proof included. Milliseconds are of one sample, in turns, medians: what kernels take
-does not hang on how weights were rounded, so each number of bits is timed once. Two bits have three levels, or four where
-it says so. The last lines compare right answers image by image: 95 % intervals over the images, all draws together.
+are CPU time to quantise, tidying and proof included. Milliseconds are of one sample, in turns, medians: what kernels
+take does not hang on how weights were rounded, so each number of bits is timed once. Two bits have three levels, or
+four where it says so. The last lines compare right answers image by image: 95 % intervals over the images, all draws
+together.
 """
 
 import logging
@@ -207,15 +208,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--write", action="store_true", help="put the table into tests/bench/RESULTS.md")
     chosen = parser.parse_args()
-    with kept("Few bits: ways to round, beside onnxruntime's", chosen.write):
-        told: list[str] = []
-        say("\n".join(head(COLUMNS)))
-        for case in cases(chosen.only):
-            lines = table(case, chosen.draws, chosen.rounds, chosen.threads)
-            gap = lines.index("")
-            say("\n".join(lines[:gap]))
-            told += lines[gap + 1 :]
-        say("\n" + "\n".join(told))
+    for case in cases(chosen.only):
+        with kept(f"Few bits: {case.name}", chosen.write):
+            say("\n".join([*head(COLUMNS), *table(case, chosen.draws, chosen.rounds, chosen.threads)]))
 
 
 if __name__ == "__main__":

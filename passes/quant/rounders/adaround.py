@@ -71,8 +71,8 @@ class AdaRound:
                 bounds=site.bounds,
             )
             codes = learned_codes(problem, Learning(self.steps), context.seed)
-            given = np.einsum("rgi,goi->rgo", problem.x, codes * site.steps[..., None]) + site.bias
-            left = (problem.target - given).mean(axis=0)
+            given = np.einsum("gi,goi->go", problem.x.mean(axis=0), codes * site.steps[..., None]) + site.bias
+            left = problem.target.mean(axis=0) - given
             plan = site.replaced(plan, codes, left if task.corrects_bias else np.zeros_like(left))
             if context.progress is not None:
                 context.progress("rounding", number + 1, len(sites))
