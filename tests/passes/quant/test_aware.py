@@ -8,6 +8,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from graphrewrite import custom_ops
+from graphrewrite.bridge.transforms import LearnedThresholds
+from graphrewrite.bridge.transforms.thresholds import Thresholds
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Builder
 from graphrewrite.match.view import View
@@ -119,6 +122,19 @@ def test_a_wrong_code_would_be_seen() -> None:
     wanted = in_whole_numbers(net, x)[0]
     found = deployed_codes(dataclasses.replace(net, learned=wrong), x)
     assert any(not np.array_equal(found[name], each) for name, each in wanted.items())
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_numbers_that_equal_a_threshold_are_not_above_it(signed: bool) -> None:
+    form = LearnedThresholds(3, signed).module(None)
+    assert isinstance(form, Thresholds)
+    form(torch.randn(50, generator=torch.Generator().manual_seed(3)))
+    thresholds = form.thresholds().detach()
+    x = torch.cat([thresholds, torch.nextafter(thresholds, torch.tensor(torch.inf)), torch.zeros(1)])
+    counted = (form(x).detach() / form.step().detach()).round().numpy() + form.zero
+    op = custom_ops.find("ThresholdQuantize")
+    assert np.array_equal(counted, op.reference(x.numpy(), thresholds.numpy()))
+    assert counted[:7].tolist() == [0, 1, 2, 3, 4, 5, 6] and counted[7:14].tolist() == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_everything_between_bytes_runs_in_integer_kernels() -> None:
