@@ -35,7 +35,8 @@ class Transformed(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the readers get."""
-        found: torch.Tensor = self.form(x.float())
+        with torch.autocast(x.device.type, enabled=False):  # products inside a transform too
+            found: torch.Tensor = self.form(x.float())
         return found.to(x.dtype)
 
 

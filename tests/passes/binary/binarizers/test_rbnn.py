@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from graphrewrite.bridge.transforms.approx_sign import bent
+from graphrewrite.bridge.transforms.attaching import Transformed
 from graphrewrite.bridge.transforms.rotated_sign import RotatedSign, bi_rotation, sides, turn
 
 
@@ -136,3 +137,15 @@ def test_the_angle_says_how_much_of_the_rotation_counts() -> None:
         form.angle.zero_()
 
     assert torch.equal(form.eval()(weight) >= 0, weight - weight.mean(dim=1, keepdim=True) >= 0)
+
+
+def test_signs_do_not_depend_on_what_a_run_computes_in() -> None:
+    """A rotation in bfloat16 would find other signs than those that are lowered."""
+    weight = filters(64, 12, 12).float()
+    form = Transformed("w", True, RotatedSign(), RotatedSign().module(weight)).eval()
+
+    with torch.autocast("cpu", torch.bfloat16):
+        found = form(weight)
+        coarse = form.form(weight)
+
+    assert torch.equal(found, form(weight)) and not torch.equal(coarse, found)
