@@ -135,8 +135,11 @@ def _import_packages(name: str, left_out: dict[str, str]) -> None:
 
 
 def _needs(factory: Callable[..., object]) -> tuple[str, ...]:
-    """Tell from signatures and fields what a method asks for; order: data, labels, teacher, torch."""
-    told: set[str] = set()
+    """Tell from signatures and fields what a method asks for; order: data, labels, teacher, torch.
+
+    What they cannot tell, because it is imported when it runs, a class says itself: `asks`, a tuple of these words.
+    """
+    told: set[str] = set(getattr(factory, "asks", ()))
     for name, member in inspect.getmembers(factory, inspect.isfunction):
         returned = None if name.startswith("_") else member.__annotations__.get("return")
         words = set(re.findall(r"\w+", str(returned)))

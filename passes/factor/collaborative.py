@@ -62,6 +62,7 @@ class Collaborative:
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
 
+    asks: ClassVar[tuple[str, ...]] = ("data", "torch")
     claim: ClassVar[Claim] = SameAs(
         1e-4, "the input model with weights zero at the channels and of the rank chosen"
     )

@@ -36,6 +36,7 @@ class FindLotteryJackpot:
     learn_from: LearnFrom = "labels"
     batch: int = 64
 
+    asks: ClassVar[tuple[str, ...]] = ("data", "torch")
     claim: ClassVar[Claim] = Free()
 
     def __post_init__(self) -> None:

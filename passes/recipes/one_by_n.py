@@ -43,6 +43,7 @@ class PruneOneByN:
     ends: bool = False
     when: str = "faster"
 
+    asks: ClassVar[tuple[str, ...]] = ("data", "torch")
     claim: ClassVar[Claim] = Free()
 
     def __post_init__(self) -> None:

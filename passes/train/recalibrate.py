@@ -21,6 +21,7 @@ class RecalibrateNorms:
 
     batch: int = 64
 
+    asks: ClassVar[tuple[str, ...]] = ("data", "torch")
     claim: ClassVar[Claim] = Free()
 
     def __post_init__(self) -> None:

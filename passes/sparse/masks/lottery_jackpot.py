@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from glob import escape
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class LotteryJackpot:
     start: Literal["magnitude", "random"] = "magnitude"
     learn_from: LearnFrom = "labels"
     batch: int = 64
+
+    asks: ClassVar[tuple[str, ...]] = ("data", "torch")
 
     def __post_init__(self) -> None:
         for name, known in (

@@ -82,6 +82,7 @@ def test_what_needs_torch_says_so(run: Run) -> None:
     assert by_name["pass", "finetune"] == ["data", "torch"]
     assert by_name["reconstruction", "mean"] == ["data"]
     assert by_name["mask", "magnitude"] == []
+    assert by_name["mask", "lottery_jackpot"] == by_name["pass", "collaborative"] == ["data", "torch"]
 
 
 WITHOUT_TORCH = """
