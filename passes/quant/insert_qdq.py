@@ -15,6 +15,7 @@ from graphrewrite.passes.patterns import as_tuples, check_weights_named, matchin
 from graphrewrite.passes.quant.calibrators import Calibrator
 from graphrewrite.passes.quant.calibrators.min_max import MinMaxRange
 from graphrewrite.passes.quant.grid import GRIDS
+from graphrewrite.passes.quant.judge import Judge
 from graphrewrite.passes.quant.kernels import why_float
 from graphrewrite.passes.quant.measure import Measured, Sweep, Wanted
 from graphrewrite.passes.quant.plan import Choice, Chooser, Tier, name_of
@@ -26,6 +27,7 @@ from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
 
 _OLDEST_OPSET = 13  # quantisers take a scale per channel from here on
+_JUDGED = 64  # samples that tell whether corrected biases are a gain
 _SLOW = (
     "onnxruntime has no kernels for processors that compute with 16-bit activations: layers run in floats there, "
     "weights are dequantised on every run, and the model is slower than before; `wide` avoids the latter"
@@ -47,7 +49,8 @@ class InsertQdq:
             less are filed packed and become int8 when the model is loaded.
         even_levels: of 6 bits or less, use all 2 ** weight_bits levels, half a step to either side of zero; otherwise
             they are one less, 3 of 2 bits, and zero is one of them.
-        correct_bias: add to biases what the rounding of weights takes from the mean of each output.
+        correct_bias: add to biases what the rounding of weights takes from the mean of each output, if that brings the
+            outputs nearer to those before.
         only: patterns (`*` is any text) of the layers to quantise; empty for all.
         skip: patterns of layers to leave in float.
         wide: patterns of layers that need more than 8 bits of what they read and give: they read 16 bits and give
@@ -160,6 +163,11 @@ class InsertQdq:
         if not choice.nodes():
             return self._unchanged(model, choice)
         before = model.clone()
+        assert context.data is not None
+        if self.correct_bias:
+            planner = self._nearer(
+                before, planner, measured, Judge(before, context.data, context, self.batch)
+            )
         stored = planner.codes(measured)
         between = _between(planner.view, choice)
 
@@ -168,7 +176,6 @@ class InsertQdq:
             write(model, plan, Simulated(grid))
             return model
 
-        assert context.data is not None
         nearest = planner.plan(stored, measured)
         task = Task(before, nearest, simulated, context.data, context, self.batch, self.correct_bias)
         plan = self.rounder.round(task)
@@ -180,6 +187,17 @@ class InsertQdq:
             notes.append(Note("warning", "activations", _SLOW))
         details: dict[str, Json] = {"layers": rows, "between": between}
         return Outcome(model, True, tuple(notes), lambda: simulated(plan), details)
+
+    def _nearer(self, before: Model, planner: Planner, measured: Measured, judge: Judge) -> Planner:
+        """Return the planner, or one that leaves biases, whichever brings the outputs nearer."""
+
+        def noise(planner: Planner) -> float:
+            model = before.clone()
+            write(model, planner.plan(planner.codes(measured), measured), Quantisers(GRIDS[self.activations]))
+            return judge.noise(model, _JUDGED)
+
+        plain = planner._replace(forms=planner.forms._replace(correct_bias=False))
+        return min((planner, plain), key=noise) if planner.means() else planner
 
     def _unchanged(self, model: Model, choice: Choice) -> Outcome:
         notes = [Note("skipped", name, why) for name, why in choice.left.items()]

@@ -3,22 +3,21 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
-from graphrewrite.data import DataSource
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Model
 from graphrewrite.ir.garbage import paused
 from graphrewrite.match.view import View
 from graphrewrite.passes.quant.grid import GRIDS
 from graphrewrite.passes.quant.insert_qdq import InsertQdq
+from graphrewrite.passes.quant.judge import Judge
 from graphrewrite.passes.quant.ladder import Ladder, Rung, walk
 from graphrewrite.passes.quant.measure import Measured
 from graphrewrite.passes.quant.plan import Tier, name_of
 from graphrewrite.passes.quant.write import Quantisers, write
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
-from graphrewrite.pipeline.quality import Agreement, batches, quality
 
 Trial = Callable[[Mapping[str, Tier]], Model]
 
@@ -82,7 +81,7 @@ class MixedPrecision:
             name_of(layer.node): int(before.weights[layer.node.inputs[1].name].size)
             for layer in planner.choice.layers.values()
         }
-        judge = _Judge(before, context.data, context, self.step.batch)
+        judge = Judge(before, context.data, context, self.step.batch)
         ladders = self._ladders(sizes, judge, lambda tiers: trial(tiers, True), context)
         states = walk(ladders, self.largest)
         found, lost = self._least(states, ladders, judge, trial)
@@ -90,7 +89,7 @@ class MixedPrecision:
         return self._told(outcome, ladders, states[found], lost)
 
     def _ladders(
-        self, sizes: Mapping[str, int], judge: "_Judge", trial: Trial, context: Context
+        self, sizes: Mapping[str, int], judge: Judge, trial: Trial, context: Context
     ) -> list[Ladder]:
         forms = [Tier(), *(Tier(bits=bits) for bits in (4, 8) if bits > self.step.weight_bits)]
         if self.loss < inf:
@@ -112,7 +111,7 @@ class MixedPrecision:
         return found
 
     def _least(
-        self, states: Sequence[Mapping[str, int]], ladders: Sequence[Ladder], judge: "_Judge", trial: Trial
+        self, states: Sequence[Mapping[str, int]], ladders: Sequence[Ladder], judge: Judge, trial: Trial
     ) -> tuple[int, float]:
         """Return the first state that loses no more than it may, or the last, and what it loses."""
         if self.loss == inf:
@@ -168,37 +167,6 @@ class MixedPrecision:
 def tiers_of(ladders: Sequence[Ladder], state: Mapping[str, int]) -> dict[str, Tier]:
     """Return the form of every layer in a state: rungs by name."""
     return {ladder.name: ladder.rungs[state[ladder.name]].tier for ladder in ladders}
-
-
-class _Judge(NamedTuple):
-    """Compares a model with the one before on the samples there are."""
-
-    before: Model
-    data: DataSource
-    context: Context
-    batch: int
-
-    def noise(self, model: Model, samples: int) -> float:
-        """Return the share of noise in the energy of the outputs, their mean, on some samples."""
-        given = []
-        for feeds in batches(self.before, self.data, self.context.seed, min(self.batch, samples)):
-            given.append(feeds)
-            if len(given) * self.batch >= samples:
-                break
-        return _share(quality(self.before, model, given, None, self.context.threads).agreement)
-
-    def lost(self, model: Model) -> float:
-        """Return what is lost of the accuracy on all samples; where nobody knows labels, the share of noise."""
-        given = batches(self.before, self.data, self.context.seed, self.batch)
-        found = quality(self.before, model, given, self.data.labels, self.context.threads)
-        if found.before is None or found.after is None:
-            return _share(found.agreement)
-        return found.before.share - found.after.share
-
-
-def _share(agreement: Sequence[Agreement]) -> float:
-    shares = [10 ** (-each.snr / 10) for each in agreement]
-    return sum(shares) / len(shares) if shares else 0.0
 
 
 __all__ = ["MixedPrecision"]

@@ -101,6 +101,7 @@ class Chooser:
         self._products: dict[int, gs.Node] = {}
         self._others: dict[int, gs.Node] = {}
         self._left: dict[str, str] = {}
+        self._given: set[str] = set()
 
     def choose(self) -> Choice:
         """Return what computes in integers."""
@@ -192,6 +193,7 @@ class Chooser:
 
     def _strike(self) -> None:
         """Take out nodes until every one left reads bytes only and is read as bytes only."""
+        self._given = self._given_anyway()
         while True:
             light = {} if self._whole else self._light()
             doomed = {key: node for key, node in {**self._others, **light}.items() if not self._stays(node)}
@@ -202,17 +204,37 @@ class Chooser:
                     del self._layers[key]
                     self._left[name_of(node)] = LIGHT
 
+    def _given_anyway(self) -> set[str]:
+        """Return the tensors that are bytes whoever reads them: what convolutions give, and what is made of it."""
+        given: set[str] = set()
+        for node in self._view.nodes():
+            layer = self._layers.get(id(node))
+            made = layer is not None and node.op == "Conv" and not layer.tier.wide
+            if id(node) in self._others:
+                made = all(tensor.name in given for tensor in self._moving(node))
+            if made:
+                given.update(end.name for end in self.ends(node))
+        return given
+
+    def _moving(self, node: gs.Node) -> list[gs.Tensor]:
+        """Return what a node between layers reads that is no constant and no size or place."""
+        read = node.inputs if node.op in MIXING else node.inputs[:1]
+        return [tensor for tensor in read if not self._view.is_constant(tensor)]
+
     def _light(self) -> dict[int, gs.Node]:
         layers = self._layers.items()
         return {key: layer.node for key, layer in layers if layer.light and not layer.tier.wide}
 
     def _stays(self, node: gs.Node) -> bool:
-        read = node.inputs if node.op in MIXING else node.inputs[:1]
-        moving = [tensor for tensor in read if not self._view.is_constant(tensor)]
+        moving = self._moving(node)
         if not moving or not all(self._comes_rounded(tensor) for tensor in moving):
             return False
         users = [self._reads_bytes(user, end) for end in self.ends(node) for user in self._view.users(end)]
         if id(node) in self._layers:
+            return all(users) and bool(users)
+        if not all(
+            tensor.name in self._given for tensor in moving
+        ):  # products would have to be rounded for it
             return all(users) and bool(users)
         # Floats that read it cost one conversion, those that it reads one or more.
         return any(users) or node.op in SHRINKING or node.op in CARRYING

@@ -60,10 +60,10 @@ class OnGrid(NamedTuple):
         return result
 
     def simulated(self, writer: Writer, x: gs.Tensor) -> gs.Variable:
-        """Round to whole steps within the grid's reach."""
-        step = writer.floats(np.asarray(self.scale.step), "step")
-        low = writer.floats(np.asarray(self.grid.low - self.scale.zero), "low")
-        high = writer.floats(np.asarray(self.grid.high - self.scale.zero), "high")
+        """Round to whole steps as far as codes reach: a symmetric grid leaves one out, but kernels do not."""
+        step, ends = writer.floats(np.asarray(self.scale.step), "step"), np.iinfo(self.grid.dtype.name)
+        low = writer.floats(np.asarray(ends.min - self.scale.zero), "low")
+        high = writer.floats(np.asarray(ends.max - self.scale.zero), "high")
         steps = writer.op("Round", writer.op("Div", x, step))
         return writer.op("Mul", writer.op("Clip", steps, low, high), step)
 

@@ -4,7 +4,8 @@
 training images, and models of the corpus, of 32 random samples: most of their weights are random too, which makes no
 difference to bytes and speed. The signal is compared with the float model's on samples that nobody saw before. Both get
 the same samples and ranges from min to max, uint8 activations, int8 weights per channel; onnxruntime's gets the
-preprocessing that it advises. Latency: one sample, in turns, medians. Seconds: ours tidy, calibrate, write and prove.
+preprocessing that it advises. Latency: one sample, in turns, medians, on one thread its CPU time. Seconds: ours tidy,
+calibrate, write and prove.
 """
 
 import fnmatch
@@ -26,7 +27,7 @@ from graphrewrite.pipeline import Context, Pipeline
 from graphrewrite.runtime import Feeds
 from tests.bench.common import kept, say, timed
 from tests.bench.kernels_common import head, options_of, row, session
-from tests.bench.models_common import measure, prepared, statically_int8
+from tests.bench.models_common import measure, prepared, statically_int8, times
 from tests.corpus.index import Entry, entries
 
 CORPUS = (
@@ -39,9 +40,26 @@ CORPUS = (
     "regnet_y_400mf.ts",
     "timm_efficientnet_lite0.ts",
     "timm_ecaresnet26t.ts",
+    "googlenet.dyn",
+    "mnasnet0_5.dyn",
+    "plain_inception.ts",
+    "plain_yolo.ts",
+    "resnext50_narrow.dyn",
+    "shufflenet_v2_x0_5.dyn",
+    "squeezenet1_1.ts",
+    "tf_mobilenetv2.tf2onnx.op15",
+    "timm_mobilevit_xxs.ts",
+    "timm_res2net50_14w_8s.ts",
+    "unet_bilinear.dyn",
+    "unet_transposed.ts",
     "plain_convnext.ts",
+    "hf_convnext.ts",
+    "hf_segformer.ts",
     "hf_vit.ts",
     "hf_bert.ts",
+    "hf_gpt2.ts",
+    "perceptron.ts",
+    "timm_mixer.ts",
     "timm_vit_tiny_patch16_224.ts",
     "timm_swin_tiny_patch4_window7_224.ts",
 )
@@ -137,19 +155,20 @@ def line(case: Case, rounds: int, threads: int) -> str:
             case.name,
             layers,
             *(f"{size[name]:.0f}" for name in selves),
-            f"{_signal(exact, theirs):.1f}",
-            f"{_signal(exact, mine):.1f}",
+            f"{signal(exact, theirs):.1f}",
+            f"{signal(exact, mine):.1f}",
             f"{_cosine(exact, theirs):.4f}",
             f"{_cosine(exact, mine):.4f}",
-            *(f"{took[name].wall * 1e3:.2f}" for name in selves),
-            f"{took['rival'].wall / took['own'].wall:.2f}",
+            *(f"{(took[name].cpu if threads == 1 else took[name].wall) * 1e3:.2f}" for name in selves),
+            f"{times(took['rival'], took['own'], threads):.2f}",
             f"{rival_spent.wall:.1f}",
             f"{spent.wall:.1f}",
         ]
     )
 
 
-def _signal(exact: Floats, other: Floats) -> float:
+def signal(exact: Floats, other: Floats) -> float:
+    """Return by how many dB outputs are louder than their difference from others."""
     noise = float(np.square(other - exact).sum())
     return float(10 * np.log10(np.square(exact).sum() / noise)) if noise else float("inf")
 

@@ -244,6 +244,20 @@ def test_bad_settings_are_refused() -> None:
         quantised(net(), InsertQdq(skip=("nothing",)))
 
 
+@pytest.mark.parametrize("activations", ["uint8_symmetric", "int8_symmetric"])
+def test_values_beyond_a_symmetric_span_get_the_code_that_it_leaves_out(activations: str) -> None:
+    b = Builder(opset=17)
+    kernel = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
+    model = b.model(b.op("Conv", b.input(["N", 3, 2, 2], "x"), b.constant(kernel), name="same"))
+    x = np.linspace(-1.27, 1.27, 24, dtype=np.float32).reshape(2, 3, 2, 2)
+    result = quantised(model, InsertQdq(activations=activations), Context(data=ArraySource({"x": x})))
+
+    # Steps of 0.01, and 127 of them above zero; below, a byte has one more.
+    for optimize in (False, True):
+        found = only(run(result.model, {"x": 9 * x}, optimize=optimize))
+        assert found.max() == pytest.approx(1.27, rel=1e-3) and found.min() == pytest.approx(-1.28, rel=1e-3)
+
+
 def off_by_one_code(plan: Plan) -> Plan:
     first, *rest = plan.operands
     return plan._replace(operands=[first._replace(stored=_shifted(first.stored)), *rest])
