@@ -1,4 +1,4 @@
-"""PAMS on tiny super-resolution: learned ends beside measured ones, and where the student looks."""
+"""PAMS on tiny super-resolution: what is left of a net in four bits, and where the student looks."""
 
 from functools import lru_cache
 
@@ -49,9 +49,12 @@ def apart(model: Model, seed: int) -> float:
     return float(np.square(maps[0] - maps[1]).mean())
 
 
-def test_learned_ends_beat_measured_ones() -> None:
-    gains = [psnr(quantised(seed)) - psnr(quantised(seed, learns=False)) for seed in SEEDS]
-    assert np.mean(gains) > 0, gains
+def test_a_body_of_four_bits_is_still_worth_its_while() -> None:
+    # Learned ends come out 0.04 dB above measured ones, and below on one seed of three: that is in the guide, not here.
+    found = float(np.mean([psnr(quantised(seed)) for seed in SEEDS]))
+    large = patches()[1]
+    plain = low(large).repeat(2, axis=2).repeat(2, axis=3)
+    assert found > -10 * np.log10(np.square(plain - large).mean()) + 0.3
 
 
 def test_the_transfer_brings_the_maps_together() -> None:

@@ -146,6 +146,28 @@ def test_everything_between_bytes_runs_in_integer_kernels() -> None:
         assert not found.keys() & {"Conv", "Add", "Relu"}
 
 
+@pytest.mark.parametrize("quantizer", [Lsq(4), Lsq(3), N2uq(2)], ids=str)
+def test_a_file_holds_as_many_bits_as_were_asked_for(quantizer: Quantizer) -> None:
+    net = trained(chain(), Scheme(quantizer))
+    planes = [np.asarray(values) for name, values in net.integers.weights.items() if ".bits" in name]
+    inner = [layer.weight.size for layer in layers(net.placed, net.learned) if layer.name in ("b", "c")]
+    bits = sum(size * quantizer.bits for size in inner)
+    assert bits <= 8 * sum(plane.size for plane in planes) < bits + 8 * len(planes)
+
+
+def test_a_channel_that_is_all_but_zero_leaves_its_bias_alone() -> None:
+    model = chain()
+    weight, bias = (tensor.name for tensor in model.graph.nodes[0].inputs[1:])
+    numbers, added = (np.array(model.weights[name]) for name in (weight, bias))
+    numbers[1], added[1] = 1e-20, 0.7
+    model.weights[weight], model.weights[bias] = numbers, added
+    net, x = trained(model, Scheme(Lsq(8)), steps=1), feed()
+    assert min(each.steps.min() for each in net.learned.weights.values()) < 1e-6
+    found, wanted = only(run(net.integers, {"x": x})), only(net.module.run({"x": x}))
+    # What is near a tie may go the other way, which is less than the bias by far.
+    assert np.abs(found - wanted).max() < 0.02 * np.abs(wanted).max()
+
+
 def test_what_a_sum_reads_keeps_eight_bits_and_its_layer_rounds_once_more() -> None:
     placed = place(residual(), Scheme(Lsq(2)), {})
     assert len(placed.casts) == 2  # of the input, and of what the shortcut reads too
