@@ -47,6 +47,13 @@ class Static:
             help="that weights may take in all: layers get more than --bits where it gains most by the byte",
         )
         group.add_argument(
+            "--store",
+            type=int,
+            metavar="N",
+            help="file what is left in floats in N bits, 2 to 8 (LSTM and GRU, transposed convolutions, tables, layers "
+            "in loops): floats again once the model is loaded, 8 lose little",
+        )
+        group.add_argument(
             "--even-levels",
             action="store_true",
             help="with --bits 6 or less, use all levels, none of which is zero: 4 of 2 bits instead of 3",
@@ -99,6 +106,7 @@ class Static:
         from graphrewrite.passes.quant.calibrators import calibrators
         from graphrewrite.passes.quant.rounders import rounders
         from graphrewrite.passes.tidy import Tidy
+        from graphrewrite.passes.weights import WeightOnly
 
         before: list[Pass] = [Tidy()]
         if options.equalize:
@@ -125,7 +133,10 @@ class Static:
         if options.mixed is not None or options.largest is not None:
             loss = inf if options.mixed is None else options.mixed
             last = MixedPrecision(step, loss, options.largest or 0)
-        return Pipeline((*before, last), verify=options.verify)
+        steps: list[Pass] = [*before, last]
+        if options.store is not None:
+            steps.append(WeightOnly(options.store, block=0, skip=tuple(options.skip)))
+        return Pipeline(tuple(steps), verify=options.verify)
 
     def asked(self, options: Namespace) -> str:
         """Name bits, scales, codes of activations, and how ranges are found."""
@@ -139,4 +150,5 @@ class Static:
             "" if options.mixed is None else f", more bits where more than {options.mixed:g} would be lost"
         )
         within = "" if options.largest is None else f", weights within {options.largest} bytes"
-        return f"{bits}{rounded}; {read}{even}{smooth}{mixed}{within}"
+        stored = "" if options.store is None else f", other weights filed in {options.store} bits"
+        return f"{bits}{rounded}; {read}{even}{smooth}{mixed}{within}{stored}"

@@ -12,7 +12,8 @@ from graphrewrite import models
 from graphrewrite.cli import main
 from graphrewrite.cli.quantizing import methods
 from graphrewrite.cli.quantizing.static import Static
-from tests.passes.quant.nets import net
+from graphrewrite.ir import Builder, Model
+from tests.passes.quant.nets import net, served
 
 DATA = "graphrewrite.models.digits:calibration"
 
@@ -123,3 +124,20 @@ def test_the_dearest_layers_get_more_bits(
     shown = capsys.readouterr().out
     assert "of 8 layers have more bits; lost:" in shown
     assert "cost alone" in shown and "operator between layers" in shown
+
+
+def test_what_is_left_in_floats_is_filed_in_few_bits_too(out: str, tmp_path: Path) -> None:
+    b = Builder(opset=17, seed=1)
+    y = b.relu(b.conv(b.input(["N", 3, 8, 8], "x"), 32, 3, name="first"))
+    y = b.op("ConvTranspose", y, b.weight(32, 32, 2, 2), name="up", strides=[2, 2])
+    steps = b.op("Reshape", y, b.constant(np.array([256, -1, 32])))
+    gates = [b.weight(1, 256, 32), b.weight(1, 256, 64)]
+    b.model(b.op("LSTM", steps, *gates, name="cell", hidden_size=64)).save(tmp_path / "net.onnx")
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype(np.float32))
+    asked = [str(tmp_path / "net.onnx"), "-o", out, "--data", str(tmp_path / "x.npz")]
+
+    assert main(["quantize", *asked, "--store", "8"]) == 0
+
+    assert Path(out).stat().st_size < 0.4 * (tmp_path / "net.onnx").stat().st_size
+    found = served(Model.load(out))
+    assert found["LSTM"] == 1 and found["ConvTranspose"] == 1 and not found["Cast"]
