@@ -62,7 +62,7 @@ def test_one_in_full_has_its_text_and_its_options_with_defaults(run: Run) -> Non
     ("words", "told"),
     [
         (("hrnak",), "no method called 'hrnak'; did you mean hrank"),
-        (("--kind", "masks"), "no kind of methods called 'masks'; expected one of block criterion, budget"),
+        (("--kind", "masks"), "no kind of methods called 'masks'; expected one of binarizer, block criterion"),
         (("hrank", "--kind", "mask"), "hrank is no mask; it is a criterion"),
     ],
 )
