@@ -12,7 +12,16 @@ from graphrewrite.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parents[3]
 # Code that imports one of these trains, which needs torch.
-TRAINING = tuple(f"graphrewrite.{room}" for room in ("bridge", "passes.train", "passes.losses", "passes.recipes"))
+TRAINING = tuple(
+    f"graphrewrite.{room}"
+    for room in (
+        "bridge",
+        "passes.train",
+        "passes.losses",
+        "passes.recipes",
+        "passes.quant.rounders.adaround",
+    )
+)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "graphrewrite" / "docs" / "guide").rglob("*.md"))]
 
 
@@ -90,3 +99,20 @@ def test_links_in_documents_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         assert (page.parent / target).exists(), target
+
+
+def links(page: Path) -> list[str]:
+    """Return what a page links to in this repository."""
+    found = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    return [target for target in found if "://" not in target]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert [target for target in links(page) if not (page.parent / target).exists()] == []
+
+
+def test_every_method_has_its_page_in_the_list() -> None:
+    guide = ROOT / "graphrewrite" / "docs" / "guide"
+    listed = {(guide / target).resolve() for target in links(guide / "methods.md")}
+    assert {path.resolve() for path in (guide / "methods").glob("*.md")} <= listed
