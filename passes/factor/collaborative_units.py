@@ -133,8 +133,8 @@ def scored(state: Reduced, kinds: Sequence[str], ahead: bool = True) -> list[Sco
     away = state.present - state.original
     g, d, w = (each.reshape(len(each), -1) for each in (square, away, state.present))
     u, s, v = state.parts
-    own = s**2 * np.einsum("nk,nm,km->k", u**2, g, v**2, optimize=True)  # of each component: sum(g * part^2)
-    of_away, of_present = (s * np.einsum("nk,nm,km->k", u, g * m, v, optimize=True) for m in (d, w))
+    own = s**2 * np.sum(u**2 * (g @ (v**2).T), axis=0)  # of each component: sum(g * part^2)
+    of_away, of_present = (s * np.sum(u * ((g * m) @ v.T), axis=0) for m in (d, w))
     base, mixed, whole = (float(np.sum(g * m)) for m in (d * d, d * w, w * w))
     by_channel = [np.sum(square * m, axis=(0, 2)) for m in (away**2, away * state.present, state.present**2)]
     alone = np.sum(square * state.original**2, axis=(0, 2))
@@ -174,9 +174,9 @@ def _part_squares(state: Reduced, g: Floats, channel: int) -> float:
     matrix, g = matrix[:, live], g[:, live]
     if matrix.shape[0] <= matrix.shape[1]:
         u = np.linalg.eigh(matrix @ matrix.T)[1]
-        return float(np.einsum("nk,nm,mk->", u**2, g, (matrix.T @ u) ** 2, optimize=True))
+        return float(np.sum(u**2 * (g @ (matrix.T @ u) ** 2)))
     v = np.linalg.eigh(matrix.T @ matrix)[1]
-    return float(np.einsum("nk,nm,mk->", (matrix @ v) ** 2, g, v**2, optimize=True))
+    return float(np.sum((matrix @ v) ** 2 * (g @ v**2)))
 
 
 def reduced(state: Reduced, macs: float, kinds: Sequence[str], gamma: float, step: float) -> Reduced:

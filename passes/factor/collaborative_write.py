@@ -12,6 +12,7 @@ from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.structure import Mask
 from graphrewrite.ir import Model
 from graphrewrite.ir.edit import drop_unused
+from graphrewrite.passes.channels.skip import Places
 from graphrewrite.passes.factor.collaborative_units import Bits
 from graphrewrite.passes.factor.factors import Floats, places
 from graphrewrite.passes.factor.layers import Layer
@@ -76,16 +77,18 @@ def _kept(cut: Shrunk, plan: Plan, axis: int) -> Ints:
 def _leaving(found: Groups, plans: Sequence[Plan]) -> Mask:
     """Return which units leave the model: those that nobody but a layer that drops them reads."""
     dropping = {str(plan.layer.node.inputs[1].name): plan for plan in plans}
+    mixed = _mixed(found)
     gone = found.none_dead()
-    for group in found:
-        reader = _sole_reader(group)
+    for number, group in enumerate(found):
+        reader = None if number in mixed else _sole_reader(group)
         plan = dropping.get(reader.tensor) if reader is not None else None
         if reader is None or plan is None or reader.axis != 1:
             continue
+        unread = ~plan.alive[reader.index].any(axis=1)
         alone = found.none_dead()
-        alone[group.unit_ids[~plan.alive[reader.index].any(axis=1)]] = True
+        alone[group.unit_ids[unread]] = True
         # Where parts of grouped operators have to lose equally many, the layer picks its channels out instead.
-        if np.array_equal(found.balanced(alone), alone):
+        if np.count_nonzero(~unread) >= group.least and np.array_equal(found.balanced(alone), alone):
             gone |= alone
     return gone
 
@@ -93,5 +96,11 @@ def _leaving(found: Groups, plans: Sequence[Plan]) -> Mask:
 def _sole_reader(group: ChannelGroup) -> Member | None:
     """Return the one weight that sums over a group's channels; None where there are several, or other sums."""
     readers = [member for member in group.members if member.role == "consumer"]
-    inputs = {tap.tensor for tap in group.taps}
-    return readers[0] if len(readers) == 1 and len(inputs) == 1 else None
+    return readers[0] if len(readers) == len(group.taps) == 1 else None
+
+
+def _mixed(found: Groups) -> set[int]:
+    """Return the numbers of the groups whose channels act on each other on their way: by a softmax, by a norm."""
+    places = Places(found)
+    mixes = [mix for mix in found.analysis.mixes if mix.kind != "zero"]
+    return {number for mix in mixes for axis in mix.axes.values() for number in places.groups_on(axis)}

@@ -66,6 +66,36 @@ def test_channels_leave_their_producer_where_nobody_else_reads_them() -> None:
     assert result.model.weights[inner.inputs[1].name].shape[0] == rows["back"]["channels_after"]
 
 
+def test_channels_that_act_on_each_other_stay_where_they_are_made() -> None:
+    """A softmax over channels between both layers: each channel changes all others, so none may leave the first."""
+    b = Builder(seed=1)
+    x = b.conv(b.input(["N", 3, 8, 8], "x"), 12, 3, name="first")
+    model = b.model(b.conv(b.op("Softmax", x, axis=1), 6, 12, name="second"))
+    step = Collaborative(0.3, ("channel",), loss="outputs")
+    result = Pipeline([step]).run(model, Context(data=ArraySource({"x": IMAGES})))
+
+    row = rows_of(result)["second"]
+    assert row["left_producer"] == 0 < 12 - row["channels_after"]
+
+
+def test_a_part_of_a_concatenation_may_be_dropped_whole() -> None:
+    """`second` needs nothing of `side`, whose channels all stay in the model: no axis may become empty."""
+    b = Builder(seed=2)
+    x = b.input(["N", 3, 8, 8], "x")
+    side = b.conv(x, 2, 3, name="side")
+    both = b.concat(b.conv(x, 10, 3, name="main"), side)
+    model = b.model(b.conv(both, 6, 12, name="second"))
+    name = next(node.inputs[1].name for node in model.nodes("Conv") if node.name == "second")
+    weight = np.array(model.weights[name], np.float32)
+    weight[:, 10:] = 0
+    model.weights[name] = weight
+    step = Collaborative(0.07, ("channel",), loss="outputs", only=("second",), ends=True)
+    result = Pipeline([step]).run(model, Context(data=ArraySource({"x": IMAGES})))
+
+    row = rows_of(result)["second"]
+    assert (row["channels_after"], row["left_producer"], row["lost"]) == (10, 0, 0)
+
+
 def test_a_planted_layer_is_found_without_moving_an_output() -> None:
     """`inner` has two dead channels and rank 3: with all others left alone the outputs stay what they were.
 
