@@ -52,6 +52,11 @@ class Blocks(NamedTuple):
             above = above - self.zeros.astype(np.float32)[..., None]
         return np.asarray((above * self.steps[..., None]).reshape(len(above), -1)[:, : self.width])
 
+    def away(self, rows: Singles) -> float:
+        """Return how far it lies from the rows that were rounded, relative to their size."""
+        norm = float(np.linalg.norm(rows))
+        return float(np.linalg.norm(rows - self.expand())) / norm if norm else 0.0
+
 
 def rounded(rows: Singles, bits: int, block: int, symmetric: bool = True, negative: bool = True) -> Blocks:
     """Round `rows` [rows, width] to whole codes with a step for each `block` numbers, 0 for one step for each row.

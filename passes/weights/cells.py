@@ -1,8 +1,9 @@
 """The pass that lets LSTMs multiply bytes, by onnxruntime's own operator."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -11,7 +12,6 @@ from graphrewrite.custom_ops.spec import OLDEST_OPSET
 from graphrewrite.ir import Model, constant_value
 from graphrewrite.ir.edit import all_graphs, all_nodes, drop_unused
 from graphrewrite.ir.garbage import paused
-from graphrewrite.match.view import is_default_domain
 from graphrewrite.passes.factor.gates import why_kept, write_out
 from graphrewrite.passes.factor.writer import Names, Writer
 from graphrewrite.passes.patterns import as_tuples, check_weights_named, why_left
@@ -20,8 +20,9 @@ from graphrewrite.passes.tidy.reading import source
 from graphrewrite.passes.weights.blocks import rounded
 from graphrewrite.passes.weights.forms import MICROSOFT
 from graphrewrite.passes.weights.integers import Floats, in_bytes, write
-from graphrewrite.passes.weights.sites import Site, sites
-from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
+from graphrewrite.passes.weights.outcomes import outcome, row, too_old
+from graphrewrite.passes.weights.sites import Left, Site, sites
+from graphrewrite.pipeline import Claim, Context, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
 
 _BITS = 8
@@ -60,30 +61,28 @@ class DynamicQuantizeCells:
         """Round every LSTM that can be, and say why the others stay."""
         if model.opset < OLDEST_OPSET:
             old = f"its operator set is {model.opset}; cells are written out for the proof in {OLDEST_OPSET}"
-            return Outcome(model, False, (Note("skipped", "the whole model", old),), details={"layers": []})
+            return too_old(model, old)
         before, names = model.clone(), Names(model)
-        left: dict[str, str] = {}
-        made: list[_Cell] = []
-        every = [(graph, node) for graph in all_graphs(model.graph) for node in graph.nodes]
-        for place, (graph, node) in enumerate(every):
-            if node.op == "LSTM" and is_default_domain(node):
-                why = self._why_not(node)
-                if why is None:
-                    made.append(_put(model, graph, node, place, names))
-                else:
-                    left[name_of(node)] = why
-        check_weights_named((*self.only, *self.skip), [*(str(each.row["name"]) for each in made), *left])
-        notes = [Note("skipped", name, why) for name, why in left.items()]
-        rows: list[Json] = [each.row for each in made]
-        rows += [{"name": name, "left": why} for name, why in left.items()]
-        if not made:
-            notes = notes or [Note("skipped", "the whole model", "it has no LSTM")]
-            return Outcome(model, False, tuple(notes), details={"layers": rows})
-        notes.insert(0, Note("done", "layers", f"quantised {len(made)} of {len(made) + len(left)} cells"))
-        model.opsets.setdefault(MICROSOFT, 1)
+        cells: dict[int, list[Site]] = {}
+        left: list[Left] = []
+        for site in sites(model, {"LSTM"}):
+            if isinstance(site, Left):
+                left.append(site)
+            else:
+                cells.setdefault(site.place, []).append(site)
+        for place, pair in list(cells.items()):
+            why = self._why_not(pair[0].node)
+            if why is not None:
+                left.append(Left(pair[0].name, why))
+                del cells[place]
+        named = [pair[0].name for pair in cells.values()] + [each.name for each in left]
+        check_weights_named((*self.only, *self.skip), named)
+        rows = [each for pair in cells.values() for each in _put(model, pair, names)]
+        if rows:
+            model.opsets.setdefault(MICROSOFT, 1)
         drop_unused(model.graph)
-        reference = partial(_slow, before, [each.place for each in made])
-        return Outcome(model, True, tuple(notes), reference, {"layers": rows})
+        told = f"quantised {len(cells)} of {len(cells) + len(left)} cells"
+        return outcome(model, rows, left, told, "it has no LSTM", partial(_slow, before, list(cells)))
 
     def _why_not(self, node: gs.Node) -> str | None:
         why = why_left(name_of(node), self.only, self.skip, "round") or why_kept(node)
@@ -97,50 +96,32 @@ class DynamicQuantizeCells:
         return None if finite else "its weights hold numbers that are not finite"
 
 
-class _Cell(NamedTuple):
-    """A cell that was rounded: where it stood, and what the details say of it."""
-
-    place: int
-    row: dict[str, Json]
-
-
-def _put(model: Model, graph: gs.Graph, node: gs.Node, place: int, names: Names) -> _Cell:
-    """Put DynamicQuantizeLSTM in the place of an LSTM."""
-    writer = Writer(model, graph, name_of(node), names)
-    scales: list[gs.Tensor] = []
+def _put(model: Model, pair: Sequence[Site], names: Names) -> list[dict[str, Json]]:
+    """Put DynamicQuantizeLSTM in the place of an LSTM, and return what the details say of its two weights."""
+    node = pair[0].node
+    writer = Writer(model, pair[0].graph, pair[0].name, names)
     codes: list[gs.Tensor] = []
-    shapes: list[Json] = []
-    size = moved = 0.0
-    for slot, stem in ((1, "input"), (2, "state")):
-        values = constant_value(node.inputs[slot])
+    scales: list[gs.Tensor] = []
+    told: list[dict[str, Json]] = []
+    for site, stem in zip(pair, ("input", "state"), strict=True):
+        directions, gates, width = site.rows.split
+        values = constant_value(site.weight)
         assert values is not None
-        directions, gates, width = values.shape
-        rows = np.ascontiguousarray(values.reshape(-1, width), np.float32)
+        rows = site.rows.of(values)
         blocks = rounded(rows, _BITS, 0, negative=False)
-        turned = np.ascontiguousarray(blocks.codes.reshape(directions, gates, width).transpose(0, 2, 1))
-        codes.append(writer.constant(turned, f"{stem}_codes"))
+        turned = blocks.codes.reshape(directions, gates, width).transpose(0, 2, 1)
+        codes.append(writer.constant(np.ascontiguousarray(turned), f"{stem}_codes"))
         steps = blocks.steps.reshape(directions, gates)
         scales.append(writer.floats(steps, f"{stem}_steps"))
         scales.append(writer.constant(np.zeros(steps.shape, np.int8), "zeros"))
-        shapes.append([int(each) for each in values.shape])
-        size += float(np.square(rows).sum())
-        moved += float(np.square(rows - blocks.expand()).sum())
-    row: dict[str, Json] = {
-        "name": name_of(node),
-        "op": node.op,
-        "shape": shapes[1],
-        "bits": _BITS,
-        "scales": sum(int(each.values.size) for each in (scales[0], scales[2])),
-        "relative_error": float(np.sqrt(moved / size)) if size else 0.0,
-        "left": "",
-    }
+        told.append(row(site, _BITS, int(steps.size), blocks.away(rows)))
     others = [source(node, slot) or gs.Variable.empty() for slot in range(3, 8)]
     results = [writer.variable("lstm") if not out.is_empty() else gs.Variable.empty() for out in node.outputs]
+    name = names.nodes.fresh(f"{pair[0].name}.bytes")
     operands = [node.inputs[0], *codes, *others, *scales]
-    name = names.nodes.fresh(f"{name_of(node)}.bytes")
     writer.made.append(gs.Node("DynamicQuantizeLSTM", name, dict(node.attrs), operands, results, MICROSOFT))
     writer.take_place(node, *(out for out in results if not out.is_empty()))
-    return _Cell(place, row)
+    return told
 
 
 def _slow(before: Model, places: list[int]) -> Model:

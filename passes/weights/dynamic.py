@@ -1,6 +1,5 @@
 """The pass that rounds weights beforehand and activations as they come, so that products are sums of integers."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -11,9 +10,9 @@ from graphrewrite.ir.garbage import paused
 from graphrewrite.passes.patterns import as_tuples, check_weights_named
 from graphrewrite.passes.tidy.reading import integer, real, source
 from graphrewrite.passes.weights.integers import Floats, Integers, Layer, in_bytes, write
+from graphrewrite.passes.weights.outcomes import outcome, too_old
 from graphrewrite.passes.weights.sites import Left, Picked, Site, sites
-from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
-from graphrewrite.pipeline.base import Json
+from graphrewrite.pipeline import Claim, Context, Outcome, SameAs, passes
 
 _OLDEST_OPSET = 11  # DynamicQuantizeLinear
 
@@ -57,7 +56,7 @@ class DynamicQuantize:
         """Round every product that can be, and say why the others stay."""
         if model.opset < _OLDEST_OPSET:
             old = f"its operator set is {model.opset}; ranges found on every run need {_OLDEST_OPSET}: convert it"
-            return Outcome(model, False, (Note("skipped", "the whole model", old),), details={"layers": []})
+            return too_old(model, old)
         before, made, left = model.clone(), list[Layer](), list[Left]()
         picked = Picked(self.only, self.skip, self.smallest)
         for site in sites(model, {"Gemm", "MatMul", "Conv"} if self.convolutions else {"Gemm", "MatMul"}):
@@ -66,16 +65,14 @@ class DynamicQuantize:
                 left.append(Left(site.name, why))
             elif isinstance(site, Site):
                 made.append(in_bytes(site, self.weight_bits, self.per_channel))
-        check_weights_named((*self.only, *self.skip), [*_names(made), *(each.name for each in left)])
-        notes = [Note("skipped", each.name, each.why) for each in left]
-        rows: list[Json] = [_row(each) for each in made]
-        rows += [{"name": each.name, "left": each.why} for each in left]
-        if not made:
-            notes = notes or [Note("skipped", "the whole model", "it has no product with a constant weight")]
-            return Outcome(model, False, tuple(notes), details={"layers": rows})
-        notes.insert(0, Note("done", "layers", f"quantised {len(made)} of {len(made) + len(left)}"))
+        named = [each.site.name for each in made] + [each.name for each in left]
+        check_weights_named((*self.only, *self.skip), named)
         write(model, made, Integers())
-        return Outcome(model, True, tuple(notes), partial(_slow, before, made), {"layers": rows})
+        told, nothing = (
+            f"quantised {len(made)} of {len(made) + len(left)}",
+            "it has no product with a constant weight",
+        )
+        return outcome(model, [each.row for each in made], left, told, nothing, partial(_slow, before, made))
 
 
 def _why_not(site: Site) -> str | None:
@@ -89,22 +86,6 @@ def _why_not(site: Site) -> str | None:
     if source(node, 2) is not None and real(node, "beta", 1.0) != 1.0:
         return "it multiplies what it adds, by its factor beta"
     return None
-
-
-def _names(made: Iterable[Layer]) -> list[str]:
-    return [each.site.name for each in made]
-
-
-def _row(layer: Layer) -> dict[str, Json]:
-    return {
-        "name": layer.site.name,
-        "op": layer.site.node.op,
-        "shape": [int(size) for size in layer.codes.shape],
-        "bits": layer.bits,
-        "scales": int(layer.steps.size),
-        "relative_error": layer.away,
-        "left": "",
-    }
 
 
 def _slow(before: Model, made: list[Layer]) -> Model:

@@ -14,36 +14,35 @@ from graphrewrite.ir.edit import all_graphs, drop_unused
 from graphrewrite.passes.factor.writer import Names, Writer
 from graphrewrite.passes.tidy.reading import integer, real, source
 from graphrewrite.passes.weights.blocks import Singles, rounded
+from graphrewrite.passes.weights.outcomes import row
 from graphrewrite.passes.weights.sites import Site
+from graphrewrite.pipeline.base import Json
 
 _FLOAT, _DOUBLE = 1, 11  # element types
 _TOP = 255  # the highest code of an activation
 
 
 class Layer(NamedTuple):
-    """A layer as it will be: `codes` in the shape of the weight, `steps` [outputs] or [1], how far the weight moved."""
+    """A layer as it will be: `codes` in the shape of the weight, `steps` [outputs] or [1], what the details say."""
 
     site: Site
     codes: Array
     steps: Singles
-    bits: int
-    away: float
+    row: dict[str, Json]
 
 
 def in_bytes(site: Site, bits: int, per_channel: bool) -> Layer:
     """Round what a site reads to whole codes, with a step for each output or one for all."""
     values = constant_value(site.weight)
     assert values is not None
-    rows = site.rows.of(values)
-    blocks = rounded(rows if per_channel else rows.reshape(1, -1), bits, 0, negative=False)
-    away = float(np.linalg.norm(rows.reshape(-1) - blocks.expand().reshape(-1)))
+    rows = site.rows.of(values) if per_channel else site.rows.of(values).reshape(1, -1)
+    blocks = rounded(rows, bits, 0, negative=False)
     factor = real(site.node, "alpha", 1.0) if site.node.op == "Gemm" else 1.0
     return Layer(
         site,
-        site.rows.restore(blocks.codes.reshape(rows.shape), values.shape),
+        site.rows.restore(blocks.codes, values.shape),
         np.asarray(blocks.steps.reshape(-1) * np.float32(factor)),
-        blocks.bits,
-        away / (float(np.linalg.norm(rows)) or 1.0),
+        row(site, bits, int(blocks.steps.size), blocks.away(rows)),
     )
 
 

@@ -24,8 +24,9 @@ from graphrewrite.passes.weights.forms import (
     expanded,
     packed_product,
 )
+from graphrewrite.passes.weights.outcomes import outcome, row, too_old
 from graphrewrite.passes.weights.sites import Left, Picked, Site, weights
-from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
+from graphrewrite.pipeline import Claim, Context, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
 
 _FORMS = ("expand", "dequantize", "matmul_nbits")
@@ -105,7 +106,7 @@ class WeightOnly:
         """Round every weight and say what it takes now and how far it moved."""
         old = self._too_old(model.opset)
         if old:
-            return Outcome(model, False, (Note("skipped", "the whole model", old),), details={"layers": []})
+            return too_old(model, old)
         before, view = model.clone(), View(model)
         picked = Picked(self.only, self.skip, self.smallest, ("float32", "float16", "bfloat16"))
         made: list[_Filed] = []
@@ -116,15 +117,11 @@ class WeightOnly:
             else:
                 made.append(self._filed(found, view))
         check_weights_named((*self.only, *self.skip), _names(made, left))
-        notes = [Note("skipped", each.name, each.why) for each in left]
-        rows: list[Json] = [each.row for each in made]
-        rows += [{"name": each.name, "left": each.why} for each in left]
-        if not made:
-            notes = notes or [Note("skipped", "the whole model", "it has no constant weights")]
-            return Outcome(model, False, tuple(notes), details={"layers": rows})
-        notes.insert(0, Note("done", "layers", _told(made, left)))
+        told = _told(made, left)
         _write(model, made)
-        return Outcome(model, True, tuple(notes), partial(_slow, before, made), {"layers": rows})
+        rows = [each.row for each in made]
+        reference = partial(_slow, before, made)
+        return outcome(model, rows, left, told, "it has no constant weights", reference)
 
     def _too_old(self, opset: int) -> str:
         """Return why no weight of a model of this operator set can be filed, "" where it can."""
@@ -150,8 +147,8 @@ class WeightOnly:
         else:
             # Other runtimes want the steps of a quantiser to be positive.
             blocks = rounded(rows, self.bits, block, self.symmetric, negative=form != "dequantize")
-        row = _row(sites, values, rows, blocks, form)
-        return _Filed(tuple(sites), values.shape, values.dtype, blocks, form, row)
+        told = _row(sites[0], values, rows, blocks, form)
+        return _Filed(tuple(sites), values.shape, values.dtype, blocks, form, told)
 
 
 class _Filed(NamedTuple):
@@ -177,21 +174,11 @@ def _told(made: Sequence[_Filed], left: Sequence[Left]) -> str:
     )
 
 
-def _row(sites: Sequence[Site], values: Array, rows: Singles, blocks: Blocks, form: str) -> dict[str, Json]:
+def _row(site: Site, values: Array, rows: Singles, blocks: Blocks, form: str) -> dict[str, Json]:
     zeros = 0 if blocks.zeros is None else blocks.zeros.size * blocks.bits
-    norm = float(np.linalg.norm(rows))
-    return {
-        "name": sites[0].label,
-        "op": sites[0].node.op,
-        "shape": [int(size) for size in values.shape],
-        "bits": blocks.bits,
-        "scales": int(blocks.steps.size),
-        "form": form,
-        "bytes_before": int(values.nbytes),
-        "bytes_after": -(-(int(values.size) * blocks.bits + blocks.steps.size * 32 + zeros) // 8),
-        "relative_error": float(np.linalg.norm(rows - blocks.expand())) / norm if norm else 0.0,
-        "left": "",
-    }
+    filed = int(values.size) * blocks.bits + blocks.steps.size * 32 + zeros
+    sizes = {"bytes_before": int(values.nbytes), "bytes_after": -(-filed // 8)}
+    return row(site, blocks.bits, int(blocks.steps.size), blocks.away(rows), form=form, **sizes)
 
 
 def _is_product(site: Site, view: View, form: str) -> bool:
