@@ -25,8 +25,9 @@ from graphrewrite.runtime import run
 from tests.engine.bridge.train.digits import scans
 
 IMAGE = "image"
-# A fiftieth of the published steps, in a generator of a quarter of the width: the images are 8x8.
+# An eightieth of the published steps, and a thirtieth, in a generator of a quarter of the width: images are 8x8.
 SHORT = Fdda(epochs=20, steps=50, width=32)
+LONG = replace(SHORT, epochs=50)
 
 
 def net(seed: int) -> Model:
