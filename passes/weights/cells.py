@@ -80,7 +80,7 @@ class DynamicQuantizeCells:
         rows = [each for pair in cells.values() for each in _put(model, pair, names)]
         if rows:
             model.opsets.setdefault(MICROSOFT, 1)
-        drop_unused(model.graph)
+            drop_unused(model.graph)
         told = f"quantised {len(cells)} of {len(cells) + len(left)} cells"
         return outcome(model, rows, left, told, "it has no LSTM", partial(_slow, before, list(cells)))
 

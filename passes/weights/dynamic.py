@@ -67,7 +67,8 @@ class DynamicQuantize:
                 made.append(in_bytes(site, self.weight_bits, self.per_channel))
         named = [each.site.name for each in made] + [each.name for each in left]
         check_weights_named((*self.only, *self.skip), named)
-        write(model, made, Integers())
+        if made:
+            write(model, made, Integers())
         told, nothing = (
             f"quantised {len(made)} of {len(made) + len(left)}",
             "it has no product with a constant weight",

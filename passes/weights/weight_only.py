@@ -118,7 +118,8 @@ class WeightOnly:
                 made.append(self._filed(found, view))
         check_weights_named((*self.only, *self.skip), _names(made, left))
         told = _told(made, left)
-        _write(model, made)
+        if made:
+            _write(model, made)
         rows = [each.row for each in made]
         reference = partial(_slow, before, made)
         return outcome(model, rows, left, told, "it has no constant weights", reference)
