@@ -10,7 +10,8 @@ from graphrewrite.errors import BudgetError, InvalidConfig, VerificationError
 from graphrewrite.ir import Builder, Model
 from graphrewrite.passes.factor import Collaborative, collaborative
 from graphrewrite.pipeline import Context, Pipeline
-from graphrewrite.runtime import run
+from graphrewrite.runtime import run, sample_inputs
+from tests.support.graphs import random_model
 
 pytest.importorskip("torch")
 
@@ -118,6 +119,16 @@ def test_a_planted_layer_is_found_without_moving_an_output() -> None:
     before, after = (run(each, {"x": IMAGES}) for each in (model, result.model))
     for output, wanted in before.items():
         np.testing.assert_allclose(after[output], wanted, atol=1e-4 * np.abs(wanted).max())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [9, 17, 26, 38, 41])
+def test_random_graphs_keep_the_claim(seed: int) -> None:
+    """Residual sums, concatenations, norms over channels, groups: what is written equals what was chosen."""
+    model = random_model(seed).model
+    samples = ArraySource(dict(sample_inputs(model)))
+    step = Collaborative(0.2, loss="outputs", ends=True, step=0.1)
+    result = Pipeline([step]).run(model, Context(data=samples))
+    assert result.changed and result.report.steps[0].verified.how == "reference"
 
 
 def test_a_wrong_weight_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
