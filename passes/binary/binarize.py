@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir import Model
 from graphrewrite.ir.garbage import paused
 from graphrewrite.match import Draft
+from graphrewrite.passes.binary.around import mean_sizes, planes
 from graphrewrite.passes.binary.choice import OLDEST_OPSET, Choice, before_rectifier, label, too_old
 from graphrewrite.passes.tidy.reading import source
 from graphrewrite.pipeline import Claim, Context, Free, Note, Outcome, passes
@@ -61,8 +61,7 @@ class _Writer:
         weight = draft.constant(node.inputs[1])
         assert weight is not None
         like, shape = node.outputs[0], draft.shape(node.outputs[0])
-        filters = weight.astype(np.float64).reshape(len(weight), -1)
-        size = np.asarray(np.abs(filters).mean(axis=1), np.float32)
+        size = mean_sizes(weight)
         stored = np.where(weight.astype(np.float32) >= 0, np.float32(1), np.float32(-1))
         origin = (node.inputs[1], "the signs of") if isinstance(node.inputs[1], gs.Constant) else None
         kernel = draft.add_constant(stored, f"{node.inputs[1].name}_signs", origin)
@@ -70,10 +69,10 @@ class _Writer:
         out = draft.op(
             "Conv", self._signs(node.inputs[0]), kernel, like=like, shape=shape, attrs=dict(node.attrs)
         )
-        out = draft.op("Mul", out, self._each(size, node, "size"), like=like, shape=shape)
+        out = draft.op("Mul", out, planes(draft, size, "size"), like=like, shape=shape)
         if bias is not None:
-            planes = self._each(np.asarray(bias, np.float32), node, "bias")
-            out = draft.op("Add", out, planes, like=like, shape=shape)
+            added = planes(draft, np.asarray(bias, np.float32), "bias")
+            out = draft.op("Add", out, added, like=like, shape=shape)
         told: Json = {"name": label(node), "filters": len(size), "signs": int(np.prod(weight.shape[1:]))}
         draft.replace(node.outputs[0], out)
         return told
@@ -88,6 +87,3 @@ class _Writer:
             plus, minus = (draft.add_constant(np.array(value, np.float32), "sign") for value in (1, -1))
             self.signs[id(x)] = draft.op("Where", reached, plus, minus, like=tensor)
         return self.signs[id(x)]
-
-    def _each(self, values: npt.NDArray[np.float32], node: gs.Node, what: str) -> gs.Constant:
-        return self.draft.add_constant(values.reshape(-1, 1, 1), f"{label(node)}_{what}")
