@@ -1,7 +1,7 @@
 """LSQ: the steps of even grids are learned with the weights."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from graphrewrite.bridge.transforms.base import check_bits
 from graphrewrite.passes.quant.quantizers import quantizers
@@ -24,6 +24,8 @@ class Lsq:
     bits: int = 4
     per_channel: bool = True
     transform_rate: float = 1.0
+
+    asks: ClassVar[tuple[str, ...]] = ("data", "torch")
 
     def __post_init__(self) -> None:
         check_bits("Lsq", self.bits)

@@ -1,7 +1,7 @@
 """N2UQ: activations are compared with learned thresholds, weights lie on levels that are taken equally often."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from graphrewrite.bridge.transforms.base import check_bits
 from graphrewrite.passes.quant.quantizers import quantizers
@@ -25,6 +25,8 @@ class N2uq:
     bits: int = 2
     narrowest: float = 1e-3
     transform_rate: float = 0.1
+
+    asks: ClassVar[tuple[str, ...]] = ("data", "torch")
 
     def __post_init__(self) -> None:
         check_bits("N2uq", self.bits, highest=7)

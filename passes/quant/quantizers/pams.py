@@ -1,7 +1,7 @@
 """PAMS: even grids between two ends that are learned, the same above zero and below."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from graphrewrite.bridge.transforms.base import check_bits
 from graphrewrite.passes.quant.quantizers import quantizers
@@ -28,6 +28,8 @@ class Pams:
     warmup: float = 1 / 30
     decay: float = 0.9997
     transform_rate: float = 10.0
+
+    asks: ClassVar[tuple[str, ...]] = ("data", "torch")
 
     def __post_init__(self) -> None:
         check_bits("Pams", self.bits)
