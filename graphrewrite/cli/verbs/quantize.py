@@ -40,6 +40,8 @@ class Quantize:
         graphrewrite quantize model.onnx -o int8.onnx --data samples/ --calibrate mse --skip 'head*' -v
         graphrewrite quantize digits.onnx -o int8.onnx --data graphrewrite.models.digits:calibration \\
             --test graphrewrite.models.digits:test --report report.html
+        graphrewrite quantize bert.onnx -o fast.onnx --method dynamic
+        graphrewrite quantize writer.onnx -o small.onnx --method weight_only --form matmul_nbits
     """
 
     def __init__(self) -> None:
@@ -63,7 +65,8 @@ class Quantize:
             type=int,
             metavar="N",
             help="bits of a weight; static: 2 to 8 (default 8), 7 for processors without VNNI, whose sums may "
-            "saturate, 6 or less for a smaller file, they are int8 once it is loaded",
+            "saturate, 6 or less for a smaller file, they are int8 once it is loaded; weight_only: 2 to 8 (default 4); "
+            "dynamic: 2 to 8 (default 8)",
         )
         scales = what.add_mutually_exclusive_group()
         scales.add_argument(
