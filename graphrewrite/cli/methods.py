@@ -150,6 +150,7 @@ def _needs(factory: Callable[..., object]) -> tuple[str, ...]:
             {"data"} if accumulates or words & {"Need", "GradientNeed", "AnyNeed", "Accumulator"} else set()
         )
         told |= {"torch"} if "GradientNeed" in words else set()
+        told |= {"data", "torch"} if "WeightTransform" in words else set()
     if isinstance(getattr(factory, "needs", None), property):
         told |= _of_a_loss(factory)
     rooms = [factory.__module__, *(str(getattr(kind, "__module__", "")) for kind in _hints(factory).values())]

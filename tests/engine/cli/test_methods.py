@@ -62,7 +62,10 @@ def test_one_in_full_has_its_text_and_its_options_with_defaults(run: Run) -> Non
     ("words", "told"),
     [
         (("hrnak",), "no method called 'hrnak'; did you mean hrank"),
-        (("--kind", "masks"), "no kind of methods called 'masks'; expected one of binarizer, block criterion"),
+        (
+            ("--kind", "masks"),
+            "no kind of methods called 'masks'; expected one of binarizer, block criterion",
+        ),
         (("hrank", "--kind", "mask"), "hrank is no mask; it is a criterion"),
     ],
 )
@@ -83,6 +86,7 @@ def test_what_needs_torch_says_so(run: Run) -> None:
     assert by_name["reconstruction", "mean"] == ["data"]
     assert by_name["mask", "magnitude"] == []
     assert by_name["mask", "lottery_jackpot"] == by_name["pass", "collaborative"] == ["data", "torch"]
+    assert by_name["binarizer", "recu"] == by_name["binarizer", "react"] == ["data", "torch"]
 
 
 WITHOUT_TORCH = """
