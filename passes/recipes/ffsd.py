@@ -77,6 +77,7 @@ class Ffsd:
     validation: str = ""
 
     claim: ClassVar[Claim] = Free()
+    asks: ClassVar[tuple[str, ...]] = ("labels",)
 
     def __post_init__(self) -> None:
         if isinstance(self.students, bool) or self.students < 1:

@@ -1,6 +1,7 @@
 """How alike a classifier's answers are within a class: what a student could learn beyond the label itself."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ class Stability:
     """
 
     batch: int = 64
+
+    asks: ClassVar[tuple[str, ...]] = ("data", "labels")
 
     def measure(self, before: Model, after: Model, data: DataSource, threads: int = 0) -> float:
         """Return S of the rewritten model minus S of the model before, in (-1, 1).
