@@ -44,7 +44,7 @@ class Learning:
     """How the choice is learned (Nagel et al. 2020, equations 22 to 25).
 
     Args:
-        steps: of the optimiser, Adam.
+        steps: of the optimiser.
         rate: of the optimiser.
         rows: of one step.
         weight: of the term that drives every weight to one side, in shares of the error of nearest rounding.
@@ -100,22 +100,42 @@ def learned_codes(problem: Problem, learning: Learning, seed: int) -> npt.NDArra
     with torch.no_grad():
         plain = error(weight.round(), slice(None))
     scale = 1 / plain.mean().clamp_min(torch.finfo(torch.float32).tiny)
-    optimiser = torch.optim.Adam([latent], lr=learning.rate)
+    descent = _Adam(latent, learning.rate)
     batches = max(1, x.shape[1] // learning.rows)
     for step in range(learning.steps):
         start = step % batches * learning.rows
         between = _share(latent)
         loss = (error((lower + between).clamp(max=most), slice(start, start + learning.rows)) * scale).sum()
-        optimiser.zero_grad()
+        latent.grad = None
         torch.autograd.backward(
             [loss, between], [None, _pull(between.detach(), learning, step / learning.steps)]
         )
-        optimiser.step()
+        descent.step()
     with torch.no_grad():
         chosen = (lower + (_share(latent) >= 0.5)).clamp(max=most)
         is_better = error(chosen, slice(None)) < plain
         chosen = torch.where(is_better.unsqueeze(-1), chosen, weight.round())
     return np.asarray((chosen * problem.apart + first).numpy(), np.int64)
+
+
+class _Adam:
+    """Adam (Kingma and Ba 2015, algorithm 1) on one tensor; torch's own loads its compiler first, for seconds."""
+
+    def __init__(self, latent: torch.Tensor, rate: float) -> None:
+        self._latent, self._rate = latent, rate
+        self._mean, self._square = torch.zeros_like(latent), torch.zeros_like(latent)
+        self._steps = 0
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Go one step against the gradient."""
+        slope = self._latent.grad
+        assert slope is not None
+        self._steps += 1
+        self._mean.lerp_(slope, 0.1)
+        self._square.mul_(0.999).addcmul_(slope, slope, value=0.001)
+        size = (self._square / (1 - 0.999**self._steps)).sqrt_().add_(1e-8)
+        self._latent.addcdiv_(self._mean, size, value=-self._rate / (1 - 0.9**self._steps))
 
 
 def _share(latent: torch.Tensor) -> torch.Tensor:
