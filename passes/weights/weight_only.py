@@ -126,15 +126,16 @@ class WeightOnly:
 
     def _too_old(self, opset: int) -> str:
         """Return why no weight of a model of this operator set can be filed, "" where it can."""
-        needed = _OLDEST_OPSET
+        needed, other = _OLDEST_OPSET, "export it again"
         if self.codes in FLOAT8:
-            needed = 21 if self.block and self.form == "dequantize" else 19
+            needed, other = 21 if self.block and self.form == "dequantize" else 19, "take integer codes"
         elif self.form == "dequantize":
             needed = {2: 25, 4: 21, 8: 21 if self.block else 13}[self.bits]
+            other = "take 8 bits and one step for a row (block 0), or another form"
         if opset >= needed:
             return ""
         asked = f"{self.codes} codes of {self.bits} bits in the form {self.form!r} need {needed}"
-        return f"its operator set is {opset}; {asked}: convert it with onnx.version_converter, or take another form"
+        return f"its operator set is {opset}; {asked}: convert it with onnx.version_converter, or {other}"
 
     def _filed(self, sites: Sequence[Site], view: View) -> "_Filed":
         values = constant_value(sites[0].weight)
