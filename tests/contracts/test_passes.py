@@ -30,6 +30,7 @@ LEARNS = frozenset(
         "finetune",
         "insert_qdq",
         "lottery_jackpot",
+        "mixed_precision",
         "one_by_n",
         "prune_loop",
         "recalibrate_norms",
