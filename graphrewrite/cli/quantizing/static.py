@@ -31,7 +31,7 @@ class Static:
         group.add_argument(
             "--attention",
             action="store_true",
-            help="products of two activations too: faster by 1.1 to 1.4 times, and further from the float model",
+            help="products of two activations too: faster by 1.1 to 1.5 times, and further from the float model",
         )
         group.add_argument(
             "--mixed",
