@@ -26,7 +26,7 @@ WAYS: dict[str, tuple[str, ...]] = {
 @lru_cache
 def reduced(way: str, seed: int, rates: str = "sensitivity") -> Outcome:
     """Return the trained net of a seed with 70 % of its multiply-accumulates counted as gone."""
-    step = Collaborative(0.7, WAYS[way], rates=rates)  # type: ignore[arg-type]
+    step = Collaborative(0.7, WAYS[way], step=0.03, rates=rates)  # type: ignore[arg-type]
     return step.run(trained(seed).clone(), Context(data=training(300), seed=seed))
 
 
