@@ -30,6 +30,7 @@ class OpenBounds:
     batch: int = 16
 
     claim: ClassVar[Claim] = Free()
+    asks: ClassVar[tuple[str, ...]] = ("data",)
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:

@@ -53,6 +53,7 @@ class SmoothQuant:
     batch: int = 16
 
     claim: ClassVar[Claim] = Same(1e-4)
+    asks: ClassVar[tuple[str, ...]] = ("data",)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "alphas", tuple(self.alphas))

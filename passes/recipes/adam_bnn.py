@@ -51,6 +51,7 @@ class AdamBnn(Choice):
     validation: str = ""
 
     claim: ClassVar[Claim] = Free()
+    asks: ClassVar[tuple[str, ...]] = ("data", "torch")
 
     def __post_init__(self) -> None:
         super().__post_init__()

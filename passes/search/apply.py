@@ -56,6 +56,7 @@ class Search:
     clock: float = 0.0
 
     claim: ClassVar[Claim] = Free()
+    asks: ClassVar[tuple[str, ...]] = ("data",)
 
     def __post_init__(self) -> None:
         if isinstance(self.workers, bool) or self.workers < 1:

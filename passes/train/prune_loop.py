@@ -35,6 +35,7 @@ class PruneLoop:
     finetune: Pass = field(default_factory=Distill)
 
     claim: ClassVar[Claim] = Free()
+    asks: ClassVar[tuple[str, ...]] = ("data", "torch")
 
     def __post_init__(self) -> None:
         if isinstance(self.steps, bool) or self.steps < 1:

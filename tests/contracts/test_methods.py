@@ -11,6 +11,7 @@ from graphrewrite.cli.methods import ROOMS, Method, listing
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.registry import registries
 from graphrewrite.serial import to_json
+from tests.contracts.test_passes import LEARNS, TRAINS
 
 FOUND = listing()
 CASES = [pytest.param(method, id=f"{method.kind}-{method.name}") for method in FOUND.methods]
@@ -64,3 +65,10 @@ def test_a_method_is_json_and_its_options_are_its_fields(method: Method) -> None
     assert {option.name: option.default for option in method.options} == {
         key: value for key, value in made.items() if key != registry.tag
     }
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="without torch some are left out")
+def test_passes_say_what_they_cannot_do_without() -> None:
+    needs = {method.name: set(method.needs) for method in FOUND.methods if method.kind == "pass"}
+    assert {name for name in LEARNS if "data" not in needs[name]} == set()
+    assert {name for name in TRAINS if "torch" not in needs[name]} == set()

@@ -1,6 +1,7 @@
 """AdaRound: up or down, learned layer by layer so that each gives what it gave in floats."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -33,6 +34,8 @@ class AdaRound:
 
     steps: int = 300
     rows: int = 8192
+
+    asks: ClassVar[tuple[str, ...]] = ("data", "torch")
 
     def __post_init__(self) -> None:
         for name in ("steps", "rows"):

@@ -1,6 +1,7 @@
 """FDDA: images whose statistics are those of their class, deep in the net."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from graphrewrite.data import ArraySource, DataSource
 from graphrewrite.errors import InvalidConfig
@@ -49,6 +50,8 @@ class Fdda:
     noise_variance: float = 1.0
     width: int = 128
     scores: str = ""
+
+    asks: ClassVar[tuple[str, ...]] = ("data", "labels", "torch")
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("steps", 1), ("width", 2)):
