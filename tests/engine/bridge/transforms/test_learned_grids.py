@@ -90,16 +90,16 @@ def test_an_end_learns_where_to_cut_off_outliers() -> None:
     def error(end: float) -> float:
         return float((ends(4, end)(data) - data).square().mean().detach())
 
-    best = min(np.linspace(1, 6, 101), key=error)
+    best = min(np.linspace(1, 6, 51), key=error)
     grid = ends(4, float(data.abs().max()))
     optimiser = torch.optim.Adam(grid.parameters(), 0.2)
-    for _ in range(150):
+    for _ in range(100):
         optimiser.zero_grad()
         (grid(data) - data).square().mean().backward()
         optimiser.step()
-    assert abs(float(grid.end) - best) < 0.1 * best
-    assert error(float(grid.end)) < 1.02 * error(best)
-    assert float(grid.end) < 0.3 * float(data.abs().max())
+    assert abs(float(grid.end.detach()) - best) < 0.1 * best
+    assert error(float(grid.end.detach())) < 1.02 * error(best)
+    assert float(grid.end.detach()) < 0.3 * float(data.abs().max())
 
 
 def slopes(u: float, start: float, widths: Floats) -> tuple[float, float, Floats]:
