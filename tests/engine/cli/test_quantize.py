@@ -10,9 +10,12 @@ import pytest
 
 from graphrewrite import models
 from graphrewrite.cli import main
+from graphrewrite.cli.parser import parse
 from graphrewrite.cli.quantizing import methods
 from graphrewrite.cli.quantizing.static import Static
 from graphrewrite.ir import Builder, Model
+from graphrewrite.passes.quant import InsertQdq, SmoothQuant
+from graphrewrite.passes.quant.rounders.adaround import AdaRound
 from tests.passes.quant.nets import net, served
 
 DATA = "graphrewrite.models.digits:calibration"
@@ -110,6 +113,38 @@ def test_channels_are_evened_out_first(out: str, capsys: pytest.CaptureFixture[s
 
     told = json.loads(capsys.readouterr().out)
     assert [step["name"] for step in told["steps"]][-2:] == ["equalize_channels", "insert_qdq"]
+
+
+def test_loud_channels_are_moved_first(out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert quantise(out, "--data", DATA, "--smooth", "--json") == 0
+
+    told = json.loads(capsys.readouterr().out)
+    assert [step["name"] for step in told["steps"]][-2:] == ["smooth_quant", "insert_qdq"]
+
+
+def test_alphas_and_rounders_are_handed_on(out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "quantize",
+        "m.onnx",
+        "-o",
+        "n.onnx",
+        "--smooth",
+        "0.25",
+        "0.5",
+        "--round",
+        "adaround",
+        "--bits",
+        "4",
+    ]
+    _, options = parse(words)
+    *_, smooth, step = methods.make("static").pipeline(options).steps
+
+    assert smooth == SmoothQuant(alphas=(0.25, 0.5))
+    assert isinstance(step, InsertQdq) and step.rounder == AdaRound() and step.weight_bits == 4
+    assert quantise(out, "--data", DATA, "--round", "neerest") == 2
+    assert "nearest" in capsys.readouterr().err
+    assert quantise(out, "--data", DATA, "--smooth", "2") == 2
+    assert "SmoothQuant.alphas" in capsys.readouterr().err
 
 
 def test_the_dearest_layers_get_more_bits(
