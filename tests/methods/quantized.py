@@ -1,6 +1,6 @@
 """The small residual net with few bits in it, for the quantizers' tests, and the table of the guide.
 
-python -m tests.methods.quantized 2 4      quantizers at so many bits over five seeds, some minutes each
+python -m tests.methods.quantized 2 3 4      quantizers at so many bits over five seeds, some minutes each
 """
 
 import sys
