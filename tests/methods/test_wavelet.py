@@ -27,12 +27,14 @@ def strayed(model: Model) -> float:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_state_mode_learns_to_copy(seed: int) -> None:
+def test_state_mode_copies_better_than_a_dense_net_as_small(seed: int) -> None:
     task = TASKS["copying"]
+    starts = nets(task, seed)
 
-    model = trained(task, nets(task, seed)["state"], seed)
+    factored, dense = (task.judged(trained(task, starts[net], seed)) for net in ("state", "narrow as state"))
 
-    assert task.judged(model) < 0.75 * task.floor
+    assert factored < 0.75 * task.floor
+    assert factored < dense
 
 
 @pytest.mark.parametrize("mode", ["state", "full"])
