@@ -42,7 +42,10 @@ class PruneLoop:
             raise InvalidConfig(f"PruneLoop.steps is {self.steps!r}; expected one round or more, such as 3")
         if self.schedule not in ("geometric", "linear"):
             raise InvalidConfig(f"PruneLoop.schedule is {self.schedule!r}; expected 'geometric' or 'linear'")
-        if not isinstance(getattr(self.remove.budget, "fraction", None), float):
+        shares = getattr(
+            self.remove.budget, "shares", {}
+        )  # of the original, each: no round knows what went before
+        if shares or not isinstance(getattr(self.remove.budget, "fraction", None), float):
             raise InvalidConfig(
                 f"PruneLoop cannot divide {type(self.remove.budget).__name__} into rounds; expected a budget with a "
                 "fraction, such as MacsBelow(0.3)"

@@ -8,7 +8,7 @@ import pytest
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir.diff import is_same
 from graphrewrite.passes.channels import LatencyBelow, MacsBelow, ParamsBelow, Ratio, RemoveChannels
-from graphrewrite.passes.channels.budgets import Budget, budgets
+from graphrewrite.passes.channels.budgets import Budget, Widths, budgets
 from graphrewrite.passes.channels.criteria.taylor import Taylor
 from graphrewrite.passes.train import Distill, PruneLoop
 from graphrewrite.pipeline import Pass, Pipeline, SameAs
@@ -48,7 +48,12 @@ def test_every_budget_can_be_divided(budget: Budget) -> None:
     assert isinstance(first, RemoveChannels) and replace(first.budget, fraction=0.5) == budget  # type: ignore[type-var]
     assert {
         budgets.name_of(each) for each in (MacsBelow(1), ParamsBelow(1), Ratio(1), LatencyBelow(1))
-    } == set(budgets)
+    } == set(budgets) - {"widths"}
+
+
+def test_widths_of_single_groups_cannot_be_divided() -> None:
+    with pytest.raises(InvalidConfig, match="cannot divide Widths"):
+        PruneLoop(2, "geometric", RemoveChannels(budget=Widths(0.5, {"w_1[0]": 0.5})))
 
 
 @pytest.mark.parametrize("schedule", ["geometric", "linear"])
