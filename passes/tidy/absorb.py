@@ -27,7 +27,7 @@ from graphrewrite.passes.tidy.linear import (
     scaled,
     scaled_inputs,
 )
-from graphrewrite.passes.tidy.reading import bytes_of, integer, real, source
+from graphrewrite.passes.tidy.reading import bytes_of, ends_gelu, integer, real, source
 from graphrewrite.pipeline import Claim, Context, Outcome, Same, passes
 
 _ARITHMETIC = ("Mul", "Div", "Add", "Sub")
@@ -93,7 +93,7 @@ class AbsorbBefore(_Absorbing):
     def apply(self, draft: Draft, node: gs.Node) -> Result:
         """Fold the map that feeds the linear node `node` into it."""
         maker = draft.producer(node.inputs[0])
-        if maker is None or maker.op not in self.maps:
+        if maker is None or maker.op not in self.maps or ends_gelu(draft, maker):
             return False
         users = draft.users(maker.outputs[0])
         if draft.is_output(maker.outputs[0]) or len(users) > FEW:

@@ -159,3 +159,18 @@ def bytes_of(draft: Draft, tensor: gs.Tensor) -> int | None:
     """Return the bytes a tensor takes, None when its size is not a number."""
     sizes, dtype = all_ints(draft.shape(tensor)), draft.dtype(tensor)
     return None if sizes is None or dtype is None else int(np.prod(sizes, dtype=np.int64)) * dtype.itemsize
+
+
+def ends_gelu(draft: Draft, node: gs.Node) -> bool:
+    """Tell whether a node is the half at the end of a Gelu written out: runtimes know it by all of its parts."""
+    for side, tensor in enumerate(node.inputs):
+        product = draft.producer(tensor)
+        if node.op != "Mul" or product is None or product.op != "Mul":
+            continue
+        if single(draft, node.inputs[1 - side]) != 0.5:
+            continue
+        sums = [maker for factor in product.inputs if (maker := draft.producer(factor)) is not None]
+        inner = [draft.producer(each) for made in sums if made.op == "Add" for each in made.inputs]
+        if any(maker is not None and maker.op in ("Erf", "Tanh") for maker in inner):
+            return True
+    return False

@@ -3,7 +3,7 @@ import onnx_graphsurgeon as gs
 import pytest
 
 from graphrewrite import Context
-from graphrewrite.ir import Builder
+from graphrewrite.ir import Builder, Model
 from graphrewrite.passes.tidy import AbsorbConstants, FoldBatchNorm
 from tests.passes.tidy.cases import Case, floats, tidied, verify
 
@@ -331,3 +331,21 @@ def test_constants_that_mean_something_else_stay(case: Case) -> None:
     outcome = tidied(case.model(), AbsorbConstants())
     assert not outcome.changed
     assert sorted(node.op for node in outcome.model.graph.nodes) == case.after.split()
+
+
+def number(b: Builder, value: float) -> gs.Constant:
+    return b.constant(np.array(value, np.float32))
+
+
+@pytest.mark.parametrize("curve", ["Erf", "Tanh"])
+def test_the_half_of_a_gelu_stays_with_it(curve: str) -> None:
+    def net(factor: float) -> Model:
+        b = Builder(seed=0, opset=17)
+        x = matmul(b, b.input(["N", 6], "x"))
+        inner = b.op(curve, b.op("Div", x, number(b, 1.4142135)))
+        risen = b.op("Add", inner, number(b, 1.0))
+        half = b.op("Mul", b.op("Mul", x, risen), number(b, factor))
+        return b.model(matmul(b, half, 4, 5))
+
+    kept, taken = (tidied(net(factor), AbsorbConstants()).model for factor in (0.5, 0.25))
+    assert len(kept.nodes("Mul")) == 2 and len(taken.nodes("Mul")) == 1
