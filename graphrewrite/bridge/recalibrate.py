@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
-
 from graphrewrite.bridge.gradients import Steps
 from graphrewrite.bridge.module import GraphModule
 from graphrewrite.bridge.optable.batchnorm import Measuring, RunningNorm

@@ -24,7 +24,8 @@ NAMES = list(passes)
 LEARNS = frozenset(
     {
         "adam_bnn",
-        "collaborative", "distill",
+        "collaborative",
+        "distill",
         "fdda",
         "ffsd",
         "finetune",
@@ -44,7 +45,8 @@ LEARNS = frozenset(
 TRAINS = frozenset(
     {
         "adam_bnn",
-        "collaborative", "distill",
+        "collaborative",
+        "distill",
         "fdda",
         "ffsd",
         "finetune",
@@ -157,9 +159,7 @@ def test_a_pass_keeps_its_claim_and_leaves_its_input_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", RUNNING)
 def test_a_pass_does_the_same_thing_twice(name: str) -> None:
-    one, two = (
-        Pipeline([made(name)]).run(residual_net(), Context(data=data(), seed=3)) for _ in range(2)
-    )
+    one, two = (Pipeline([made(name)]).run(residual_net(), Context(data=data(), seed=3)) for _ in range(2))
 
     assert diff(one.model, two.model) == ""
 
