@@ -95,6 +95,7 @@ def _paint_course(
         panels[1].set_ylabel(measure)
     for axes in panels:
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.margins(x=0.02)
 
 

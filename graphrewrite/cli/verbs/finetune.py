@@ -120,13 +120,9 @@ def _sections(job: Job) -> tuple[Section, ...]:
     from graphrewrite.report.curves import course
 
     history = _history(job)
-    names = [
-        name
-        for row in history
-        for name in row
-        if name == "loss" or name.endswith(" loss") or name[:1].isupper()
-    ]
-    losses = {name: [_number(row.get(name)) for row in history] for name in dict.fromkeys(names)}
+    each = dict.fromkeys(name for row in history for name in row if name[:1].isupper())
+    names = [*(["loss"] if len(each) != 1 else []), *each, "validation loss"]  # one loss is the sum itself
+    losses = {name: [_number(row.get(name)) for row in history] for name in names}
     measure = next((str(row["measure"]) for row in history if row.get("measure")), "score")
     picture = course(losses, [_number(row.get("score")) for row in history], measure)
     return (Section("Training", f"{len(history)} epochs", picture),) if picture else ()
