@@ -92,6 +92,13 @@ def worded(
     return made
 
 
+def sectioned(
+    asked: Callable[[Job], str], sections: Callable[[Job], tuple[Section, ...]]
+) -> Callable[[Job, Measured], Record]:
+    """Return what makes a page's record of a job whose layers become other nodes: its own sections tell of them."""
+    return lambda job, measured: replace(record(job, (), measured, asked(job), {}), sections=sections(job))
+
+
 def apply(
     options: Namespace,
     screen: Screen,

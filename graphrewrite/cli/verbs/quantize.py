@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar, cast
 
 from graphrewrite.cli.left import show_left
-from graphrewrite.cli.method import add_told, apply, show_measured, worded
+from graphrewrite.cli.method import add_told, apply, sectioned, show_measured
 from graphrewrite.cli.parser import add_patterns, add_rewriting, positive, share, whole
 from graphrewrite.cli.quantizing import SHARED, TRAINING, methods
 from graphrewrite.cli.rewriting import Job, show_check
@@ -13,7 +13,7 @@ from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.pipeline.base import Json
-from graphrewrite.report import text
+from graphrewrite.report import Section, text
 
 # Key of a row of details["layers"] -> heading of the column; a column is shown where some row has its key.
 _COLUMNS = {
@@ -26,6 +26,7 @@ _COLUMNS = {
     "relative_error": "weights moved",
     "sensitivity": "cost alone",
 }
+_BETWEEN = ("operator between layers", "in integers", "in floats", "why in floats")
 
 
 @verbs.register("quantize")
@@ -98,7 +99,9 @@ class Quantize:
                 f"--method {options.method} does not heed {', '.join(unheeded)}; expected options of its own; "
                 "see graphrewrite quantize --help for whose they are"
             )
-        applied = apply(options, screen, method.pipeline(options), worded(lambda _: method.asked(options)))
+        applied = apply(
+            options, screen, method.pipeline(options), sectioned(lambda _: method.asked(options), _sections)
+        )
         found = _layers(applied.job)
         show_measured(applied.job, applied.measured, screen)
         _show(applied.job, found, screen)
@@ -168,25 +171,43 @@ def _show(job: Job, found: list[Mapping[str, Json]], screen: Screen) -> None:
     quantised = [row for row in found if not row["left"]]
     if screen.verbose and quantised:
         screen.line()
-        shown = [key for key in _COLUMNS if any(key in row for row in quantised)]
-        columns = [_COLUMNS[key] for key in shown]
-        rows = [tuple(_cell(key, row.get(key)) for key in shown) for row in quantised]
+        columns, rows = _table(quantised)
         screen.table(columns, rows, right=columns[2:])
     if screen.verbose:
         _show_between(job, screen)
     show_left(job.facts.left, screen)
 
 
+def _table(quantised: list[Mapping[str, Json]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return titles and rows for layers that were quantised."""
+    shown = [key for key in _COLUMNS if any(key in row for row in quantised)]
+    rows = [tuple(_cell(key, row.get(key)) for key in shown) for row in quantised]
+    return tuple(_COLUMNS[key] for key in shown), rows
+
+
 def _show_between(job: Job, screen: Screen) -> None:
     """Print how operators between layers compute, and why in floats."""
+    rows = _between(job)
+    if rows:
+        screen.line()
+        screen.table(_BETWEEN, rows, right=_BETWEEN[1:3])
+
+
+def _between(job: Job) -> list[tuple[str, ...]]:
     told = [step.details["between"] for step in job.result.report.steps if "between" in step.details]
     rows = cast("list[Mapping[str, Json]]", told[-1]) if told else []
-    if not rows:
-        return
-    screen.line()
-    columns = ("operator between layers", "in integers", "in floats", "why in floats")
-    keys = ("op", "integers", "floats", "why")
-    screen.table(columns, [tuple(str(row[key]) for key in keys) for row in rows], right=columns[1:3])
+    return [tuple(str(row[key]) for key in ("op", "integers", "floats", "why")) for row in rows]
+
+
+def _sections(job: Job) -> tuple[Section, ...]:
+    """Return what the page says: each layer that was quantised, and how operators between them compute."""
+    columns, layers = _table([row for row in _layers(job) if not row["left"]])
+    between = _between(job)
+    found = (
+        Section("Layers", columns=columns, rows=tuple(layers), numbers=columns[3:]),
+        Section("Between layers", columns=_BETWEEN, rows=tuple(between), numbers=_BETWEEN[1:3]),
+    )
+    return tuple(section for section in found if section.rows)
 
 
 def _cell(key: str, value: Json) -> str:

@@ -55,6 +55,16 @@ def test_a_table_says_what_became_of_each_layer(out: str, capsys: pytest.Capture
     assert "10 x 128 " in shown and "weights moved" in shown
 
 
+def test_a_page_has_the_layers_as_they_are_and_nothing_of_them_is_removed(out: str, tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    pytest.importorskip("matplotlib")
+    page = tmp_path / "page.html"
+    assert quantise(out, "--data", DATA, "--report", str(page), "--threads", "1") == 0
+    told = page.read_text(encoding="utf-8")
+    assert "32 x 1 x 3 x 3" in told and "GlobalAveragePool" in told
+    assert "removed" not in told
+
+
 def test_ranges_are_kept(out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cache = tmp_path / "spans.json"
 
