@@ -11,6 +11,7 @@ from graphrewrite.cli.parser import add_patterns, add_rewriting, positive, whole
 from graphrewrite.cli.rewriting import Job, show_check, show_sizes
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
+from graphrewrite.cli.working import check_training_data
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.pipeline import Pass, Pipeline
 from graphrewrite.pipeline.base import Json
@@ -148,8 +149,8 @@ def _check_training(options: Namespace) -> None:
         raise InvalidConfig(
             "--method makes layers binary and --lower-only makes none; expected one of them; leave the other out"
         )
-    if options.method and not options.data:
-        raise InvalidConfig("training needs samples; expected data that fits the model; give it with --data")
+    if options.method:
+        check_training_data(options)
     clash = [name for name in ("epochs", "rate") if getattr(options, name)]
     if options.recipe and (clash or options.method == "adam_bnn"):
         raise InvalidConfig(

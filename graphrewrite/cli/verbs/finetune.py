@@ -1,9 +1,7 @@
 """`graphrewrite finetune`: train a model's weights by a recipe, and get the very same graph back."""
 
 import os
-import shutil
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 from typing import ClassVar, cast
 
 from graphrewrite.cli.method import Applied, add_told, apply, show_measured, worded
@@ -11,6 +9,7 @@ from graphrewrite.cli.parser import add_rewriting
 from graphrewrite.cli.rewriting import Job, show_check
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
+from graphrewrite.cli.working import check_training_data, work_folder
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.pipeline import Pipeline
 from graphrewrite.pipeline.base import Json
@@ -61,25 +60,17 @@ class FineTuneVerb:
 
     def run(self, options: Namespace, screen: Screen) -> int:
         """Train, save, measure when asked, and print what was done."""
-        if not options.data:
-            raise InvalidConfig(
-                "training needs samples; expected data that fits the model; give it with --data"
-            )
+        check_training_data(options)
         pipeline = _pipeline(options)
-        folder = Path(options.workdir or f"{options.output}.work")
-        is_ours = options.workdir is None
-        options.workdir = str(folder)
         reads = (options.recipe, options.teacher, options.validation)
-        try:
-            applied = apply(
-                options, screen, pipeline, worded(lambda _: f"trained by {options.recipe}", _sections), reads
-            )
-        except KeyboardInterrupt:
-            if any(folder.glob("*/state-*.json")):
-                screen.warn(f"the last state is in {folder}; the same command goes on from there")
-            raise
-        if is_ours:
-            shutil.rmtree(folder, ignore_errors=True)
+        asked = worded(lambda _: f"trained by {options.recipe}", _sections)
+        with work_folder(options) as folder:
+            try:
+                applied = apply(options, screen, pipeline, asked, reads)
+            except KeyboardInterrupt:
+                if any(folder.glob("*/state-*.json")):
+                    screen.warn(f"the last state is in {folder}; the same command goes on from there")
+                raise
         history = _history(applied.job)
         _show(applied, history, screen)
         return applied.finish(options, screen, {"history": cast(Json, history)})

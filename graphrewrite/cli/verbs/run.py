@@ -2,15 +2,14 @@
 
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
-from pathlib import Path
 from typing import ClassVar
 
 from graphrewrite.cli.left import show_left
+from graphrewrite.cli.loading import read_text
 from graphrewrite.cli.parser import add_data, add_rewriting, add_seed, add_threads
 from graphrewrite.cli.rewriting import document, rewrite, show_check, show_sizes
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
-from graphrewrite.errors import InvalidConfig
 from graphrewrite.pipeline import METADATA_KEY, Pipeline
 from graphrewrite.pipeline.base import Json
 
@@ -47,7 +46,7 @@ class Run:
 
     def run(self, options: Namespace, screen: Screen) -> int:
         """Read the pipeline, run it, save, and print a row for each step."""
-        pipeline = _read(options.pipeline)
+        pipeline = Pipeline.from_json(read_text(options.pipeline, "pipeline"))
         if options.verify is not None:
             pipeline = replace(pipeline, verify=options.verify)
         job = rewrite(options, screen, pipeline, reads=[options.pipeline])
@@ -60,14 +59,3 @@ class Run:
         details: list[Json] = [{"step": step.name, **step.details} for step in job.result.report.steps]
         screen.document({**document(job), "details": details, "pipeline": pipeline.to_json()})
         return job.code
-
-
-def _read(path: str) -> Pipeline:
-    try:
-        content = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise InvalidConfig(
-            f"the pipeline {path!r} cannot be read ({reason}); expected a JSON file; check the path"
-        ) from error
-    return Pipeline.from_json(content)

@@ -1,18 +1,18 @@
 """`graphrewrite search`: try a pipeline with many settings, and keep the one that serves a goal best."""
 
 import json
-import shutil
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import ClassVar, cast
 
+from graphrewrite.cli.loading import read_text
 from graphrewrite.cli.method import add_told, apply, show_measured, worded
 from graphrewrite.cli.parser import add_rewriting, whole
 from graphrewrite.cli.rewriting import Job, show_check
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
+from graphrewrite.cli.working import work_folder
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.pipeline import Pipeline
 from graphrewrite.pipeline.base import Json, Pass
@@ -64,23 +64,14 @@ class SearchVerb:
     def run(self, options: Namespace, screen: Screen) -> int:
         """Search, apply the best, save, measure when asked, and print what nothing beats."""
         step = _step(options)
-        is_ours = options.workdir is None
-        folder = Path(options.workdir or f"{options.output}.work")
-        options.workdir = str(folder)
         pipeline = Pipeline((step,), verify=options.verify)
-        try:
-            applied = apply(
-                options,
-                screen,
-                pipeline,
-                worded(lambda _: f"searched by {options.search}", _sections),
-                [options.search, options.judge],
-            )
-        except KeyboardInterrupt:
-            screen.warn(f"what was tried is in {folder}; the same command goes on from there")
-            raise
-        if is_ours:
-            shutil.rmtree(folder, ignore_errors=True)
+        asked = worded(lambda _: f"searched by {options.search}", _sections)
+        with work_folder(options) as folder:
+            try:
+                applied = apply(options, screen, pipeline, asked, [options.search, options.judge])
+            except KeyboardInterrupt:
+                screen.warn(f"what was tried is in {folder}; the same command goes on from there")
+                raise
         found = _details(applied.job)
         show_measured(applied.job, applied.measured, screen)
         _show(applied.job, found, screen)
@@ -90,17 +81,11 @@ class SearchVerb:
 def _step(options: Namespace) -> Pass:
     from graphrewrite.passes.search import Search
 
-    path = Path(options.search)
-    try:
-        document = parse(path.read_text(encoding="utf-8"), f"the search {str(path)!r}")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise InvalidConfig(
-            f"the search {str(path)!r} cannot be read ({reason}); expected a JSON file; check the path"
-        ) from error
+    path = options.search
+    document = parse(read_text(path, "search"), f"the search {path!r}")
     if not isinstance(document, dict) or not {"pipeline", "fields"} <= document.keys():
         raise InvalidConfig(
-            f"{str(path)!r} holds no search; expected an object with pipeline, fields, policy and goal; see --help"
+            f"{path!r} holds no search; expected an object with pipeline, fields, policy and goal; see --help"
         )
     if isinstance(document["pipeline"], list):
         document["pipeline"] = {"pass": "pipeline", "steps": document["pipeline"], "verify": "structure"}

@@ -10,6 +10,7 @@ from graphrewrite.cli.parser import add_patterns, add_rewriting, positive, share
 from graphrewrite.cli.rewriting import Job, show_check, show_sizes
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
+from graphrewrite.cli.working import check_training_data
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.pipeline import Pass, Pipeline
 from graphrewrite.pipeline.base import Json
@@ -130,7 +131,7 @@ def _pipeline(options: Namespace) -> Pipeline:
         steps += tidy
     mask = named(options.pattern)
     if isinstance(mask, Learned):
-        _check_data(options)
+        check_training_data(options)
         mask = mask.taught_by(options.learn_from)
     masks_nothing = options.sparsity == 0 and not options.pattern.startswith("n_of_m")
     if not masks_nothing:
@@ -158,13 +159,8 @@ def _tidy(options: Namespace) -> list[Pass]:
 def _training(options: Namespace) -> Pass:
     from graphrewrite.passes.sparse.train import TrainSparse
 
-    _check_data(options)
+    check_training_data(options)
     return TrainSparse(options.epochs, options.rate, options.learn_from)
-
-
-def _check_data(options: Namespace) -> None:
-    if not options.data:
-        raise InvalidConfig("training needs samples; expected data that fits the model; give it with --data")
 
 
 def _asked(options: Namespace) -> str:
