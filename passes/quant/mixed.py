@@ -81,23 +81,30 @@ class MixedPrecision:
             name_of(layer.node): int(before.weights[layer.node.inputs[1].name].size)
             for layer in planner.choice.layers.values()
         }
+        everyone = self.step.planner(View(before), whole=True)
+        assert everyone is not None
+        names = [name_of(layer.node) for layer in everyone.choice.layers.values()]
         judge = Judge(before, context.data, context, self.step.batch)
-        ladders = self._ladders(sizes, judge, lambda tiers: trial(tiers, True), context)
+
+        def alone(name: str, form: Tier) -> Model:
+            others = {other: Tier(left="not the one that is measured") for other in names if other != name}
+            return trial({**others, name: form}, True)
+
+        ladders = self._ladders(sizes, judge, alone, context)
         states = walk(ladders, self.largest)
         found, lost = self._least(states, ladders, judge, trial)
         outcome = self._written(model, states[found], ladders, measured, context)
         return self._told(outcome, ladders, states[found], lost)
 
     def _ladders(
-        self, sizes: Mapping[str, int], judge: Judge, trial: Trial, context: Context
+        self, sizes: Mapping[str, int], judge: Judge, alone: Callable[[str, Tier], Model], context: Context
     ) -> list[Ladder]:
         forms = [Tier(), *(Tier(bits=bits) for bits in (4, 8) if bits > self.step.weight_bits)]
         if self.loss < inf:
             forms.append(Tier(bits=8, wide=True))
         found = []
         for number, (name, size) in enumerate(sizes.items()):
-            others = {other: Tier(left="not the one that is measured") for other in sizes if other != name}
-            noises = [judge.noise(trial({**others, name: form}), self.samples) for form in forms]
+            noises = [judge.noise(alone(name, form), self.samples) for form in forms]
             rungs = [
                 Rung(form, size * (form.bits or self.step.weight_bits) // 8, noise)
                 for form, noise in zip(forms, noises, strict=True)

@@ -10,6 +10,7 @@ from graphrewrite.data import ArraySource
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Builder, Model
 from graphrewrite.passes.quant import InsertQdq, MixedPrecision
+from graphrewrite.passes.quant.kernels import LIGHT
 from graphrewrite.passes.quant.ladder import Ladder, Rung, size_of, walk
 from graphrewrite.passes.quant.plan import Tier
 from graphrewrite.pipeline import Context, Pipeline, PipelineResult
@@ -122,6 +123,21 @@ def test_a_net_that_loses_nothing_much_stays_as_it_is() -> None:
 
     assert all(not row["left"] and row["activations"] == "uint8" for row in rows(result).values())
     assert "0 of 5 layers have more bits" in " ".join(note.text for note in result.notes)
+
+
+def test_layers_that_stay_in_floats_anyway_are_no_part_of_what_another_one_costs() -> None:
+    b = Builder(opset=17, seed=1)
+    y = b.relu(b.conv(b.input(["N", 4, 8, 8], "x"), 8, 4, name="first"))
+    y = b.relu(b.op("Conv", y, b.weight(8, 1, 3, 3), name="single", group=8, pads=[1] * 4))
+    model, x = b.model(b.conv(b.op("HardSwish", y), 4, 8, name="last")), samples()
+
+    result = mixed(model, MixedPrecision(InsertQdq(correct_bias=False), loss=0.01), x)
+
+    found = rows(result)
+    assert found["single"]["left"] == LIGHT
+    step = InsertQdq(only=("first",), correct_bias=False)
+    alone = Pipeline((step,)).run(model, Context(data=ArraySource({"x": x})))
+    assert found["first"]["sensitivity"] == pytest.approx(noise(model, alone, x), rel=1e-3)
 
 
 def test_bytes_go_to_the_weights_that_need_them() -> None:
