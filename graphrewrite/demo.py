@@ -2,8 +2,8 @@
 
 Each trained model is tidied, pruned to half its multiply-accumulates with calibration data, verified, measured on
 held-out images, written, and served from the written file. Then it is pruned to less than a third and learns from the
-original for a few epochs, beside a net of the same shape that starts from random weights. Every figure is measured in
-this run.
+original for a few epochs, beside a net of the same shape that starts from random weights. At last it is rounded to 8
+bits. Every figure is measured in this run.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,6 +87,10 @@ def _demonstrate(name: str, out: Path, seconds: float, screen: Screen) -> int:
     )
     screen.line()
     code = _recover(name, out, screen)
+    if code:
+        return code
+    screen.line()
+    code = _round(name, out, seconds, screen)
     screen.line()
     return code
 
@@ -113,6 +117,14 @@ def _what_each_part_buys(
         "pruned, least squares: as written": Model.load(written),
         "the same in any channel counts": Pipeline((replace(full, multiple=1),)).run(tidied, context).model,
     }
+    _compared("what each part buys", stages, test, seconds, screen)
+
+
+def _compared(
+    title: str, stages: Mapping[str, Model], test: DataSource, seconds: float, screen: Screen
+) -> None:
+    """Measure models on the same samples, the latency in turns, beside the first of them."""
+    original = next(iter(stages.values()))
     feeds = single(original, next(iter(batches(original, test))))
     latencies, how = timed(list(stages.items()), feeds, threads=1, budget=seconds)
     rows = []
@@ -132,7 +144,7 @@ def _what_each_part_buys(
                 f"{found.after.correct}/{found.after.total}",
             )
         )
-    titles = ("what each part buys", "MACs", "parameters", "file", "latency", "ratio", "accuracy", "right")
+    titles = (title, "MACs", "parameters", "file", "latency", "ratio", "accuracy", "right")
     screen.table(titles, rows, right=titles[1:])
     screen.line(f"latency and ratio: medians in turns, {how}")
 
@@ -185,6 +197,25 @@ def _recover(name: str, out: Path, screen: Screen) -> int:
     titles = ("what training brings", "MACs", "trained for", "accuracy", "right")
     screen.line()
     screen.table(titles, rows, right=titles[1:])
+    return 0
+
+
+def _round(name: str, out: Path, seconds: float, screen: Screen) -> int:
+    """Round the original and what has learned from it to 8 bits."""
+    card, source = models.card(name), models.shipped(name)
+    original, recovered = Model.load(source), out / f"{name}.recovered.onnx"
+    stages = {"original": original, "pruned, taught by the original": Model.load(recovered)}
+    for what, path, target in (
+        ("original in 8 bits", source, out / f"{name}.int8.onnx"),
+        ("pruned, taught, in 8 bits", recovered, out / f"{name}.small_int8.onnx"),
+    ):
+        choice = f"--data {card.calibration} --test {card.test}"
+        code = _run(["quantize", str(path), "-o", str(target), *choice.split()], screen)
+        if code:
+            return code
+        screen.line()
+        stages[what] = Model.load(target)
+    _compared("what rounding buys", stages, load(card.test, original), seconds, screen)
     return 0
 
 

@@ -24,7 +24,15 @@ def test_half_the_macs_cost_few_right_answers(
 ) -> None:
     assert demo.main(["--out", str(tmp_path), "--model", name, "--seconds", "0.1"]) == 0
     out = capsys.readouterr().out
-    ends = ("pruned.onnx", "html", "small.onnx", "recipe.json", "recovered.onnx")
+    ends = (
+        "pruned.onnx",
+        "html",
+        "small.onnx",
+        "recipe.json",
+        "recovered.onnx",
+        "int8.onnx",
+        "small_int8.onnx",
+    )
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{end}" for end in ends}
 
     right = {
@@ -42,6 +50,8 @@ def test_half_the_macs_cost_few_right_answers(
     # Five epochs are enough from random weights where norms are left in the graph, and far too few where not.
     ahead = {"digits_keras": 300, "digits_resnet": -6}[name]
     assert right["... after 5 epochs of the orig"] > right["same shape, random weights, 5"] + ahead
+    assert right["original in 8 bits"] >= card.correct - 3
+    assert right["pruned, taught, in 8 bits"] >= right["pruned, taught by the original"] - 6
     before, after = Model.load(models.shipped(name)), Model.load(tmp_path / f"{name}.pruned.onnx")
     assert [tensor.name for tensor in after.outputs] == [tensor.name for tensor in before.outputs]
     assert all(size % 16 == 0 for node in after.nodes("Conv")[:-1] for size in node.inputs[1].shape[:1])
