@@ -11,7 +11,9 @@ from graphrewrite.ir import Array, Model
 from graphrewrite.match import Draft, is_default_domain
 from graphrewrite.passes.quant.factors import PASSED
 from graphrewrite.passes.quant.grid import Floats
+from graphrewrite.passes.quant.insert_qdq import InsertQdq
 from graphrewrite.passes.quant.plan import name_of
+from graphrewrite.passes.quant.trial import Trial, nearer
 from graphrewrite.passes.tidy.reading import integer, source
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, Same, passes
 
@@ -37,11 +39,15 @@ class EqualizeChannels:
 
     Args:
         turns: over all pairs at most.
+        step: what will round the model; with it, and samples, channels stay as they are unless `gain` is reached.
+        gain: dB that the outputs of the rounded model must come nearer to those in floats.
 
     The claim is that outputs stay the same: nothing is rounded here.
     """
 
     turns: int = 20
+    step: InsertQdq | None = None
+    gain: float = 1.0
 
     claim: ClassVar[Claim] = Same(1e-4)
 
@@ -52,7 +58,7 @@ class EqualizeChannels:
             )
 
     def run(self, model: Model, context: Context) -> Outcome:
-        """Even out every pair there is."""
+        """Even out every pair there is, if the rounded model is to gain by it."""
         draft = Draft(model)
         found = {name_of(node): _follow(draft, node) for node in draft.nodes() if _is_layer(draft, node)}
         pairs = [pair for pair in found.values() if isinstance(pair, _Pair)]
@@ -74,9 +80,14 @@ class EqualizeChannels:
             return Outcome(
                 model, False, (Note("skipped", "the whole model", "no two layers gain by it"), *left)
             )
+        trial = None if self.step is None else Trial.of(model, self.step, context)
+        alone = 0.0 if trial is None else trial.noise(model)
         for node in _nodes(moved):
             held[id(node)].write(draft, node)
         draft.close()
+        if trial is not None and (gained := nearer(alone, trial.noise(model))) < self.gain:
+            why = f"the outputs of the rounded model come {gained:+.1f} dB nearer by it, less than {self.gain:g}"
+            return Outcome(trial.before, False, (Note("skipped", "the whole model", why), *left))
         notes = [
             Note("done", name_of(pair.first), f"divided by {each.min():.3g} to {each.max():.3g}")
             for pair in moved

@@ -1,26 +1,31 @@
 """Moving what is hard to round from activations into weights, where channels have scales of their own."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import inf
 from typing import ClassVar, NamedTuple, cast
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
 from graphrewrite.data import MinMax, collect
 from graphrewrite.data.accumulators import Accumulator, Extremes
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Model
 from graphrewrite.ir.garbage import paused
-from graphrewrite.match import Draft, is_default_domain
-from graphrewrite.passes.quant.factors import Found, Reader, reader_of, takers
-from graphrewrite.passes.quant.grid import GRIDS, Floats, Span
+from graphrewrite.match import Draft
+from graphrewrite.match.view import View
+from graphrewrite.passes.quant.divided import Site, sites_of
+from graphrewrite.passes.quant.factors import takers
+from graphrewrite.passes.quant.grid import Floats
+from graphrewrite.passes.quant.insert_qdq import InsertQdq
 from graphrewrite.passes.quant.plan import name_of
+from graphrewrite.passes.quant.products import Products
 from graphrewrite.passes.quant.rows import Draw, Values
+from graphrewrite.passes.quant.trial import Trial, nearer
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, Same, passes
 from graphrewrite.pipeline.base import Json
 
-_INDIFFERENT = frozenset({"Shape", "Size"})  # they read no numbers
 _SMALLEST = (
     1e-5  # of a largest value; factors of channels that are next to nothing would leave float32's range
 )
@@ -38,16 +43,20 @@ class SmoothQuant:
     are Conv, ConvTranspose, Gemm and MatMul with constant weights.
 
     Args:
-        alphas: how much of the range moves, from 0 to 1. Of several, and of leaving things alone, each tensor gets the
-            one whose products, rounded to 8 bits on the samples, are nearest to the unrounded.
+        alphas: how much of the range moves, from 0 to 1: of several, the best for each tensor.
+        gain: dB that the products of a tensor must come nearer to the exact ones on samples that ranges were not found
+            on, and then the outputs of the model; else things stay as they are. -inf moves whatever can be moved.
+        step: what will round the model; gains are told by its codes, steps and ranges.
         inserts: multiply where nothing can take factors in, which costs a pass over the tensor each run.
-        rows: places of each tensor that a choice between several is judged on.
+        rows: places of each tensor that its products are judged on.
         batch: samples that run together.
 
     Outputs stay the same: nothing is rounded here.
     """
 
     alphas: tuple[float, ...] = (0.5,)
+    gain: float = 1.0
+    step: InsertQdq = InsertQdq()
     inserts: bool = False
     rows: int = 2048
     batch: int = 16
@@ -61,6 +70,10 @@ class SmoothQuant:
             raise InvalidConfig(
                 f"SmoothQuant.alphas is {self.alphas!r}; expected one number from 0 to 1, or several to choose from"
             )
+        if not self.gain < inf:
+            raise InvalidConfig(
+                f"SmoothQuant.gain is {self.gain!r}; expected a number of dB; 1 is usual, -inf moves all there is"
+            )
         for name in ("rows", "batch"):
             value = getattr(self, name)
             if isinstance(value, bool) or value < 1:
@@ -68,9 +81,9 @@ class SmoothQuant:
 
     @paused()
     def run(self, model: Model, context: Context) -> Outcome:
-        """Look at the samples once, then move every factor there is a place for."""
+        """Look at the samples once, find the best factors of each tensor, and keep those that the outputs gain by."""
         draft = Draft(model)
-        sites, left = _sites(draft)
+        sites, left = sites_of(draft)
         notes = [Note("skipped", name, why) for name, why in left.items()]
         if not sites:
             return Outcome(model, False, tuple(notes) or (_nothing("no layer reads what can be divided"),))
@@ -80,127 +93,131 @@ class SmoothQuant:
                 "Context(data=...), or --data on the command line; a few hundred samples without labels will do"
             )
         seen = self._seen(model, sites, context)
-        done: list[Json] = []
+        rounded = self._rounded(model)
+        gains: dict[str, _Gain] = {}
         for site in sites:
+            name = site.tensor.name
             taken = takers(draft, site.tensor, site.axis, site.channels)
             if isinstance(taken, str) and not self.inserts:
-                notes.append(Note("skipped", site.tensor.name, taken))
-                continue
-            alpha = self._best(draft, site, seen[site.tensor.name])
-            if alpha is None:
-                notes.append(Note("skipped", site.tensor.name, "no alpha gives less error than none"))
-                continue
-            factors = _factors(draft, site, seen[site.tensor.name].extremes, alpha)
-            _move(draft, site, taken, factors)
-            text = f"divided by {factors.min():.3g} to {factors.max():.3g}, alpha {alpha:g}"
-            notes.append(Note("done", site.tensor.name, text))
-            done.append({"tensor": site.tensor.name, "alpha": alpha, "readers": len(site.readers)})
-        if not done:
+                notes.append(Note("skipped", name, taken))
+            elif isinstance(best := self._best(draft, site, seen[name], rounded), str):
+                notes.append(Note("skipped", name, best))
+            else:
+                gains[name] = best
+        kept = self._kept(model, gains, seen, context)
+        why = f"the outputs of the rounded model do not come {self.gain:g} dB nearer by it"
+        notes += [Note("skipped", name, why) for name in gains if name not in kept]
+        if not kept:
             return Outcome(model, False, tuple(notes))
-        draft.close()
-        return Outcome(model, True, tuple(notes), details={"smoothed": done})
+        done = _smooth(model, {name: gains[name].alpha for name in kept}, seen)
+        notes += [
+            Note("done", each.tensor, f"divided by {each.low:.3g} to {each.high:.3g}, alpha {each.alpha:g}")
+            for each in done
+        ]
+        told: list[Json] = [
+            {"tensor": each.tensor, "alpha": each.alpha, "readers": each.readers} for each in done
+        ]
+        return Outcome(model, True, tuple(notes), details={"smoothed": told})
 
-    def _seen(self, model: Model, sites: "Sequence[_Site]", context: Context) -> "Mapping[str, _Seen]":
+    def _seen(self, model: Model, sites: "Sequence[Site]", context: Context) -> "Mapping[str, _Seen]":
         assert context.data is not None
         draw = Draw(self.rows, -(-len(context.data) // self.batch), context.seed)
         wanted: dict[str, Sequence[Accumulator]] = {
-            site.tensor.name: [
-                MinMax(site.axis),
-                *([Values(draw, site.axis)] if len(self.alphas) > 1 else []),
-            ]
-            for site in sites
+            site.tensor.name: [MinMax(site.axis), Values(draw, site.axis)] for site in sites
         }
         collect(model, context.data, wanted, self.batch, context.seed, context.progress, context.threads)
         return {name: _Seen.of(found) for name, found in wanted.items()}
 
-    def _best(self, draft: Draft, site: "_Site", seen: "_Seen") -> float | None:
-        """Return what is best for rows of samples that the ranges were not found on, None for leaving things alone.
+    def _rounded(self, model: Model) -> frozenset[str]:
+        """Return the layers whose inputs will have one coarse scale."""
+        planner = self.step.planner(View(model))
+        layers = () if planner is None else planner.choice.layers.values()
+        return frozenset(name_of(layer.node) for layer in layers if not layer.tier.wide)
 
-        What one half of the rows finds is judged on the other: evened out channels all reach the end of the grid, and
-        samples that go beyond it are clipped more often than where one channel does.
-        """
-        if len(self.alphas) == 1:
-            return self.alphas[0]
-        assert seen.rows is not None
-        half = len(seen.rows) // 2
-        known, held = seen.rows[:half], seen.rows[half:]
-        ends = Extremes(known.min(axis=0), known.max(axis=0))
-        errors: dict[float | None, float] = {None: _error(draft, site, ends, held, np.ones(site.channels))}
-        for alpha in self.alphas:
-            errors[alpha] = _error(draft, site, ends, held, _factors(draft, site, ends, alpha))
-        return min(errors, key=lambda alpha: errors[alpha])
+    def _best(self, draft: Draft, site: Site, seen: "_Seen", rounded: frozenset[str]) -> "_Gain | str":
+        """Return the alpha that brings products nearest and by how much, or why none is worth it."""
+        if self.gain == -inf and len(self.alphas) == 1:
+            return _Gain(self.alphas[0], inf)
+        readers = [each for each in site.readers if name_of(each.linear.node) in rounded]
+        if self.gain > -inf and not readers:
+            return "no layer that reads it is rounded with 8 bits of it"
+        weights = [each.by_input(draft) for each in readers or site.readers]
+        products = Products(seen.rows, weights, self.step)
+        found = [
+            _Gain(alpha, products.gain(partial(_factors, draft, site, alpha=alpha))) for alpha in self.alphas
+        ]
+        best = max(found, key=lambda each: each.gain)
+        if best.gain >= self.gain:
+            return best
+        return f"no alpha brings its products {self.gain:g} dB nearer (best is {best.alpha:g}: {best.gain:+.1f} dB)"
+
+    def _kept(
+        self, model: Model, gains: "Mapping[str, _Gain]", seen: "Mapping[str, _Seen]", context: Context
+    ) -> frozenset[str]:
+        """Return the tensors to smooth: all, or the half, the quarter ... that gain most, or none."""
+        if self.gain == -inf or not gains:
+            return frozenset(gains)
+        trial = Trial.of(model, self.step, context)
+        order = sorted(gains, key=lambda name: -gains[name].gain)
+        noises: dict[int, float] = {0: trial.noise(model)}
+        count = len(order)
+        while count:
+            tried = model.clone()
+            _smooth(tried, {name: gains[name].alpha for name in order[:count]}, seen)
+            noises[count] = trial.noise(tried)
+            count //= 2
+        best = min(noises, key=lambda count: noises[count])
+        return frozenset(order[: best if nearer(noises[0], noises[best]) >= self.gain else 0])
 
 
-class _Site(NamedTuple):
-    """A tensor that layers only read, with its channels on an axis counted from the end."""
+class _Gain(NamedTuple):
+    """An alpha, and by how many dB products come nearer with it."""
 
-    tensor: gs.Tensor
-    readers: tuple[Reader, ...]
-    axis: int
-    channels: int
+    alpha: float
+    gain: float
+
+
+class _Done(NamedTuple):
+    """A tensor that was divided by factors from `low` to `high`, and how many layers make up for it."""
+
+    tensor: str
+    alpha: float
+    low: float
+    high: float
+    readers: int
+
+
+def _smooth(model: Model, alphas: Mapping[str, float], seen: "Mapping[str, _Seen]") -> list[_Done]:
+    """Divide the tensors that are named, and multiply in what reads them."""
+    draft = Draft(model)
+    done: list[_Done] = []
+    for site in sites_of(draft)[0]:
+        name = site.tensor.name
+        if name in alphas:
+            taken = takers(draft, site.tensor, site.axis, site.channels)
+            factors = _factors(draft, site, seen[name].extremes, alphas[name])
+            site.divide(draft, taken, factors)
+            done.append(
+                _Done(name, alphas[name], float(factors.min()), float(factors.max()), len(site.readers))
+            )
+    draft.close()
+    return done
 
 
 class _Seen(NamedTuple):
-    """What was looked at: the ends of each channel, and rows [places, channels] where a choice hangs on them."""
+    """What was looked at: the ends of each channel, and rows [places, channels]."""
 
     extremes: Extremes
-    rows: Floats | None
+    rows: Floats
 
     @classmethod
     def of(cls, found: Sequence[Accumulator]) -> "_Seen":
-        """Return what extremes and rows, if they were asked for, came to."""
-        extremes, *more = (each.result() for each in found)
-        return cls(cast(Extremes, extremes), cast(Floats, more[0]) if more else None)
+        """Return what extremes and rows came to."""
+        extremes, rows = (each.result() for each in found)
+        return cls(cast(Extremes, extremes), cast(Floats, rows))
 
 
-def _sites(draft: Draft) -> tuple[list[_Site], dict[str, str]]:
-    """Return the tensors in the order of the graph, and why others that layers read are left."""
-    sites: list[_Site] = []
-    left: dict[str, str] = {}
-    for tensor in _read_by_layers(draft):
-        found = _site(draft, tensor)
-        if isinstance(found, _Site):
-            sites.append(found)
-        else:
-            left[tensor.name] = found
-    return sites, left
-
-
-def _read_by_layers(draft: Draft) -> Iterator[gs.Tensor]:
-    """Yield what layers read first, each tensor once."""
-    seen: set[int] = set()
-    for node in draft.nodes():
-        tensor = node.inputs[0] if len(node.inputs) else None
-        if (
-            tensor is None
-            or id(tensor) in seen
-            or draft.dtype(tensor) != np.float32
-            or draft.is_constant(tensor)
-        ):
-            continue
-        if reader_of(draft, node, tensor) is not None:
-            seen.add(id(tensor))
-            yield tensor
-
-
-def _site(draft: Draft, tensor: gs.Tensor) -> _Site | str:
-    if draft.is_output(tensor):
-        return "it is an output of the model"
-    readers: list[Reader] = []
-    for node in draft.users(tensor):
-        if node.op in _INDIFFERENT and is_default_domain(node):
-            continue
-        found = reader_of(draft, node, tensor)
-        if found is None:
-            return f"{node.op} {name_of(node)!r} reads it too, and cannot make up for a factor"
-        readers.append(found)
-    first = readers[0]
-    if any((each.axis, each.channels) != (first.axis, first.channels) for each in readers):
-        return "its readers do not agree on its channels"
-    return _Site(tensor, tuple(readers), first.axis, first.channels)
-
-
-def _factors(draft: Draft, site: _Site, extremes: Extremes, alpha: float) -> Floats:
+def _factors(draft: Draft, site: Site, extremes: Extremes, alpha: float) -> Floats:
     """Return a factor for each channel; 1 where a channel is not used, or nothing is known of it."""
     read = np.maximum(np.abs(extremes.low), np.abs(extremes.high))
     held = np.max(
@@ -212,48 +229,6 @@ def _factors(draft: Draft, site: _Site, extremes: Extremes, alpha: float) -> Flo
     factors = np.ones(site.channels)
     factors[is_used] = read[is_used] ** alpha / held[is_used] ** (1 - alpha)
     return factors
-
-
-def _move(draft: Draft, site: _Site, taken: Found | str, factors: Floats) -> None:
-    """Divide the tensor, and multiply it in the weights of all who read it."""
-    if isinstance(taken, str):
-        draft.anchor = site.readers[0].linear.node
-        shape = (-1, *[1] * (-site.axis - 1))
-        share = draft.add_constant(
-            (1 / factors).astype(np.float32).reshape(shape), f"{site.tensor.name}_share"
-        )
-        divided = draft.op("Mul", site.tensor, share, like=site.tensor)
-        for reader in site.readers:
-            draft.set_input(reader.linear.node, 0, divided)
-    else:
-        for taker in taken:
-            taker.divide(draft, factors)
-    for reader in site.readers:
-        reader.multiply(draft, factors)
-
-
-def _error(draft: Draft, site: _Site, ends: Extremes, rows: Floats, factors: Floats) -> float:
-    """Return the squared error of all readers' products for rows when both sides are rounded to 8 bits.
-
-    A convolution counts as if each place of its window saw the rows by itself.
-    """
-    x, grid = rows.astype(np.float64), GRIDS["uint8"]
-    span = Span(float((ends.low / factors).min()), float((ends.high / factors).max()))
-    rounded = grid.round(x / factors, grid.scale(span))
-    total = 0.0
-    for reader in site.readers:
-        weight = reader.by_input(draft)  # [groups, outputs, positions, inputs]
-        groups, outputs, positions, inputs = weight.shape
-        moved = weight * factors.reshape(groups, 1, 1, inputs)
-        steps = np.abs(moved).max(axis=(2, 3), keepdims=True) / 127
-        kept = np.rint(moved / np.where(steps > 0, steps, 1)) * steps
-        shape = (groups, outputs * positions, inputs)
-        for group in range(groups):
-            part = slice(group * inputs, (group + 1) * inputs)
-            exact = x[:, part] @ weight.reshape(shape)[group].T
-            away = rounded[:, part] @ kept.reshape(shape)[group].T - exact
-            total += float(np.square(away).sum())
-    return total
 
 
 def _nothing(why: str) -> Note:

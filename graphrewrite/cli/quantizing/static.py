@@ -75,13 +75,14 @@ class Static:
             metavar="ALPHA",
             type=float,
             nargs="*",
-            help="first move ranges of loud channels from activations into weights: ALPHA of them (default 0.5), of "
-            "several the best for each tensor; for transformers",
+            help="first move ranges of loud channels from activations into weights, where that brings the outputs "
+            "nearer: ALPHA of them (default 0.5), of several the best for each tensor; for transformers",
         )
         group.add_argument(
             "--equalize",
             action="store_true",
-            help="first even out the ranges of channels between convolutions: for --per-tensor and few bits",
+            help="first even out the ranges of channels between convolutions, where that brings the outputs nearer: "
+            "for --per-tensor and few bits",
         )
         group.add_argument(
             "--calibrate",
@@ -108,12 +109,6 @@ class Static:
         from graphrewrite.passes.tidy import Tidy
         from graphrewrite.passes.weights import WeightOnly
 
-        before: list[Pass] = [Tidy()]
-        if options.equalize:
-            before.append(EqualizeChannels())
-        if options.smooth is not None:
-            alphas = tuple(options.smooth) or SmoothQuant().alphas
-            before.append(SmoothQuant(alphas=alphas, batch=options.batch))
         step = InsertQdq(
             calibrator=calibrators.make(options.calibrate),
             activations=options.activations,
@@ -129,6 +124,12 @@ class Static:
             cache=options.cache,
             rounder=rounders.make(options.round),
         )
+        before: list[Pass] = [Tidy()]
+        if options.equalize:
+            before.append(EqualizeChannels(step=step))
+        if options.smooth is not None:
+            alphas = tuple(options.smooth) or SmoothQuant().alphas
+            before.append(SmoothQuant(alphas=alphas, step=step, batch=options.batch))
         last: Pass = step
         if options.mixed is not None or options.largest is not None:
             loss = inf if options.mixed is None else options.mixed

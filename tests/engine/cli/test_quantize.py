@@ -149,8 +149,8 @@ def test_alphas_and_rounders_are_handed_on(out: str, capsys: pytest.CaptureFixtu
     _, options = parse(words)
     *_, smooth, step = methods.make("static").pipeline(options).steps
 
-    assert smooth == SmoothQuant(alphas=(0.25, 0.5))
-    assert isinstance(step, InsertQdq) and step.rounder == AdaRound() and step.weight_bits == 4
+    assert isinstance(step, InsertQdq) and smooth == SmoothQuant(alphas=(0.25, 0.5), step=step)
+    assert step.rounder == AdaRound() and step.weight_bits == 4
     assert quantise(out, "--data", DATA, "--round", "neerest") == 2
     assert "nearest" in capsys.readouterr().err
     assert quantise(out, "--data", DATA, "--smooth", "2") == 2

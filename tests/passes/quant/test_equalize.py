@@ -9,7 +9,7 @@ from graphrewrite.ir import Array, Builder, Model
 from graphrewrite.passes.quant import EqualizeChannels, InsertQdq, equalize
 from graphrewrite.passes.quant.equalize import Held
 from graphrewrite.passes.quant.grid import Floats
-from graphrewrite.pipeline import Context, Pass, Pipeline
+from graphrewrite.pipeline import Context, Pass, Pipeline, PipelineResult
 from graphrewrite.runtime import run
 
 
@@ -71,6 +71,19 @@ def test_a_balanced_net_is_left_alone() -> None:
     once = Pipeline((EqualizeChannels(turns=99),)).run(unbalanced(1.0)).model
 
     assert not Pipeline((EqualizeChannels(),)).run(once).changed
+
+
+def test_what_rounding_does_not_gain_by_is_left_alone() -> None:
+    x = np.random.default_rng(0).standard_normal((16, 3, 10, 10)).astype(np.float32)
+
+    def after(spread: float, per_channel: bool) -> PipelineResult:
+        step = EqualizeChannels(step=InsertQdq(per_channel=per_channel))
+        return Pipeline((step,)).run(unbalanced(spread), Context(data=ArraySource({"x": x})))
+
+    assert Pipeline((EqualizeChannels(),)).run(unbalanced(0.5)).changed
+    assert after(3.0, per_channel=False).changed
+    alone = after(0.5, per_channel=True)
+    assert not alone.changed and "less than 1" in alone.notes[0].text
 
 
 def test_what_keeps_a_pair_as_it_is_is_told() -> None:

@@ -1,6 +1,7 @@
 """Factors moved from activations into weights: floats stay the same, and loud channels no longer drown the others."""
 
 from collections.abc import Callable
+from math import inf
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -24,7 +25,7 @@ def samples(shape: tuple[int, ...], seed: int = 0) -> ArraySource:
 
 
 def smoothed(model: Model, data: ArraySource, step: SmoothQuant | None = None) -> PipelineResult:
-    return Pipeline((step or SmoothQuant(),)).run(model, Context(data=data))
+    return Pipeline((step or SmoothQuant(gain=-inf),)).run(model, Context(data=data))
 
 
 def done(result: PipelineResult) -> list[str]:
@@ -159,7 +160,7 @@ def test_what_no_factor_passes_is_named(name: str) -> None:
     data = samples((8, 4))
 
     assert why in left(smoothed(model, data))[y.name]
-    inserted = smoothed(model, data, SmoothQuant(inserts=True))
+    inserted = smoothed(model, data, SmoothQuant(gain=-inf, inserts=True))
     assert y.name in done(inserted) and inserted.report.steps[-1].verified.how == "same"
     assert len(inserted.model.nodes("Mul")) == len(model.nodes("Mul")) + len(done(inserted))
 
@@ -193,7 +194,44 @@ def test_of_several_alphas_none_is_taken_where_none_helps() -> None:
 
     result = smoothed(model, samples((256, 64)), SmoothQuant(alphas=(1.0, 0.9)))
 
-    assert not result.changed and "no alpha gives less error" in left(result)[y.name]
+    assert not result.changed and "no alpha brings its products 1 dB nearer" in left(result)[y.name]
+
+
+@pytest.mark.parametrize("count", [64, 256])
+def test_a_quiet_transformer_is_left_alone(count: int) -> None:
+    data = samples((count, 6, WIDTH))
+
+    assert not smoothed(block(1.0), data, SmoothQuant(alphas=(0.25, 0.5, 0.75))).changed
+    assert smoothed(block(3.0), data, SmoothQuant(alphas=(0.25, 0.5, 0.75))).changed
+
+
+def test_products_that_come_nearer_are_left_where_the_outputs_do_not() -> None:
+    b = Builder(opset=17, seed=4)
+    x = b.input(["N", WIDTH], "x")
+    loud = np.ones(WIDTH, np.float32)
+    loud[3] = 100
+    y = b.op("Mul", x, b.constant(loud), name="here")
+    product = b.op(
+        "MatMul", y, b.constant((b.rng.standard_normal((WIDTH, 4)) / loud[:, None]).astype(np.float32))
+    )
+    unheard = b.op("Mul", product, b.constant(np.float32(1e-6)))
+    plain = b.op("MatMul", x, b.weight(WIDTH, 4))
+
+    data = samples((64, WIDTH))
+    quiet = smoothed(b.model(b.add(plain, unheard)), data, SmoothQuant())
+    heard = smoothed(b.model(b.add(plain, product)), data, SmoothQuant())
+
+    assert not quiet.changed and "do not come 1 dB nearer" in left(quiet)[y.name]
+    assert done(heard) == [y.name]
+
+
+def test_what_is_not_rounded_is_not_smoothed() -> None:
+    step = SmoothQuant(step=InsertQdq(activations="uint8", only=("none_other",)))
+    b = Builder(opset=17, seed=6)
+    y = b.op("Mul", b.input(["N", 4], "x"), vector(b, 4))
+    model = b.model(b.op("MatMul", b.op("MatMul", y, b.weight(4, 4)), b.weight(4, 4), name="none_other"))
+
+    assert "no layer that reads it is rounded" in left(smoothed(model, samples((8, 4)), step))[y.name]
 
 
 def test_a_weight_that_does_not_make_up_for_its_inputs_breaks_the_claim(
@@ -209,7 +247,9 @@ def test_a_weight_that_does_not_make_up_for_its_inputs_breaks_the_claim(
         smoothed(block(10.0), samples((16, 6, WIDTH)))
 
 
-@pytest.mark.parametrize("fields", [{"alphas": ()}, {"alphas": (1.5,)}, {"rows": 0}, {"batch": 0}])
+@pytest.mark.parametrize(
+    "fields", [{"alphas": ()}, {"alphas": (1.5,)}, {"rows": 0}, {"batch": 0}, {"gain": inf}]
+)
 def test_impossible_settings_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(InvalidConfig, match=r"SmoothQuant\.\w+ is"):
         SmoothQuant(**fields)  # type: ignore[arg-type]
