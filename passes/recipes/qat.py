@@ -1,8 +1,9 @@
 """Quantization-aware training: rounding is part of the net while it learns, and what comes out runs on integers."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from glob import escape
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from graphrewrite.bridge.optimisers import Optimiser
 from graphrewrite.bridge.recipe import Recipe
@@ -11,6 +12,7 @@ from graphrewrite.ir import Model
 from graphrewrite.passes.patterns import as_tuples
 from graphrewrite.passes.quant.aware import Placed, Scheme, place
 from graphrewrite.passes.quant.learned import Learned, read, written
+from graphrewrite.passes.quant.norms import Norm, fold_in, put_back, take_away
 from graphrewrite.passes.quant.plan import name_of
 from graphrewrite.passes.quant.quantizers import Quantizer
 from graphrewrite.passes.quant.quantizers.lsq import Lsq
@@ -19,6 +21,9 @@ from graphrewrite.passes.train.finetune import FineTune
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, Pass, SameAs
 from graphrewrite.pipeline.base import Json
 from graphrewrite.pipeline.registry import passes
+
+if TYPE_CHECKING:
+    from graphrewrite.bridge.transforms.base import WeightTransform
 
 _OLDEST_OPSET = 13  # quantisers take a scale per channel from here on
 _QUANTISERS = frozenset({"DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"})
@@ -42,9 +47,10 @@ class QuantizeAware:
         only: patterns (`*` is any text) of the layers to quantise; empty for all.
         skip: patterns of layers to leave in float.
 
-    Layers are chosen as by `InsertQdq`; norms should have been folded into them before (`Tidy`). The claim is equality
-    with the trained net in which every rounding is written out in floats. Codes are those of training; biases are
-    rounded at the end, to units of the input's step times the weight's.
+    Layers are chosen as by `InsertQdq`. Batch norms behind layers learn too, unless `Tidy` folded them before: weights
+    are rounded in front of them, and at the end they become part of the weights' steps and of biases. The claim is
+    equality with the trained net in which every rounding is written out in floats. Codes are those of training; biases
+    are rounded at the end, to units of the input's step times the weight's.
     """
 
     quantizer: Quantizer = Lsq()
@@ -94,21 +100,24 @@ class QuantizeAware:
             )
         if context.original is None:
             context = replace(context, original=model.clone())
-        recipe = self._recipe(model)
-        placed = place(model.clone(), self.scheme, GraphModule(model, trainable=recipe.trainable).frozen)
+        recipe, bare = self._recipe(model), model.clone()
+        norms = take_away(bare, context)
+        placed = place(bare, self.scheme, GraphModule(bare, trainable=recipe.trainable).frozen)
         left = [Note("skipped", name, reason) for name, reason in placed.choice.left.items()]
         if not placed.bits:
             nothing = Note(
                 "skipped", "the whole model", "it has no layer with a weight that can be quantised"
             )
             return Outcome(model, False, (*left, nothing))
-        trained = self._trainer(recipe, placed).run(placed.model, context)
-        learned = read(placed, trained.model)
+        trainee = put_back(placed.model, norms)
+        gains = self._gains(norms, GraphModule(trainee, trainable=recipe.trainable).frozen)
+        trained = self._trainer(recipe, {**placed.transforms, **gains}).run(trainee, context)
+        learned = read(placed, fold_in(trained.model, norms))
         told = f"{len(placed.bits)} of {len(placed.bits) + len(left)} in integers, {trained.notes[0].text}"
         return Outcome(
             written(placed, learned, integers=True),
             True,
-            (Note("done", "layers", told), *left),
+            (Note("done", "layers", told), *_folded(norms), *left),
             lambda: written(placed, learned, integers=False),
             {**trained.details, "layers": _rows(placed, learned)},
         )
@@ -119,10 +128,16 @@ class QuantizeAware:
             return self.training.recipe(before_softmax(model))
         return self.training.recipe
 
-    def _trainer(self, recipe: Recipe, placed: Placed) -> FineTune:
+    def _gains(self, norms: Sequence[Norm], frozen: Mapping[str, str]) -> "dict[str, WeightTransform]":
+        """Keep factors of norms, which go over into steps at the end, from falling below zero."""
+        from graphrewrite.bridge.transforms.magnitude import Magnitude
+
+        return {norm.gain: Magnitude() for norm in norms if norm.gain not in frozen}
+
+    def _trainer(self, recipe: Recipe, transforms: "Mapping[str, WeightTransform]") -> FineTune:
         """Return the training with the quantizer in every stage of its recipe."""
         assert isinstance(self.training, Distill | FineTune)
-        wanted = {escape(name): transform for name, transform in placed.transforms.items()}
+        wanted = {escape(name): transform for name, transform in transforms.items()}
         stages = tuple(
             replace(
                 stage,
@@ -140,6 +155,12 @@ def _why_not(model: Model) -> str:
     if any(node.op in _QUANTISERS for node in model.graph.nodes):
         return "it holds quantisers already; train the model it was made from"
     return ""
+
+
+def _folded(norms: Sequence[Norm]) -> list[Note]:
+    if not norms:
+        return []
+    return [Note("done", "norms", f"{len(norms)} learned behind their layers and were folded at the end")]
 
 
 def _rows(placed: Placed, learned: Learned) -> list[Json]:

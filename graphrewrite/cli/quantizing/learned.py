@@ -26,7 +26,7 @@ class _Learned:
         raise NotImplementedError
 
     def pipeline(self, options: Namespace) -> Pipeline:
-        """Tidy, so that norms are folded, then train and write."""
+        """Tidy, but for norms, which learn too; train and write."""
         from graphrewrite.bridge.optimisers import Optimiser
         from graphrewrite.passes.recipes.qat import QuantizeAware
         from graphrewrite.passes.tidy import Tidy
@@ -37,7 +37,7 @@ class _Learned:
         step = QuantizeAware(
             self.quantizer(options), training, ends, ends, only=options.only, skip=options.skip
         )
-        return Pipeline((Tidy(), step), verify=options.verify)
+        return Pipeline((Tidy(keep_batchnorm=True), step), verify=options.verify)
 
     def asked(self, options: Namespace) -> str:
         """Name the quantizer, its bits, those of the ends, and the training."""

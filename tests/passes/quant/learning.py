@@ -77,17 +77,24 @@ class Trained:
         }
 
 
-def trained(model: Model, scheme: Scheme, steps: int = 4) -> Trained:
-    """Attach quantizers and take some steps towards nothing in particular."""
-    placed = place(model, scheme, {})
-    module = GraphModule(placed.model)
-    attach(module, placed.transforms)
+def taught(module: GraphModule, steps: int) -> GraphModule:
+    """Take some steps towards nothing in particular, and return the module as it then answers."""
     optimiser = torch.optim.Adam(module.parameters(), 0.01)
     x = torch.from_numpy(feed(seed=9))
+    module.train()
     for _ in range(steps):
         optimiser.zero_grad()
         (module(x) - 1).square().mean().backward()
         optimiser.step()
+    return module.eval()
+
+
+def trained(model: Model, scheme: Scheme, steps: int = 4) -> Trained:
+    """Attach quantizers and train a little."""
+    placed = place(model, scheme, {})
+    module = GraphModule(placed.model)
+    attach(module, placed.transforms)
+    taught(module, steps)
     learned = read(placed, fold(module))
     for layer in layers(placed, learned):
         with torch.no_grad():

@@ -92,3 +92,23 @@ def test_the_command_line_trains(method: str, tmp_path: Path, capsys: pytest.Cap
     assert main(["quantize", *common, "--method", method, "--calibrate", "mse"]) == 2
     assert main(["quantize", *common, "--epochs", "2"]) == 2
     assert "does not heed --epochs" in capsys.readouterr().err
+
+
+def test_norms_learn_behind_their_layers_and_are_gone_at_the_end() -> None:
+    b = Builder(seed=0)
+    hidden = b.conv(b.input(["N", 1, 8, 8], "image"), 4, 1, bias=False, name="a")
+    ones, zeros = np.ones(4, np.float32), np.zeros(4, np.float32)
+    gain, *others = (b.constant(each) for each in (-ones, zeros, zeros, ones))
+    hidden = b.relu(b.op("BatchNormalization", hidden, gain, *others, name="norm"))
+    model = b.model(b.linear(b.op("Flatten", hidden), 10, 256, name="scores"))
+    labelled = training()
+    data = Context(data=ArraySource({"image": labelled.arrays["image"][:64].reshape(-1, 1, 8, 8)}))
+
+    step = QuantizeAware(Lsq(4), Distill(1, 0.01, optimiser=ADAM))
+    result = Pipeline([step]).run(model, data)
+
+    assert result.report.steps[-1].verified.error == 0.0
+    assert "1 learned behind their layers" in result.notes[1].text
+    assert not result.model.nodes("BatchNormalization")
+    rows = result.report.steps[-1].details["layers"]
+    assert [row["scales"] for row in rows] == [4, 10]  # type: ignore[union-attr,index,call-overload]

@@ -25,6 +25,7 @@ from graphrewrite.bridge.transforms.approx_sign import ApproxSign
 from graphrewrite.bridge.transforms.base import straight_through
 from graphrewrite.bridge.transforms.half_sign import HalfSign
 from graphrewrite.bridge.transforms.lottery_jackpot import LotteryJackpot
+from graphrewrite.bridge.transforms.magnitude import Magnitude
 from graphrewrite.bridge.transforms.recu_sign import RecuSign
 from graphrewrite.bridge.transforms.rotated_sign import RotatedSign
 from graphrewrite.errors import InvalidConfig, UnknownNameError
@@ -75,6 +76,7 @@ def apart(module: GraphModule, model: Model) -> float:
 
 CASES: list[Mapping[str, WeightTransform]] = [
     {"first": Mask()},
+    {"first": Magnitude()},
     {"first": Sign()},
     {"last": Sign(axis=1)},
     {"x": Sign()},
