@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 from graphrewrite.ir import Array, Model, constant_value
 from graphrewrite.ir.edit import all_graphs, drop_unused
 from graphrewrite.passes.factor.writer import Names, Writer
+from graphrewrite.passes.quant.plan import name_of
 from graphrewrite.passes.tidy.reading import integer, real, source
 from graphrewrite.passes.weights.blocks import Singles, rounded
 from graphrewrite.passes.weights.outcomes import row
@@ -114,7 +115,7 @@ def write(model: Model, layers: Sequence[Layer], style: Style) -> None:
     coded: dict[tuple[int, int], Coded] = {}
     for layer in layers:
         graph, node = every[layer.site.place]
-        writer = Writer(model, graph, layer.site.name, names)
+        writer = Writer(model, graph, name_of(node), names)  # the site's own may have been written already
         x = node.inputs[0]
         key = id(graph), id(x)
         if key not in coded:

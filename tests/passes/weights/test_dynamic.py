@@ -156,3 +156,14 @@ def test_integers_that_stand_for_something_else_break_the_claim(
     monkeypatch.setattr(dynamic, "write", wrong)
     with pytest.raises(VerificationError, match="the pass's own reference"):
         quantised(attention())
+
+
+def test_nodes_need_no_names() -> None:
+    model = attention()
+    for node in model.graph.nodes:
+        node.name = ""
+
+    result = quantised(model)
+
+    assert result.report.steps[-1].verified.error == 0.0
+    assert served(result.model)["DynamicQuantizeLinear"] == 1
