@@ -306,7 +306,7 @@ class Chooser:
         """Let what only a Concat reads take the scale of what it writes: so nothing is rounded twice."""
         joins = [node for node in self._others.values() if node.op == "Concat"]
         for node in reversed(joins):
-            whose = found[node.outputs[0].name]
+            whose = found[self.ends(node)[0].name]
             bounds = {tensor.name: self._bound_before(tensor) for tensor in node.inputs}
             for tensor in node.inputs:
                 # A bound is part of a scale that ends where it cuts. All others end at zero too, or it would be lost.

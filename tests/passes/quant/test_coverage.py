@@ -150,3 +150,21 @@ def test_layers_inside_a_loop_are_named() -> None:
     result = quantised(model)
 
     assert inner and left(result) == dict.fromkeys(inner, kernels.INNER)
+
+
+def test_a_relu_behind_a_join_ends_the_scale_of_what_is_joined() -> None:
+    b = Builder(opset=17)
+    x = b.input(["N", 3, 12, 12], "x")
+    both = b.relu(b.concat(b.conv(x, 4, 3, name="one"), b.conv(x, 4, 3, name="two")))
+    result = quantised(b.model(b.conv(both, 4, 8, name="last")))
+
+    assert served(result.model)["QLinearConcat"] == 1
+    scales: dict[str, set[tuple[float, int]]] = {}
+    for node in result.model.nodes("QuantizeLinear"):
+        maker = node.inputs[0].inputs[0].op if node.inputs[0].inputs else ""
+        scales.setdefault(maker, set()).add((float(node.inputs[1].values), int(node.inputs[2].values)))
+    ((step, zero),) = scales["Relu"]
+    assert zero == 0
+    assert (step, zero) in scales["Conv"] and len(
+        scales["Conv"]
+    ) == 2  # that of both halves, and the last layer's
