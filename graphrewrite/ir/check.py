@@ -20,7 +20,7 @@ from graphrewrite.ir.values import is_sparse, proto_from_constant, stored_type, 
 # Larger tensors are shown to onnx's checker empty. Small ones may matter to it (a sparse layout, a text).
 _SHOWN = 1024
 # Operators that onnxruntime's fusions put into the default domain of any operator set, and the first set that has them.
-_EARLY = {"LayerNormalization": 17}
+EARLY = {"LayerNormalization": 17}
 # Stands in for the domain of operators that no release of onnx knows: the checker lets unknown domains pass.
 _ELSEWHERE = "graphrewrite.unknown"
 _STANDARD = ("", "ai.onnx")
@@ -225,7 +225,7 @@ def _skeleton(model: Model) -> onnx.ModelProto:
     graph_to_proto(model.graph, _without_numbers, proto.graph, inner=False)
     _complete(proto.graph)
     unknown = {op for op in _standard_ops(model) if not onnx.defs.has(op)}
-    unknown |= {op for op, since in _EARLY.items() if model.opset < since} & _standard_ops(model)
+    unknown |= {op for op, since in EARLY.items() if model.opset < since} & _standard_ops(model)
     if unknown:
         proto.opset_import.add(domain=_ELSEWHERE, version=1)
         for function in proto.functions:
