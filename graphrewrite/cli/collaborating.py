@@ -14,6 +14,7 @@ from graphrewrite.report import text
 
 METHOD = "collaborative"
 FIELDS = ("macs", "loss")
+_COLUMNS = ("channels", "rank", "asked to give", "gives")
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -52,24 +53,33 @@ def rows(job: Job) -> list[Mapping[str, Json]]:
     return [row for each in found for row in cast("list[Mapping[str, Json]]", each.details.get("layers", []))]
 
 
+def told(job: Job) -> dict[str, dict[str, str]]:
+    """Return what is said of each layer: name -> title of a column -> text."""
+    return {
+        str(row["name"]): dict(
+            zip(
+                _COLUMNS,
+                (
+                    f"{row['channels_before']} -> {row['channels_after']}",
+                    "" if row["rank_after"] is None else f"{row['rank_before']} -> {row['rank_after']}",
+                    f"{cast(float, row['asked']):.1%}",
+                    f"{cast(float, row['rate']):.1%}",
+                ),
+                strict=True,
+            )
+        )
+        for row in rows(job)
+    }
+
+
 def show(job: Job, found: Sequence[Mapping[str, Json]], screen: Screen) -> None:
     """Print sizes, the check, and what became of each layer."""
     show_sizes(job, screen)
     if found:
         screen.line()
-        heads = ("layer", "channels", "rank", "asked to give", "gives")
-        table = [
-            (
-                str(row["name"]),
-                f"{row['channels_before']} -> {row['channels_after']}",
-                "" if row["rank_after"] is None else f"{row['rank_before']} -> {row['rank_after']}",
-                f"{cast(float, row['asked']):.1%}",
-                f"{cast(float, row['rate']):.1%}",
-            )
-            for row in found
-        ]
+        table = [(name, *cells.values()) for name, cells in told(job).items()]
         shown = table if screen.verbose else table[:20]
-        screen.table(heads, shown, right=("channels", "rank", "asked to give", "gives"))
+        screen.table(("layer", *_COLUMNS), shown, right=_COLUMNS)
         if len(table) > len(shown):
             screen.line(f"and {len(table) - len(shown)} more (--verbose lists all)")
     show_check(job, screen, [("reduced", text.plural(len(found), "layer"))])

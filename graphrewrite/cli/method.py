@@ -1,9 +1,10 @@
 """What the verbs that apply one method to one model share: run it, measure it when asked, write the page."""
 
 from argparse import ArgumentParser, Namespace, _ActionsContainer
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from graphrewrite.cli.parser import add_data, add_seed, add_threads
 from graphrewrite.cli.record import Measured, measure, record
@@ -11,7 +12,8 @@ from graphrewrite.cli.rewriting import Job, document, rewrite, show_sizes
 from graphrewrite.cli.screen import Screen
 from graphrewrite.pipeline import Pipeline
 from graphrewrite.pipeline.base import Json
-from graphrewrite.report import Record, Section, layers, text
+from graphrewrite.report import Record, Section, text
+from graphrewrite.report.became import became, section
 
 
 @dataclass(frozen=True)
@@ -74,39 +76,33 @@ def show_measured(job: Job, measured: Measured, screen: Screen) -> None:
         screen.line(f"latency on {measured.timing}; its change is of runs side by side")
 
 
-def worded(
-    asked: Callable[[Job], str], sections: Callable[[Job], tuple[Section, ...]] = lambda _: ()
-) -> Callable[[Job, Measured], Record]:
-    """Return what makes a page's record of a job: every layer with why it was left.
-
-    `asked` is the request in words, `sections` what the page has of this command alone.
-    """
-
-    def made(job: Job, measured: Measured) -> Record:
-        left = {entry.subject: entry.reason for entry in job.facts.left}
-        rows = tuple(
-            replace(row, why=left.get(row.name, "")) for row in layers(job.before, job.result.model, {})
-        )
-        return replace(record(job, rows, measured, asked(job), {}), sections=sections(job))
-
-    return made
-
-
-def sectioned(
+def recorded(
     asked: Callable[[Job], str], sections: Callable[[Job], tuple[Section, ...]]
 ) -> Callable[[Job, Measured], Record]:
-    """Return what makes a page's record of a job whose layers become other nodes: its own sections tell of them."""
+    """Return what makes a page's record of a job: `asked` is the request in words, `sections` are the command's own."""
     return lambda job, measured: replace(record(job, (), measured, asked(job), {}), sections=sections(job))
+
+
+def layered(job: Job, told: Mapping[str, Mapping[str, str]] = MappingProxyType({})) -> Section:
+    """Return the part of a page that says what each layer became, what that costs, and why others were left.
+
+    `told` maps a layer's name to what the method says of it: title of a column -> text.
+    """
+    left: dict[str, dict[str, None]] = {}
+    for entry in job.facts.left:
+        left.setdefault(entry.subject, {})[entry.reason] = None
+    why = {name: "; ".join(reasons) for name, reasons in left.items()}
+    return section(became(job.before, job.result.model), told, why)
 
 
 def apply(
     options: Namespace,
     screen: Screen,
     pipeline: Pipeline,
-    recorded: Callable[[Job, Measured], Record],
+    made: Callable[[Job, Measured], Record],
     reads: Sequence[str | None] = (),
 ) -> Applied:
-    """Rewrite the model, measure what --test and --report ask for, and write the page of what `recorded` gives.
+    """Rewrite the model, measure what --test and --report ask for, and write the page of what `made` gives.
 
     `reads` are further files of the command, which must not be written to.
 
@@ -129,5 +125,5 @@ def apply(
         from graphrewrite.ir.external import write_beside
         from graphrewrite.report import page
 
-        write_beside(Path(options.report), page(recorded(job, measured)).encode("utf-8"))
+        write_beside(Path(options.report), page(made(job, measured)).encode("utf-8"))
     return Applied(job, measured)

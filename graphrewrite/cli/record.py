@@ -55,7 +55,7 @@ def measure(job: Job, options: Namespace, screen: Screen) -> Measured:
     if source is not None:
         one = next(iter(batches(before, source, options.seed, size=1)), None)
         feeds, labels = batches(before, source, options.seed), source.labels
-        origin = options.test or f"{options.data}, on which the choice of channels rests"
+        origin = options.test or f"{options.data}, which the rewriting itself looked at"
     else:
         one = sample_inputs(before, options.seed)
         feeds, labels = [one], None

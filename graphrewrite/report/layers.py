@@ -41,7 +41,7 @@ def layers(before: Model, after: Model, pinned: Mapping[str, str]) -> tuple[Laye
     the model that channels were removed from. Local functions are written out first, as channel removal does.
     """
     old, new = _rows(inlined(before)), _rows(inlined(after))
-    by_weight = {_first_name(after, row.weight): row for row in new.values()}
+    by_weight = {first_name(after, row.weight): row for row in new.values()}
     result = []
     for name, row in old.items():
         twin = new.get(name) or by_weight.get(row.weight)
@@ -67,7 +67,7 @@ def layers(before: Model, after: Model, pinned: Mapping[str, str]) -> tuple[Laye
     return tuple(result)
 
 
-def _first_name(model: Model, weight: str) -> str:
+def first_name(model: Model, weight: str) -> str:
     """Return what a weight was called before passes gave it other names."""
     seen: set[str] = set()
     while weight in model.origin and weight not in seen:
@@ -91,7 +91,7 @@ def _rows(model: Model) -> dict[str, _Row]:
     table = cost.of(model)
     rows = {}
     for node, priced in zip(model.graph.nodes, table.nodes, strict=True):
-        weight = _weight(node)
+        weight = weight_of(node)
         if weight is None or not priced.macs:
             continue
         shape = tuple(int(size) for size in weight.shape)
@@ -105,7 +105,7 @@ def _rows(model: Model) -> dict[str, _Row]:
     return rows
 
 
-def _weight(node: gs.Node) -> gs.Tensor | None:
+def weight_of(node: gs.Node) -> gs.Tensor | None:
     """Return the largest constant a node reads: its weight."""
     found = [tensor for tensor in node.inputs if _is_constant(tensor) and tensor.shape is not None]
     return max(found, key=lambda tensor: _count(tensor), default=None)

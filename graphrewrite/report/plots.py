@@ -47,6 +47,11 @@ def depth(layers: Sequence[Layer]) -> str:
     return draw("depth", 7.4, lambda figure: _paint_depth(figure, layers)) if layers else ""
 
 
+def paired(salt: str, names: Sequence[str], panels: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Draw (before, after) of every layer, a panel for each quantity; "" without layers."""
+    return draw(salt, 2.3 * len(panels) + 1.2, lambda f: _paint_pairs(f, names, panels)) if names else ""
+
+
 def scores(groups: Scores) -> str:
     """Draw the score of every unit, a row per group, kept and removed apart; "" without scores.
 
@@ -70,7 +75,7 @@ def _paint_depth(figure: "Figure", layers: Sequence[Layer]) -> None:
         [row.channels_after or 0 for row in layers],
     )
     channels.set_ylabel("channels made")
-    channels.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
+    _legend(channels)
 
     known = [(place, row) for place, row in zip(places, layers, strict=True) if row.channels_before]
     shares = [100 * (row.channels_after or 0) / (row.channels_before or 1) for _, row in known]
@@ -78,15 +83,18 @@ def _paint_depth(figure: "Figure", layers: Sequence[Layer]) -> None:
     kept.set_ylim(0, 108)
     kept.set_ylabel("channels kept, %")
 
-    factor, unit = _scale(max(row.macs_before for row in layers))
-    _pairs(
-        macs,
-        places,
-        [row.macs_before / factor for row in layers],
-        [row.macs_after / factor for row in layers],
-    )
-    macs.set_ylabel(f"MACs per sample{unit}")
+    _scaled(macs, "MACs per sample", [(row.macs_before, row.macs_after) for row in layers])
     _name_places(macs, [row.name for row in layers])
+
+
+def _paint_pairs(
+    figure: "Figure", names: Sequence[str], panels: Mapping[str, Sequence[tuple[float, float]]]
+) -> None:
+    column = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (title, pairs) in zip(column, panels.items(), strict=True):
+        _scaled(axes, title, pairs)
+    _legend(column[0])
+    _name_places(column[-1], names)
 
 
 def _paint_scores(figure: "Figure", groups: Scores) -> None:
@@ -144,6 +152,18 @@ def _pairs(axes: "Axes", places: Sequence[int], before: Sequence[float], after: 
     axes.bar(places, before, width=0.82, color=BEFORE, label="before")
     axes.bar(places, after, width=0.82 if len(places) > _MOST_NAMES else 0.5, color=AFTER, label="after")
     axes.margins(x=0.01)
+
+
+def _scaled(axes: "Axes", title: str, pairs: Sequence[tuple[float, float]]) -> None:
+    """Draw large numbers in the unit that suits them."""
+    factor, unit = _scale(max(max(pair) for pair in pairs))
+    before, after = ([pair[side] / factor for pair in pairs] for side in (0, 1))
+    _pairs(axes, range(len(pairs)), before, after)
+    axes.set_ylabel(f"{title}{unit}")
+
+
+def _legend(axes: "Axes") -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
 
 
 def _name_places(axes: "Axes", names: Sequence[str]) -> None:

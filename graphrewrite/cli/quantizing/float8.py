@@ -31,6 +31,7 @@ class Float8:
 
     def pipeline(self, options: Namespace) -> Pipeline:
         """Tidy, file the weights."""
+        from graphrewrite.passes.opset import RaiseOpset
         from graphrewrite.passes.tidy import Tidy
         from graphrewrite.passes.weights import WeightOnly
 
@@ -42,7 +43,7 @@ class Float8:
             only=tuple(options.only),
             skip=tuple(options.skip),
         )
-        return Pipeline((Tidy(), step), verify=options.verify)
+        return Pipeline((Tidy(), RaiseOpset(step.oldest_opset), step), verify=options.verify)
 
     def asked(self, options: Namespace) -> str:
         """Name the type."""

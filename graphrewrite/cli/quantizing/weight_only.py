@@ -37,6 +37,7 @@ class Weights:
 
     def pipeline(self, options: Namespace) -> Pipeline:
         """Tidy, file the weights."""
+        from graphrewrite.passes.opset import RaiseOpset
         from graphrewrite.passes.tidy import Tidy
         from graphrewrite.passes.weights import WeightOnly
 
@@ -48,7 +49,7 @@ class Weights:
             only=tuple(options.only),
             skip=tuple(options.skip),
         )
-        return Pipeline((Tidy(), step), verify=options.verify)
+        return Pipeline((Tidy(), RaiseOpset(step.oldest_opset), step), verify=options.verify)
 
     def asked(self, options: Namespace) -> str:
         """Name bits, blocks and the form."""

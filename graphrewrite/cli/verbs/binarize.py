@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 from graphrewrite.cli.left import show_left
-from graphrewrite.cli.method import add_told, apply, worded
+from graphrewrite.cli.method import add_told, apply, layered, recorded
 from graphrewrite.cli.parser import add_patterns, add_rewriting, positive, whole
 from graphrewrite.cli.rewriting import Job, show_check, show_sizes
 from graphrewrite.cli.screen import Screen
@@ -15,6 +15,7 @@ from graphrewrite.cli.working import check_training_data
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.pipeline import Pass, Pipeline
 from graphrewrite.pipeline.base import Json
+from graphrewrite.report import Section
 
 
 @verbs.register("binarize")
@@ -75,7 +76,9 @@ class Binarize:
     def run(self, options: Namespace, screen: Screen) -> int:
         """Binarize, save, measure when asked, and print what was done."""
         reads = (options.teacher, options.validation, options.recipe)
-        applied = apply(options, screen, _pipeline(options), worded(lambda job: _asked(options, job)), reads)
+        applied = apply(
+            options, screen, _pipeline(options), recorded(lambda job: _asked(options, job), _sections), reads
+        )
         found = {step.name: _layers(step.details) for step in applied.job.result.report.steps}
         _show(applied.job, found, screen)
         return applied.finish(options, screen, {"binary": cast(Json, found)})
@@ -206,6 +209,16 @@ def _show(job: Job, found: Mapping[str, list[Mapping[str, Json]]], screen: Scree
         screen.line()
         screen.table(("layer", "operator", "folded in"), rows)
     show_left(job.facts.left, screen)
+
+
+def _sections(job: Job) -> tuple[Section, ...]:
+    """Return what the page says of each layer."""
+    told: dict[str, dict[str, str]] = {}
+    for step in job.result.report.steps:
+        for row in _layers(step.details):
+            folded = ", ".join(map(str, cast("list[Json]", row.get("folded", []))))
+            told[str(row["name"])] = {"bits": "1", "folded in": folded}
+    return (layered(job, told),)
 
 
 def _asked(options: Namespace, job: Job) -> str:

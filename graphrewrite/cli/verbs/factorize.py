@@ -6,7 +6,7 @@ from typing import ClassVar, cast
 
 from graphrewrite.cli import collaborating
 from graphrewrite.cli.left import show_left
-from graphrewrite.cli.method import add_told, apply, worded
+from graphrewrite.cli.method import add_told, apply, layered, recorded
 from graphrewrite.cli.parser import add_patterns, add_rewriting, fraction, whole
 from graphrewrite.cli.rewriting import Job, show_check, show_sizes
 from graphrewrite.cli.screen import Screen
@@ -14,7 +14,7 @@ from graphrewrite.cli.verbs import verbs
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.pipeline import Pass, Pipeline
 from graphrewrite.pipeline.base import Json
-from graphrewrite.report import text
+from graphrewrite.report import Section, text
 
 # Options that only some methods take, with the fields they set.
 _FIELDS = {
@@ -121,7 +121,12 @@ class FactorizeVerb:
 
     def run(self, options: Namespace, screen: Screen) -> int:
         """Factor, save, measure when asked, and print what was done."""
-        applied = apply(options, screen, _pipeline(options), worded(lambda _: _asked(options)))
+        applied = apply(
+            options,
+            screen,
+            _pipeline(options),
+            recorded(lambda _: _asked(options), lambda job: (_section(options, job),)),
+        )
         if options.method == collaborating.METHOD:
             found = collaborating.rows(applied.job)
             collaborating.show(applied.job, found, screen)
@@ -223,6 +228,22 @@ def _show(job: Job, found: list[Mapping[str, Json]], screen: Screen) -> None:
         heads = ("layer", "weight", "numbers", "after", "moved")
         screen.table(heads, table, right=("numbers", "after", "moved"))
     show_left(job.facts.left, screen)
+
+
+def _section(options: Namespace, job: Job) -> Section:
+    """Return what the page says of each layer."""
+    if options.method == collaborating.METHOD:
+        return layered(job, collaborating.told(job))
+    return layered(
+        job,
+        {
+            str(row["name"]): {
+                "rank": str(row.get("rank", "")),
+                "weights moved": f"{cast(float, row['relative_error']):.3f}",
+            }
+            for row in _factored(job)
+        },
+    )
 
 
 def _asked(options: Namespace) -> str:

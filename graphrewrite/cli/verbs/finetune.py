@@ -4,7 +4,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from typing import ClassVar, cast
 
-from graphrewrite.cli.method import Applied, add_told, apply, show_measured, worded
+from graphrewrite.cli.method import Applied, add_told, apply, layered, recorded, show_measured
 from graphrewrite.cli.parser import add_rewriting
 from graphrewrite.cli.rewriting import Job, show_check
 from graphrewrite.cli.screen import Screen
@@ -63,7 +63,7 @@ class FineTuneVerb:
         check_training_data(options)
         pipeline = _pipeline(options)
         reads = (options.recipe, options.teacher, options.validation)
-        asked = worded(lambda _: f"trained by {options.recipe}", _sections)
+        asked = recorded(lambda _: f"trained by {options.recipe}", _sections)
         with work_folder(options) as folder:
             try:
                 applied = apply(options, screen, pipeline, asked, reads)
@@ -116,7 +116,8 @@ def _sections(job: Job) -> tuple[Section, ...]:
     losses = {name: [_number(row.get(name)) for row in history] for name in names}
     measure = next((str(row["measure"]) for row in history if row.get("measure")), "score")
     picture = course(losses, [_number(row.get("score")) for row in history], measure)
-    return (Section("Training", f"{len(history)} epochs", picture),) if picture else ()
+    training = (Section("Training", f"{len(history)} epochs", picture),) if picture else ()
+    return (*training, layered(job))
 
 
 def _number(value: Json) -> float | None:

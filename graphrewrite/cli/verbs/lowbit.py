@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from typing import ClassVar, cast
 
 from graphrewrite.cli.left import show_left
-from graphrewrite.cli.method import add_told, apply, worded
+from graphrewrite.cli.method import add_told, apply, layered, recorded
 from graphrewrite.cli.parser import add_patterns, add_rewriting, whole
 from graphrewrite.cli.rewriting import Job, show_check, show_sizes
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
 from graphrewrite.pipeline import Pass, Pipeline
 from graphrewrite.pipeline.base import Json
-from graphrewrite.report import text
+from graphrewrite.report import Section, text
 
 
 @verbs.register("lowbit")
@@ -71,7 +71,7 @@ class LowBit:
 
     def run(self, options: Namespace, screen: Screen) -> int:
         """Lower, save, measure when asked, and print what was done."""
-        applied = apply(options, screen, _pipeline(options), worded(lambda _: _asked(options)))
+        applied = apply(options, screen, _pipeline(options), recorded(lambda _: _asked(options), _sections))
         found = _layers(applied.job)
         _show(applied.job, found, screen)
         return applied.finish(options, screen, {"layers": cast(Json, found)})
@@ -124,6 +124,19 @@ def _show(job: Job, found: list[Mapping[str, Json]], screen: Screen) -> None:
         ]
         screen.table(columns, rows, right=columns[1:])
     show_left(job.facts.left, screen)
+
+
+def _sections(job: Job) -> tuple[Section, ...]:
+    """Return what the page says of each layer."""
+    told = {
+        str(row["name"]): {
+            "bits": str(row["bits"]),
+            "group": str(row["group"] or "all"),
+            "weights moved": text.error(cast(float, row["relative_error"])),
+        }
+        for row in _layers(job)
+    }
+    return (layered(job, told),)
 
 
 def _asked(options: Namespace) -> str:

@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 
 from graphrewrite.cli.depth import BLOCKS, remove_blocks, removed, show_blocks, wants_blocks
 from graphrewrite.cli.left import show_left
-from graphrewrite.cli.method import add_told, apply, show_measured
+from graphrewrite.cli.method import add_told, apply, layered, recorded, show_measured
 from graphrewrite.cli.parser import add_patterns, add_rewriting, fraction, names, share, whole
 from graphrewrite.cli.record import Measured, record
 from graphrewrite.cli.rewriting import Job, show_check
@@ -242,9 +242,9 @@ def _recorded(options: Namespace, job: Job, measured: Measured) -> Record:
     from graphrewrite.passes.tidy import Tidy
     from graphrewrite.report.scores import Kept, scores_of
 
-    shown = record(job, _rows(job), measured, _asked(options), {})
     if wants_blocks(options):
-        return shown
+        return recorded(lambda _: _asked(options), lambda done: (layered(done),))(job, measured)
+    shown = record(job, _rows(job), measured, _asked(options), {})
     start = Pipeline((Tidy(),), verify="off").run(job.before).model if options.tidy else job.before
     kept = cast(Kept, _details(job)["kept"])
     criterion = criteria.make(options.criterion)

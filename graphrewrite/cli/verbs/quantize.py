@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar, cast
 
 from graphrewrite.cli.left import show_left
-from graphrewrite.cli.method import add_told, apply, sectioned, show_measured
+from graphrewrite.cli.method import add_told, apply, recorded, show_measured
 from graphrewrite.cli.parser import add_patterns, add_rewriting, positive, share, whole
 from graphrewrite.cli.quantizing import SHARED, TRAINING, methods
 from graphrewrite.cli.rewriting import Job, show_check
@@ -100,7 +100,7 @@ class Quantize:
                 "see graphrewrite quantize --help for whose they are"
             )
         applied = apply(
-            options, screen, method.pipeline(options), sectioned(lambda _: method.asked(options), _sections)
+            options, screen, method.pipeline(options), recorded(lambda _: method.asked(options), _sections)
         )
         found = _layers(applied.job)
         show_measured(applied.job, applied.measured, screen)

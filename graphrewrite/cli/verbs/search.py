@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import ClassVar, cast
 
 from graphrewrite.cli.loading import read_text
-from graphrewrite.cli.method import add_told, apply, show_measured, worded
+from graphrewrite.cli.method import add_told, apply, layered, recorded, show_measured
 from graphrewrite.cli.parser import add_rewriting, whole
 from graphrewrite.cli.rewriting import Job, show_check
 from graphrewrite.cli.screen import Screen
@@ -65,7 +65,7 @@ class SearchVerb:
         """Search, apply the best, save, measure when asked, and print what nothing beats."""
         step = _step(options)
         pipeline = Pipeline((step,), verify=options.verify)
-        asked = worded(lambda _: f"searched by {options.search}", _sections)
+        asked = recorded(lambda _: f"searched by {options.search}", _sections)
         with work_folder(options) as folder:
             try:
                 applied = apply(options, screen, pipeline, asked, [options.search, options.judge])
@@ -175,4 +175,4 @@ def _sections(job: Job) -> tuple[Section, ...]:
     )
     drawn = [cost for cost in _COSTS if cost != "params" and all(cost in row["found"] for row in trials)]
     picture = tradeoff(tried, quality, drawn, original[quality])
-    return (Section("What was tried", told, picture, columns, tuple(rows), columns[1:-1]),)
+    return (Section("What was tried", told, picture, columns, tuple(rows), columns[1:-1]), layered(job))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import ClassVar, cast
 
 from graphrewrite.cli.left import show_left
-from graphrewrite.cli.method import add_told, apply, worded
+from graphrewrite.cli.method import add_told, apply, layered, recorded
 from graphrewrite.cli.parser import add_patterns, add_rewriting, positive, share, whole
 from graphrewrite.cli.rewriting import Job, show_check, show_sizes
 from graphrewrite.cli.screen import Screen
@@ -14,6 +14,8 @@ from graphrewrite.cli.working import check_training_data
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.pipeline import Pass, Pipeline
 from graphrewrite.pipeline.base import Json
+
+_COLUMNS = ("zeros", "|w| kept", "runs as", "foretold")
 
 
 @verbs.register("sparsify")
@@ -89,9 +91,10 @@ class Sparsify:
         )
         train.add_argument(
             "--learn-from",
-            choices=("labels", "teacher"),
+            choices=("labels", "targets", "teacher", "outputs"),
             default="labels",
-            help="the labels of the samples (default), or MODEL as it was",
+            help="class labels of the samples (default), targets that are numbers, or MODEL as it was: as a teacher of "
+            "classes, or its outputs as numbers",
         )
         train.add_argument(
             "--workdir", metavar="FOLDER", help="states to go on from after an interruption of the training"
@@ -114,8 +117,13 @@ class Sparsify:
 
     def run(self, options: Namespace, screen: Screen) -> int:
         """Mask, lower, save, measure when asked, and print what was done."""
-        applied = apply(options, screen, _pipeline(options), worded(lambda _: _asked(options)))
-        found = {step.name: _layers(step.details) for step in applied.job.result.report.steps}
+        applied = apply(
+            options,
+            screen,
+            _pipeline(options),
+            recorded(lambda _: _asked(options), lambda job: (layered(job, _told(_found(job))),)),
+        )
+        found = _found(applied.job)
         _show(applied.job, found, screen)
         return applied.finish(options, screen, {"layers": cast(Json, found)})
 
@@ -169,36 +177,47 @@ def _asked(options: Namespace) -> str:
     return f"{options.sparsity:.0%} zeros, pattern {options.pattern}{trained}, {lowered}"
 
 
-def _layers(details: Mapping[str, Json]) -> Mapping[str, Mapping[str, Json]]:
-    return cast("Mapping[str, Mapping[str, Json]]", details.get("layers", {}))
+def _found(job: Job) -> dict[str, Mapping[str, Mapping[str, Json]]]:
+    """Return what each step says of layers: name of the step -> name of the layer -> details."""
+    return {
+        step.name: cast("Mapping[str, Mapping[str, Json]]", step.details.get("layers", {}))
+        for step in job.result.report.steps
+    }
 
 
 def _show(job: Job, found: Mapping[str, Mapping[str, Mapping[str, Json]]], screen: Screen) -> None:
     show_sizes(job, screen)
-    masked = found.get("mask_blocks", {})
-    lowered = {**found.get("lower_block_sparse", {}), **found.get("lower_q_block_sparse", {})}
-    if masked or lowered:
+    told = _told(found)
+    if told:
         screen.line()
-        rows = [
-            (
-                name,
-                _percent(masked.get(name, {}).get("sparsity")),
-                _percent(masked.get(name, {}).get("kept_mass")),
-                _runs_as(lowered.get(name)),
-                _gain(lowered.get(name)),
-            )
-            for name in dict.fromkeys((*masked, *lowered))
-        ]
+        rows = [(name, *(cells[title] for title in _COLUMNS)) for name, cells in told.items()]
         shown = rows if screen.verbose else rows[:20]
-        screen.table(
-            ("layer", "zeros", "|w| kept", "runs as", "foretold"),
-            shown,
-            right=("zeros", "|w| kept", "foretold"),
-        )
+        screen.table(("layer", *_COLUMNS), shown, right=[name for name in _COLUMNS if name != "runs as"])
         if len(rows) > len(shown):
             screen.line(f"and {len(rows) - len(shown)} more (--verbose lists all)")
     show_check(job, screen, [(n.subject, n.text) for n in job.result.notes if n.subject == "weights"])
     show_left(job.facts.left, screen)
+
+
+def _told(found: Mapping[str, Mapping[str, Mapping[str, Json]]]) -> dict[str, dict[str, str]]:
+    """Return what is said of each layer: name -> title of a column -> text."""
+    masked = found.get("mask_blocks", {})
+    lowered = {**found.get("lower_block_sparse", {}), **found.get("lower_q_block_sparse", {})}
+    return {
+        name: dict(
+            zip(
+                _COLUMNS,
+                (
+                    _percent(masked.get(name, {}).get("sparsity")),
+                    _percent(masked.get(name, {}).get("kept_mass")),
+                    _runs_as(lowered.get(name)),
+                    _gain(lowered.get(name)),
+                ),
+                strict=True,
+            )
+        )
+        for name in dict.fromkeys((*masked, *lowered))
+    }
 
 
 def _percent(value: Json) -> str:
