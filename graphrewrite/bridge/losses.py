@@ -1,6 +1,6 @@
 """What a loss is to the training loop: it names the tensors it reads, and makes one number of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -68,6 +68,23 @@ class Batch:
                 "name it in the loss's needs"
             )
         return self.teacher[name]
+
+
+def class_axis(scores: Sequence[int], labels: Sequence[int] | None = None) -> int | None:
+    """Return which axis of scores of this shape counts the classes, or None where none does.
+
+    With the shape of `labels` it is the axis these lack. Without, it is the last of [samples, steps, classes], as
+    language models score, and axis 1 of all others: [samples, classes], [samples, classes, height, width].
+    """
+    if len(scores) < 2:
+        return None
+    usual = 2 if len(scores) == 3 else 1
+    if labels is None:
+        return usual
+    fitting = [
+        axis for axis in (usual, 1, len(scores) - 1) if [*scores[:axis], *scores[axis + 1 :]] == [*labels]
+    ]
+    return fitting[0] if fitting else None
 
 
 @runtime_checkable

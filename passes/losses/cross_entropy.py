@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphrewrite.bridge.losses import Batch, Needs, losses
+from graphrewrite.bridge.losses import Batch, Needs, class_axis, losses
 from graphrewrite.errors import InvalidConfig, InvalidData
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class CrossEntropy:
     """Cross-entropy of scores before a softmax, [samples, classes, ...], and class numbers [samples, ...].
+
+    Language models score [samples, steps, classes]; the shape of the labels tells.
 
     With `smoothing` that share of each label is spread over all classes (Szegedy et al. 2016). A model that ends in a
     softmax has its scores before it: name that tensor in `tensor`.
@@ -46,16 +48,34 @@ class CrossEntropy:
         name = batch.name(self.tensor)
         scores = batch.student[name].float()
         labels = batch.labels.long()
-        if scores.ndim < 2 or labels.shape != scores.shape[:1] + scores.shape[2:]:
+        axis = class_axis(scores.shape, labels.shape)
+        if axis is None:
             raise InvalidData(
                 f"the labels have the shape {list(labels.shape)} and {name!r} has {list(scores.shape)}; expected "
-                "scores [samples, classes, ...] and one class number for each; check the labels, or name other scores"
+                f"scores [samples, classes, ...] and one class number for each; {_instead(batch, name)}"
             )
-        classes = scores.shape[1]
+        if batch.labels.is_floating_point() and bool((batch.labels != labels).any()):
+            raise InvalidData(
+                f"the labels are numbers such as {float(batch.labels[batch.labels != labels][0]):g}, and {name!r} "
+                "scores classes; expected class numbers; for targets that are numbers take the loss mse"
+            )
+        classes = scores.shape[axis]
         if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
             raise InvalidData(
                 f"there are labels from {int(labels.min())} to {int(labels.max())} and {name!r} scores {classes} "
-                f"classes; expected 0 to {classes - 1}; check the labels"
+                f"classes; expected 0 to {classes - 1}; {_instead(batch, name)}"
             )
+        scores = scores.movedim(axis, 1)
         found: torch.Tensor = functional.cross_entropy(scores, labels, label_smoothing=self.smoothing)
         return found
+
+
+def _instead(batch: Batch, name: str) -> str:
+    """Return what to do where labels are no classes of the scores."""
+    assert batch.labels is not None
+    if batch.labels.shape == batch.student[name].shape:
+        return "take the argmax of one-hot rows; for targets that are numbers take the loss mse"
+    others = [other for other in batch.outputs if other != name]
+    if others:
+        return f"check the labels, or name other scores in the loss's tensor: {', '.join(others)}"
+    return "check the labels, or name other scores in the loss's tensor"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from graphrewrite.bridge.losses import Batch, Needs, losses
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.passes.losses.feature_match import check_several
+from graphrewrite.passes.losses.soft_labels import classes_of
 
 if TYPE_CHECKING:
     import torch
@@ -39,10 +40,12 @@ class Vml:
         import torch
         from torch.nn import functional
 
-        logs = [functional.log_softmax(batch.student[name].float(), dim=1) for name in self.scores]
+        views = [batch.student[name].float() for name in self.scores]
+        axis = classes_of(self.scores[0], views[0].shape)
+        logs = [functional.log_softmax(view, dim=axis) for view in views]
         middle = torch.logsumexp(torch.stack(logs), dim=0) - torch.log(torch.tensor(2.0))
         apart = [
-            functional.kl_div(middle, own, reduction="none", log_target=True).sum(dim=1).mean()
+            functional.kl_div(middle, own, reduction="none", log_target=True).sum(dim=axis).mean()
             for own in logs
         ]
         return torch.stack(apart).mean()

@@ -16,7 +16,7 @@ class Learned(Mask, Protocol):
     """A mask that looks at what the model does; `keep` is where it starts."""
 
     def taught_by(self, learn_from: LearnFrom) -> "Learned":
-        """Return the same mask that learns from labels, or from a teacher."""
+        """Return the same mask that learns from labels, targets, or a teacher."""
         ...
 
     def learned(self, model: Model, shares: Mapping[str, float], context: Context) -> Model:

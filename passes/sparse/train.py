@@ -9,24 +9,34 @@ from graphrewrite.bridge.recipe import Recipe, Stage
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Model
 from graphrewrite.passes.losses.cross_entropy import CrossEntropy
+from graphrewrite.passes.losses.mse import Mse
 from graphrewrite.passes.losses.soft_labels import SoftLabels
 from graphrewrite.passes.train.distill import before_softmax
 from graphrewrite.passes.train.finetune import FineTune
 from graphrewrite.pipeline import Claim, Context, Free, Outcome
 from graphrewrite.pipeline.registry import passes
 
-LearnFrom: TypeAlias = Literal["labels", "teacher"]
+LearnFrom: TypeAlias = Literal["labels", "targets", "teacher", "outputs"]
 
 
 def loss_of(learn_from: LearnFrom, scores: str | None) -> Loss:
-    """Return cross-entropy with labels, or with the softened scores of a teacher; `scores` as losses name them.
+    """Return what is made small; `scores` names the tensor before a softmax, or is None for the first output.
+
+    Classes are learned by cross-entropy with "labels" or with the softened scores of a "teacher", numbers by the mean
+    squared distance from "targets" or from the teacher's "outputs".
 
     Raises:
-        InvalidConfig: it is neither.
+        InvalidConfig: it is none of these.
     """
-    if learn_from not in ("labels", "teacher"):
-        raise InvalidConfig(f"learn_from is {learn_from!r}; expected 'labels' or 'teacher'; correct it")
-    return CrossEntropy(tensor=scores) if learn_from == "labels" else SoftLabels(4.0, tensor=scores)
+    known: dict[str, Loss] = {
+        "labels": CrossEntropy(tensor=scores),
+        "targets": Mse(),
+        "teacher": SoftLabels(4.0, tensor=scores),
+        "outputs": Mse(of="teacher"),
+    }
+    if learn_from not in known:
+        raise InvalidConfig(f"learn_from is {learn_from!r}; expected one of {', '.join(known)}; correct it")
+    return known[learn_from]
 
 
 def momentum(decay: float) -> Optimiser:
@@ -42,7 +52,8 @@ class TrainSparse:
     Args:
         epochs: how often every sample is seen.
         rate: learning rate at the start; it falls along a cosine.
-        learn_from: "labels", or a "teacher", the model the pipeline began with, which needs none.
+        learn_from: "labels" (classes), "targets" (numbers in the shape of the output), or, without either, a "teacher"
+            for its scores of classes, or its "outputs" for numbers: the model the pipeline began with.
         batch: samples in a step.
         optimiser: makes the steps.
 

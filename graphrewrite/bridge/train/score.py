@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import torch
 
-from graphrewrite.bridge.losses import Batch
+from graphrewrite.bridge.losses import Batch, class_axis
 from graphrewrite.bridge.numbers import array_from
 from graphrewrite.bridge.train.samples import Samples
 from graphrewrite.errors import InvalidData
@@ -97,11 +97,12 @@ class Scorer:
 def _hits(batch: Batch) -> float | None:
     """Return how many labels the first output scores highest (a mean over places); None when it scores no classes."""
     scores, labels = batch.student[batch.outputs[0]], batch.labels
-    if labels is None or labels.is_floating_point() or scores.ndim < 2:
+    if labels is None or labels.is_floating_point():
         return None
-    if labels.shape != scores.shape[:1] + scores.shape[2:]:
+    axis = class_axis(scores.shape, labels.shape)
+    if axis is None:
         return None
-    right = (scores.argmax(1) == labels).double()
+    right = (scores.argmax(axis) == labels).double()
     return float(right.flatten(1).mean(1).sum() if right.ndim > 1 else right.sum())
 
 

@@ -28,7 +28,7 @@ class LotteryJackpot:
 
     The weights are frozen and stay exact; norms measure their statistics under the mask. `epochs` of 0 is the start
     alone. Scores make steps of `rate` along a cosine; `restriction` "short" lets fewer and fewer weights change places,
-    "none" all that would. `learn_from` is "labels" or the "teacher", the model the pipeline began with.
+    "none" all that would. `learn_from` is one of those of `TrainSparse`.
     """
 
     epochs: int = 10
@@ -68,7 +68,7 @@ class LotteryJackpot:
         return largest(np.abs(weight), sparsity)
 
     def taught_by(self, learn_from: LearnFrom) -> "LotteryJackpot":
-        """Return the search that learns from labels, or from a teacher."""
+        """Return the search that learns from labels, targets, or a teacher."""
         return replace(self, learn_from=learn_from)
 
     def learned(self, model: Model, shares: Mapping[str, float], context: Context) -> Model:

@@ -1,14 +1,14 @@
 """Each loss against numbers worked out by hand, and what every loss must be for the training loop."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from graphrewrite.bridge.losses import Batch, LearnedLoss, Loss, losses
+from graphrewrite.bridge.losses import Batch, LearnedLoss, Loss, Needs, class_axis, losses
 from graphrewrite.errors import InvalidConfig, InvalidData, UnknownNameError
 from graphrewrite.passes.losses.attention_transfer import AttentionTransfer
 from graphrewrite.passes.losses.cross_entropy import CrossEntropy
@@ -23,7 +23,9 @@ def scores(*rows: list[float]) -> torch.Tensor:
 
 
 def one_output(
-    student: torch.Tensor, teacher: torch.Tensor | None = None, labels: list[float] | None = None
+    student: torch.Tensor,
+    teacher: torch.Tensor | None = None,
+    labels: Sequence[float] | Sequence[Sequence[int]] | None = None,
 ) -> Batch:
     taught = {} if teacher is None else {"out": teacher.detach()}
     known = None if labels is None else torch.tensor(labels)
@@ -80,6 +82,52 @@ def test_mse_takes_targets_without_their_last_axis() -> None:
     assert float(Mse()(one_output(scores([1.0], [4.0]), labels=[3.0, 4.0]))) == 2.0
 
 
+def test_a_teachers_numbers_are_targets_too() -> None:
+    batch = one_output(scores([1.0], [4.0]), teacher=torch.tensor([[3.0], [4.0]]))
+    assert float(Mse(of="teacher")(batch)) == 2.0
+    assert Mse(of="teacher").needs == Needs(teacher=()) and Mse().needs == Needs(labels=True)
+
+
+def test_language_models_score_their_classes_last() -> None:
+    # Two steps of one sample, three words: the same two rows as scores of two samples.
+    rows, labels = [[1.0, 2.0, 0.0], [0.0, 0.0, 3.0]], [1, 2]
+    want = float(CrossEntropy()(one_output(torch.tensor(rows), labels=labels)))
+    steps = Batch({"out": torch.tensor([rows])}, {}, torch.tensor([labels]), ("out",))
+    assert float(CrossEntropy()(steps)) == pytest.approx(want, rel=1e-6)
+    first = Batch({"out": torch.tensor([rows]).mT}, {}, torch.tensor([labels]), ("out",))
+    assert float(CrossEntropy()(first)) == pytest.approx(
+        want, rel=1e-6
+    )  # [samples, classes, steps]: the labels tell
+
+    other = torch.tensor([[[0.0, 1.0, 5.0], [2.0, 0.0, 0.0]]])
+    taught = float(SoftLabels(2.0)(one_output(torch.tensor([rows]), other)))
+    assert taught == pytest.approx(float(SoftLabels(2.0)(one_output(torch.tensor(rows), other[0]))), rel=1e-5)
+    turned = SoftLabels(2.0, axis=1)(one_output(torch.tensor([rows]).mT, other.mT))
+    assert float(turned) == pytest.approx(taught, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels", "axis"),
+    [
+        ((8, 10), None, 1),
+        ((8, 12, 80), None, 2),
+        ((8, 4, 32, 32), None, 1),
+        ((8,), None, None),
+        ((8, 10), (8,), 1),
+        ((8, 4, 12), (8, 12), 1),
+        ((8, 12, 4), (8, 12), 2),
+        ((8, 12, 12), (8, 12), 2),
+        ((8, 32, 32, 4), (8, 32, 32), 3),
+        ((8, 10), (8, 1), None),
+        ((8, 10), (8, 10), None),
+    ],
+)
+def test_the_axis_of_classes(
+    shape: tuple[int, ...], labels: tuple[int, ...] | None, axis: int | None
+) -> None:
+    assert class_axis(shape, labels) == axis
+
+
 def test_features_are_compared_as_they_are_or_by_direction() -> None:
     student, teacher = torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 2.0]])
     batch = Batch({"a": student}, {"b": teacher}, outputs=("a",))
@@ -106,7 +154,19 @@ def test_attention_may_have_other_channels_but_not_other_places() -> None:
     [
         (CrossEntropy(), one_output(scores([1.0, 2.0]), labels=[2]), "labels from 2 to 2"),
         (CrossEntropy(), one_output(scores([1.0, 2.0]), labels=[1, 1]), r"shape \[2\]"),
+        (CrossEntropy(), one_output(scores([1.0, 2.0]), labels=[[0, 1]]), "argmax of one-hot rows"),
+        (CrossEntropy(), one_output(scores([1.0, 2.0]), labels=[0.7]), "numbers such as 0.7.*mse"),
+        (
+            CrossEntropy(),
+            Batch(
+                {"box": scores([0.0, 1.0]), "kind": scores([0.0] * 9)}, {}, torch.tensor([7]), ("box", "kind")
+            ),
+            "other scores in the loss's tensor: kind",
+        ),
         (Mse(), one_output(scores([1.0, 2.0]), labels=[1.0]), "targets"),
+        (SoftLabels(), one_output(scores([1.0]), torch.zeros(1, 1)), 'scores no classes.*mse of="teacher"'),
+        (SoftLabels(axis=3), one_output(scores([1.0, 2.0]), torch.zeros(1, 2)), "along axis 3"),
+        (SoftLabels(), one_output(scores([1.0, 2.0]), torch.zeros(1, 3)), r"the teacher's has \[1, 3\]"),
         (
             FeatureMatch({"out": "out"}),
             one_output(scores([1.0, 2.0]), torch.zeros(1, 3)),
@@ -129,6 +189,7 @@ def test_a_tensor_the_teacher_does_not_give_is_named() -> None:
     [
         lambda: CrossEntropy(smoothing=1.0),
         lambda: SoftLabels(temperature=0.0),
+        lambda: Mse(of="pupil"),  # type: ignore[arg-type]
         lambda: FeatureMatch(),
         lambda: AttentionTransfer({}),
     ],
