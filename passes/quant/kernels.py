@@ -55,6 +55,7 @@ PRODUCT = (
     "a product of two activations, or a weight that is computed: both would be rounded on every run, which costs "
     "signal and gains little (1.1 to 1.5 times as fast); `attention` asks for it"
 )
+ALREADY = "it is quantised already: its weight comes out of a DequantizeLinear"
 INNER = "inside a loop or branch, whose tensors are not seen from outside: their ranges are not known"
 
 

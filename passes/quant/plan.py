@@ -14,10 +14,20 @@ import onnx_graphsurgeon as gs
 
 from graphrewrite.match.view import View, is_default_domain
 from graphrewrite.passes.patterns import why_left
-from graphrewrite.passes.quant.kernels import CARRYING, INNER, LIGHT, MIXING, PRODUCT, SHRINKING, TRANSPOSED
+from graphrewrite.passes.quant.kernels import (
+    ALREADY,
+    CARRYING,
+    INNER,
+    LIGHT,
+    MIXING,
+    PRODUCT,
+    SHRINKING,
+    TRANSPOSED,
+)
 from graphrewrite.passes.tidy.reading import integer, real, source, text
 
 _LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_MOVING = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 class Tier(NamedTuple):
@@ -71,6 +81,14 @@ class Choice(NamedTuple):
 def name_of(node: gs.Node) -> str:
     """Return the name that a layer is called by: its own, or that of what it writes."""
     return str(node.name or node.outputs[0].name)
+
+
+def is_dequantised(tensor: gs.Tensor) -> bool:
+    """Tell whether a tensor comes out of a DequantizeLinear, turned or reshaped behind it at most."""
+    maker = tensor.inputs[0] if tensor.inputs else None
+    while maker is not None and maker.op in _MOVING and maker.inputs[0].inputs:
+        maker = maker.inputs[0].inputs[0]
+    return maker is not None and maker.op == "DequantizeLinear"
 
 
 class Chooser:
@@ -143,7 +161,7 @@ class Chooser:
         if self._view.is_constant(node.inputs[0]):
             return "its first input is constant"
         if not self._view.is_constant(node.inputs[1]):
-            return PRODUCT
+            return ALREADY if is_dequantised(node.inputs[1]) else PRODUCT
         if self._view.dtype(node.inputs[1]) != np.float32:
             return f"its weight is {self._view.dtype(node.inputs[1])}; float32 is what can be rounded here"
         weight = self._view.constant(node.inputs[1])
@@ -329,4 +347,4 @@ def _inner(nodes: Iterable[gs.Node]) -> Iterator[gs.Node]:
                 yield from _inner(body.nodes)
 
 
-__all__ = ["Choice", "Chooser", "Layer", "Tier", "name_of"]
+__all__ = ["Choice", "Chooser", "Layer", "Tier", "is_dequantised", "name_of"]

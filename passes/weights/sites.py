@@ -11,7 +11,8 @@ from graphrewrite.ir import Array, Model, constant_value
 from graphrewrite.ir.edit import all_graphs
 from graphrewrite.match.view import is_default_domain
 from graphrewrite.passes.patterns import why_left
-from graphrewrite.passes.quant.plan import name_of
+from graphrewrite.passes.quant.kernels import ALREADY
+from graphrewrite.passes.quant.plan import is_dequantised, name_of
 from graphrewrite.passes.tidy.reading import integer
 from graphrewrite.passes.weights.blocks import Singles
 
@@ -151,7 +152,9 @@ def sites(model: Model, ops: AbstractSet[str] = LAYERS) -> Iterator[Site | Left]
             if made and not kept:
                 yield Left(name_of(node), "a caller may override its weight")
             elif not made and node.op != "Gather":
-                yield Left(name_of(node), "its weight is computed, or a product of two activations")
+                done = len(node.inputs) > 1 and is_dequantised(node.inputs[1])
+                computed = "its weight is computed, or a product of two activations"
+                yield Left(name_of(node), ALREADY if done else computed)
 
 
 def _of_node(place: int, graph: gs.Graph, node: gs.Node) -> Iterator[Site]:

@@ -6,7 +6,8 @@ import numpy as np
 
 from graphrewrite.ir import Builder, Model
 from graphrewrite.passes.quant import InsertQdq, kernels
-from graphrewrite.pipeline import PipelineResult
+from graphrewrite.passes.weights import WeightOnly
+from graphrewrite.pipeline import Pipeline, PipelineResult
 from graphrewrite.runtime import run
 from tests.passes.quant.nets import context, left, only, quantised, served
 from tests.support.inside import in_scan
@@ -168,3 +169,17 @@ def test_a_relu_behind_a_join_ends_the_scale_of_what_is_joined() -> None:
     assert (step, zero) in scales["Conv"] and len(
         scales["Conv"]
     ) == 2  # that of both halves, and the last layer's
+
+
+def test_what_is_quantised_already_is_left_alone_and_said_to_be() -> None:
+    b = Builder(opset=17)
+    y = b.relu(b.conv(b.input(["N", 3, 12, 12], "x"), 8, 3, name="first"))
+    model = b.model(b.conv(y, 4, 8, name="last"))
+    once = quantised(model, InsertQdq(only=("first",)))
+
+    again = quantised(once.model, InsertQdq(attention=True))
+    small = Pipeline((WeightOnly(smallest=1),)).run(again.model)
+
+    assert left(again) == {"first": kernels.ALREADY}
+    assert served(again.model)["QLinearConv"] == 2
+    assert left(small) == {"first": kernels.ALREADY, "last": kernels.ALREADY} and not small.changed
