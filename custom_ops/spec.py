@@ -109,7 +109,7 @@ class OpSpec:
         if opset < OLDEST_OPSET:
             raise InvalidConfig(
                 f"{self.name} was to go into a model of operator set {opset}; its function body needs {OLDEST_OPSET} "
-                "or newer; export the model again with a newer one, or convert it with onnx.version_converter"
+                "or newer; export the model again with a newer one, or convert it with graphrewrite convert"
             )
         function = onnx.FunctionProto()
         function.CopyFrom(_parsed(self))

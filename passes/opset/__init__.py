@@ -1,5 +1,6 @@
 """Models in another version of the standard operators."""
 
 from graphrewrite.passes.opset.convert import ConvertOpset, converted
+from graphrewrite.passes.opset.raising import RaiseOpset
 
-__all__ = ["ConvertOpset", "converted"]
+__all__ = ["ConvertOpset", "RaiseOpset", "converted"]

@@ -104,9 +104,8 @@ class WeightOnly:
     @paused()
     def run(self, model: Model, context: Context) -> Outcome:
         """Round every weight and say what it takes now and how far it moved."""
-        old = self._too_old(model.opset)
-        if old:
-            return too_old(model, old)
+        if model.opset < self.oldest_opset:
+            return too_old(model, self._too_old(model.opset))
         before, view = model.clone(), View(model)
         picked = Picked(self.only, self.skip, self.smallest, ("float32", "float16", "bfloat16"))
         made: list[_Filed] = []
@@ -124,18 +123,24 @@ class WeightOnly:
         reference = partial(_slow, before, made)
         return outcome(model, rows, left, told, "it has no constant weights", reference)
 
-    def _too_old(self, opset: int) -> str:
-        """Return why no weight of a model of this operator set can be filed, "" where it can."""
-        needed, other = _OLDEST_OPSET, "export it again"
+    @property
+    def oldest_opset(self) -> int:
+        """The first operator set that has what is written."""
         if self.codes in FLOAT8:
-            needed, other = 21 if self.block and self.form == "dequantize" else 19, "take integer codes"
+            return 21 if self.block and self.form == "dequantize" else 19
+        if self.form == "dequantize":
+            return {2: 25, 4: 21, 8: 21 if self.block else 13}[self.bits]
+        return _OLDEST_OPSET
+
+    def _too_old(self, opset: int) -> str:
+        """Return why no weight of a model of this operator set can be filed."""
+        other = "export it again"
+        if self.codes in FLOAT8:
+            other = "take integer codes"
         elif self.form == "dequantize":
-            needed = {2: 25, 4: 21, 8: 21 if self.block else 13}[self.bits]
             other = "take 8 bits and one step for a row (block 0), or another form"
-        if opset >= needed:
-            return ""
-        asked = f"{self.codes} codes of {self.bits} bits in the form {self.form!r} need {needed}"
-        return f"its operator set is {opset}; {asked}: convert it with onnx.version_converter, or {other}"
+        asked = f"{self.codes} codes of {self.bits} bits in the form {self.form!r} need {self.oldest_opset}"
+        return f"its operator set is {opset}; {asked}: convert it (RaiseOpset), or {other}"
 
     def _filed(self, sites: Sequence[Site], view: View) -> "_Filed":
         values = constant_value(sites[0].weight)

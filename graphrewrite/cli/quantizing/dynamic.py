@@ -34,6 +34,7 @@ class Dynamic:
 
     def pipeline(self, options: Namespace) -> Pipeline:
         """Tidy, round products, file the rest."""
+        from graphrewrite.passes.opset import RaiseOpset
         from graphrewrite.passes.tidy import Tidy
         from graphrewrite.passes.weights import DynamicQuantize, DynamicQuantizeCells, WeightOnly
 
@@ -45,7 +46,7 @@ class Dynamic:
             only=tuple(options.only),
             skip=skip,
         )
-        steps: list[Pass] = [Tidy(), step]
+        steps: list[Pass] = [Tidy(), RaiseOpset(11), step]
         if options.cells:
             steps.append(DynamicQuantizeCells())
         if not options.keep_floats and not options.only and not skip:

@@ -28,6 +28,7 @@ class _Learned:
     def pipeline(self, options: Namespace) -> Pipeline:
         """Tidy, but for norms, which learn too; train and write."""
         from graphrewrite.bridge.optimisers import Optimiser
+        from graphrewrite.passes.opset import RaiseOpset
         from graphrewrite.passes.recipes.qat import QuantizeAware
         from graphrewrite.passes.tidy import Tidy
         from graphrewrite.passes.train import Distill
@@ -37,7 +38,7 @@ class _Learned:
         step = QuantizeAware(
             self.quantizer(options), training, ends, ends, only=options.only, skip=options.skip
         )
-        return Pipeline((Tidy(keep_batchnorm=True), step), verify=options.verify)
+        return Pipeline((Tidy(keep_batchnorm=True), RaiseOpset(13), step), verify=options.verify)
 
     def asked(self, options: Namespace) -> str:
         """Name the quantizer, its bits, those of the ends, and the training."""

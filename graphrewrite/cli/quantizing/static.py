@@ -103,6 +103,7 @@ class Static:
 
     def pipeline(self, options: Namespace) -> Pipeline:
         """Tidy, even out where asked, quantise."""
+        from graphrewrite.passes.opset import RaiseOpset
         from graphrewrite.passes.quant import EqualizeChannels, InsertQdq, MixedPrecision, SmoothQuant
         from graphrewrite.passes.quant.calibrators import calibrators
         from graphrewrite.passes.quant.rounders import rounders
@@ -124,7 +125,7 @@ class Static:
             cache=options.cache,
             rounder=rounders.make(options.round),
         )
-        before: list[Pass] = [Tidy()]
+        before: list[Pass] = [Tidy(), RaiseOpset(13)]
         if options.equalize:
             before.append(EqualizeChannels(step=step))
         if options.smooth is not None:

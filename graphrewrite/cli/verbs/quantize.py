@@ -165,7 +165,7 @@ def _show(job: Job, found: list[Mapping[str, Json]], screen: Screen) -> None:
     done = [
         (note.subject, note.text)
         for note in job.result.notes
-        if note.kind == "done" and note.subject in ("layers", "mixed precision")
+        if note.kind == "done" and note.subject in ("operator set", "layers", "mixed precision")
     ]
     show_check(job, screen, done)
     quantised = [row for row in found if not row["left"]]

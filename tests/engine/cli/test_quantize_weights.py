@@ -40,16 +40,46 @@ def test_products_are_rounded_and_the_rest_is_filed(
     assert out.stat().st_size < 0.3 * Path(MODEL).stat().st_size
 
 
-def test_float8_asks_for_a_newer_operator_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("asked", "start", "needed"),
+    [
+        (["--method", "float8"], 11, 19),
+        (["--method", "float8"], 21, 21),
+        (["--method", "weight_only", "--form", "dequantize"], 13, 21),
+        (["--method", "weight_only"], 9, 11),
+        (["--method", "dynamic"], 8, 11),
+    ],
+)
+def test_the_operator_set_is_raised_as_far_as_needed_and_that_is_said(
+    asked: list[str], start: int, needed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    b = Builder(opset=start, ir_version=9)
+    soft = b.op("Softmax", b.op("MatMul", b.input(["N", 64], "x"), b.weight(64, 64), name="layer"), axis=-1)
+    b.model(soft).save(tmp_path / "old.onnx")
     out = tmp_path / "small.onnx"
 
-    assert main(["quantize", MODEL, "-o", str(out), "--method", "float8"]) == 0
-    assert "operator set is 17" in capsys.readouterr().out
+    assert main(["quantize", str(tmp_path / "old.onnx"), "-o", str(out), *asked]) == 0
 
-    b = Builder(opset=19, ir_version=9)
-    b.model(b.op("MatMul", b.input(["N", 64], "x"), b.weight(64, 64))).save(tmp_path / "new.onnx")
-    assert main(["quantize", str(tmp_path / "new.onnx"), "-o", str(out), "--method", "float8"]) == 0
-    assert any(tensor.dtype.name == "float8_e4m3fn" for tensor in Model.load(out).graph.initializers.values())
+    model, told = Model.load(out), capsys.readouterr().out
+    assert model.opset == needed
+    assert (f"from {start} to {needed}" in told) == (start != needed)
+    assert any(tensor.dtype.itemsize == 1 for tensor in model.graph.initializers.values())
+
+
+def test_a_model_that_cannot_be_raised_is_left_whole_with_both_reasons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    b = Builder(opset=9, ir_version=9)
+    product = b.op("MatMul", b.input([2, 64], "x"), b.weight(64, 64), name="layer")
+    kept, mask = b.op_all("Dropout", product, outputs=2, name="drop")
+    b.model(kept, mask).save(tmp_path / "old.onnx")
+    out = tmp_path / "same.onnx"
+
+    assert main(["quantize", str(tmp_path / "old.onnx"), "-o", str(out), "--method", "float8"]) == 0
+
+    assert Model.load(out).opset == 9
+    told = " ".join(capsys.readouterr().out.split())
+    assert "'drop' (Dropout): its mask is read" in told and "operator set is 9" in told
 
 
 def test_bits_that_a_form_has_not_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
