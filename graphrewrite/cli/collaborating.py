@@ -4,8 +4,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from graphrewrite.cli.method import Applied, show_measured
 from graphrewrite.cli.parser import fraction
-from graphrewrite.cli.rewriting import Job, show_check, show_sizes
+from graphrewrite.cli.rewriting import Job, show_check
 from graphrewrite.cli.screen import Screen
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.pipeline import Pass
@@ -72,9 +73,10 @@ def told(job: Job) -> dict[str, dict[str, str]]:
     }
 
 
-def show(job: Job, found: Sequence[Mapping[str, Json]], screen: Screen) -> None:
-    """Print sizes, the check, and what became of each layer."""
-    show_sizes(job, screen)
+def show(applied: Applied, found: Sequence[Mapping[str, Json]], screen: Screen) -> None:
+    """Print sizes, what was measured, the check, and what became of each layer."""
+    job = applied.job
+    show_measured(job, applied.measured, screen)
     if found:
         screen.line()
         table = [(name, *cells.values()) for name, cells in told(job).items()]

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 from graphrewrite.cli.left import show_left
-from graphrewrite.cli.method import add_told, apply, layered, recorded
+from graphrewrite.cli.method import Applied, add_told, apply, layered, recorded, show_measured
 from graphrewrite.cli.parser import add_patterns, add_rewriting, positive, whole
-from graphrewrite.cli.rewriting import Job, show_check, show_sizes
+from graphrewrite.cli.rewriting import Job, show_check
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
 from graphrewrite.cli.working import check_training_data
@@ -80,7 +80,7 @@ class Binarize:
             options, screen, _pipeline(options), recorded(lambda job: _asked(options, job), _sections), reads
         )
         found = {step.name: _layers(step.details) for step in applied.job.result.report.steps}
-        _show(applied.job, found, screen)
+        _show(applied, found, screen)
         return applied.finish(options, screen, {"binary": cast(Json, found)})
 
 
@@ -188,8 +188,9 @@ def _layers(details: Mapping[str, Json]) -> list[Mapping[str, Json]]:
     return cast("list[Mapping[str, Json]]", details.get("layers", []))
 
 
-def _show(job: Job, found: Mapping[str, list[Mapping[str, Json]]], screen: Screen) -> None:
-    show_sizes(job, screen)
+def _show(applied: Applied, found: Mapping[str, list[Mapping[str, Json]]], screen: Screen) -> None:
+    job = applied.job
+    show_measured(job, applied.measured, screen)
     done = [
         (note.subject, note.text)
         for note in job.result.notes

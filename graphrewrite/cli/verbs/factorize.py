@@ -6,9 +6,9 @@ from typing import ClassVar, cast
 
 from graphrewrite.cli import collaborating
 from graphrewrite.cli.left import show_left
-from graphrewrite.cli.method import add_told, apply, layered, recorded
+from graphrewrite.cli.method import Applied, add_told, apply, layered, recorded, show_measured
 from graphrewrite.cli.parser import add_patterns, add_rewriting, fraction, whole
-from graphrewrite.cli.rewriting import Job, show_check, show_sizes
+from graphrewrite.cli.rewriting import Job, show_check
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
 from graphrewrite.errors import InvalidConfig
@@ -129,11 +129,11 @@ class FactorizeVerb:
         )
         if options.method == collaborating.METHOD:
             found = collaborating.rows(applied.job)
-            collaborating.show(applied.job, found, screen)
+            collaborating.show(applied, found, screen)
             show_left(applied.job.facts.left, screen)
         else:
             found = _factored(applied.job)
-            _show(applied.job, found, screen)
+            _show(applied, found, screen)
         return applied.finish(options, screen, {"factored": cast(Json, found)})
 
 
@@ -202,8 +202,9 @@ def _factored(job: Job) -> list[Mapping[str, Json]]:
     return []
 
 
-def _show(job: Job, found: list[Mapping[str, Json]], screen: Screen) -> None:
-    show_sizes(job, screen)
+def _show(applied: Applied, found: list[Mapping[str, Json]], screen: Screen) -> None:
+    job = applied.job
+    show_measured(job, applied.measured, screen)
     more = []
     if found:
         errors = sorted(cast(float, row["relative_error"]) for row in found)

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import ClassVar, cast
 
 from graphrewrite.cli.left import show_left
-from graphrewrite.cli.method import add_told, apply, layered, recorded
+from graphrewrite.cli.method import Applied, add_told, apply, layered, recorded, show_measured
 from graphrewrite.cli.parser import add_patterns, add_rewriting, whole
-from graphrewrite.cli.rewriting import Job, show_check, show_sizes
+from graphrewrite.cli.rewriting import Job, show_check
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
 from graphrewrite.pipeline import Pass, Pipeline
@@ -73,7 +73,7 @@ class LowBit:
         """Lower, save, measure when asked, and print what was done."""
         applied = apply(options, screen, _pipeline(options), recorded(lambda _: _asked(options), _sections))
         found = _layers(applied.job)
-        _show(applied.job, found, screen)
+        _show(applied, found, screen)
         return applied.finish(options, screen, {"layers": cast(Json, found)})
 
 
@@ -106,8 +106,9 @@ def _layers(job: Job) -> list[Mapping[str, Json]]:
     return cast("list[Mapping[str, Json]]", job.result.report.steps[-1].details.get("layers", []))
 
 
-def _show(job: Job, found: list[Mapping[str, Json]], screen: Screen) -> None:
-    show_sizes(job, screen)
+def _show(applied: Applied, found: list[Mapping[str, Json]], screen: Screen) -> None:
+    job = applied.job
+    show_measured(job, applied.measured, screen)
     show_check(job, screen, [(note.subject, note.text) for note in job.result.notes if note.kind == "done"])
     if screen.verbose and found:
         screen.line()

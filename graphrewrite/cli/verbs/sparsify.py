@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import ClassVar, cast
 
 from graphrewrite.cli.left import show_left
-from graphrewrite.cli.method import add_told, apply, layered, recorded
+from graphrewrite.cli.method import Applied, add_told, apply, layered, recorded, show_measured
 from graphrewrite.cli.parser import add_patterns, add_rewriting, positive, share, whole
-from graphrewrite.cli.rewriting import Job, show_check, show_sizes
+from graphrewrite.cli.rewriting import Job, show_check
 from graphrewrite.cli.screen import Screen
 from graphrewrite.cli.verbs import verbs
 from graphrewrite.cli.working import check_training_data
@@ -124,7 +124,7 @@ class Sparsify:
             recorded(lambda _: _asked(options), lambda job: (layered(job, _told(_found(job))),)),
         )
         found = _found(applied.job)
-        _show(applied.job, found, screen)
+        _show(applied, found, screen)
         return applied.finish(options, screen, {"layers": cast(Json, found)})
 
 
@@ -185,8 +185,9 @@ def _found(job: Job) -> dict[str, Mapping[str, Mapping[str, Json]]]:
     }
 
 
-def _show(job: Job, found: Mapping[str, Mapping[str, Mapping[str, Json]]], screen: Screen) -> None:
-    show_sizes(job, screen)
+def _show(applied: Applied, found: Mapping[str, Mapping[str, Mapping[str, Json]]], screen: Screen) -> None:
+    job = applied.job
+    show_measured(job, applied.measured, screen)
     told = _told(found)
     if told:
         screen.line()
