@@ -18,6 +18,7 @@ from graphrewrite.ir.clone import clone_graph
 from graphrewrite.ir.codec import graph_from_proto, write_attribute
 from graphrewrite.ir.declared import declare_list
 from graphrewrite.ir.edit import all_graphs
+from graphrewrite.ir.shapes import Parts
 
 FunctionKey = tuple[str, str, str]
 
@@ -25,13 +26,14 @@ FunctionKey = tuple[str, str, str]
 class Given(NamedTuple):
     """What is known of a tensor handed into a body; None for what is not.
 
-    `item` is the sizes and type of whatever a list of tensors holds.
+    `item` is the sizes and type of whatever a list of tensors holds, `parts` those of each of them where they differ.
     """
 
     sizes: Sizes | None = None
     dtype: np.dtype[np.generic] | None = None
     numbers: Array | None = None
     item: tuple[Sizes, np.dtype[np.generic] | None] | None = None
+    parts: Parts | None = None
 
 
 def function_key(function: FunctionProto) -> FunctionKey:
@@ -65,10 +67,12 @@ class Body(NamedTuple):
     """A body as a model; `stands_for` maps the id of each tensor that came from outside to the tensor out there.
 
     What was handed in through a formal input maps to None: the calling node reads it, so it is accounted for there.
+    `lists` has what the inputs hold that are lists of unlike tensors.
     """
 
     model: Model
     stands_for: dict[int, gs.Tensor | None]
+    lists: dict[str, Parts]
 
 
 def body_model(
@@ -81,11 +85,14 @@ def body_model(
     """
     twins: dict[int, gs.Tensor] = {}
     stands_for: dict[int, gs.Tensor | None] = {}
+    lists = _lists(body.inputs, formal)
     for tensor in free_tensors(body):
         if isinstance(tensor, gs.Constant):
             twins[id(tensor)] = gs.Constant(tensor.name, tensor._values)
         else:
-            twins[id(tensor)] = _stand_in(tensor.name, given(tensor))
+            known = given(tensor)
+            twins[id(tensor)] = _stand_in(tensor.name, known)
+            lists |= _lists([tensor], [known])
         stands_for[id(twins[id(tensor)])] = tensor
     graph = clone_graph(body, twins)
     for twin in twins.values():
@@ -94,7 +101,7 @@ def body_model(
         else:
             graph.inputs.append(twin)
     stands_for.update(dict.fromkeys(_bind(graph, formal)))
-    return Body(Model(graph, dict(outer.opsets), list(outer.functions)), stands_for)
+    return Body(Model(graph, dict(outer.opsets), list(outer.functions)), stands_for, lists)
 
 
 def function_model(function: FunctionProto, node: gs.Node, outer: Model, formal: Sequence[Given]) -> Body:
@@ -116,14 +123,23 @@ def function_model(function: FunctionProto, node: gs.Node, outer: Model, formal:
     proto.input.extend(onnx.ValueInfoProto(name=name) for name in function.input if name not in absent)
     proto.output.extend(onnx.ValueInfoProto(name=name) for name in function.output)
     graph = graph_from_proto(proto)
-    handed = _bind(
-        graph, [given for given, name in zip(formal, function.input, strict=False) if name not in absent]
-    )
+    passed = [given for given, name in zip(formal, function.input, strict=False) if name not in absent]
+    lists = _lists(graph.inputs, passed)
+    handed = _bind(graph, passed)
     opsets = dict(outer.opsets)
     opsets.update(
         {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in function.opset_import}
     )
-    return Body(Model(graph, opsets, list(outer.functions)), dict.fromkeys(handed))
+    return Body(Model(graph, opsets, list(outer.functions)), dict.fromkeys(handed), lists)
+
+
+def _lists(tensors: Sequence[gs.Tensor], given: Sequence[Given]) -> dict[str, Parts]:
+    """Return what lists of unlike tensors hold, by name."""
+    return {
+        tensor.name: known.parts
+        for tensor, known in zip(tensors, given, strict=False)
+        if known.parts is not None
+    }
 
 
 def _fill(node: onnx.NodeProto, attributes: Mapping[str, AttributeProto], absent: set[str]) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from graphrewrite.cost.table import NodeCost
 from graphrewrite.ir import Array
+from graphrewrite.ir.shapes import Parts
 
 
 class KnownShapes(Protocol):
@@ -30,6 +31,10 @@ class KnownShapes(Protocol):
 
     def item(self, name: str, world: int = 0) -> tuple[tuple[int, ...], np.dtype[np.generic] | None] | None:
         """Return sizes and type of everything in a sequence."""
+        ...
+
+    def parts(self, name: str, world: int = 0) -> Parts | None:
+        """Return sizes and type of each element of a sequence."""
         ...
 
 

@@ -69,10 +69,10 @@ def _loop(node: gs.Node, body: gs.Graph, given: Callable[[gs.Tensor], Given]) ->
     condition = _optional(node, 1, given)
     always = condition is None or (condition.numbers is not None and bool(condition.numbers.reshape(-1)[0]))
     # What a list holds in later rounds is known of the body's own list, not of the one the loop begins with.
-    state = tuple(
-        given(tensor)._replace(numbers=None, item=given(inner).item)
-        for tensor, inner in zip(node.inputs[2:], body.inputs[2:], strict=False)
-    )
+    pairs = [
+        (given(tensor), given(inner)) for tensor, inner in zip(node.inputs[2:], body.inputs[2:], strict=False)
+    ]
+    state = tuple(outer._replace(numbers=None, item=own.item, parts=own.parts) for outer, own in pairs)
     counter = Given((), np.dtype(np.int64))
     going = Given((), np.dtype(np.bool_), np.asarray(True) if always else None)
     times = None

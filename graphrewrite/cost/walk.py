@@ -192,7 +192,8 @@ class Walk:
         if numbers is not None and numbers.dtype.kind not in "ib" and numbers.size > _FEW:
             numbers = None
         item = self.info.item(tensor.name, self.world)
-        return Given(self.sizes_of(tensor.name), self._dtype(tensor), numbers, item)
+        parts = self.info.parts(tensor.name, self.world) if item is None else None
+        return Given(self.sizes_of(tensor.name), self._dtype(tensor), numbers, item, parts)
 
     def _dtype(self, tensor: gs.Tensor) -> np.dtype[np.generic] | None:
         dtype = self.info.dtype(tensor.name)
@@ -318,7 +319,7 @@ class Walk:
         held = {
             inner: None if outer is None else self.hold(outer) for inner, outer in body.stands_for.items()
         }
-        info = infer(body.model)
+        info = infer(body.model, body.lists)
         return Walk(body.model, info, 0, self.shared, scope, held, stack).run(), info
 
     def _merge(self, inside: _Inside, tally: Tally, name: str, times: int) -> None:
@@ -365,5 +366,7 @@ def _fingerprint(given: Given) -> object:
     return (
         given.sizes,
         given.dtype,
+        given.item,
+        given.parts,
         None if numbers is None else (str(numbers.dtype), numbers.shape, numbers.tolist()),
     )

@@ -5,6 +5,8 @@
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TypeAlias
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from graphrewrite.ir.check import check_recursion
 from graphrewrite.ir.garbage import paused
 from graphrewrite.ir.model import Model
 from graphrewrite.ir.shape_rules import Functions, Sweep
-from graphrewrite.ir.shape_rules.call import VALUE_LIMIT, Shape
+from graphrewrite.ir.shape_rules.call import VALUE_LIMIT, Elements, Fact, Shape
 from graphrewrite.ir.shape_rules.evaluate import in_world
 from graphrewrite.ir.symbols import Dim, Real, Sym, Symbols, sample_of
 from graphrewrite.ir.values import Array
@@ -21,13 +23,19 @@ from graphrewrite.ir.worlds import declare_inputs, first_sizes, other_sizes
 # How often other sample sizes are tried when the first ones contradict the graph.
 _TRIALS = 24
 
+# Sizes and type of each element of a sequence.
+Parts: TypeAlias = tuple[tuple[tuple[int, ...], np.dtype[np.generic] | None], ...]
+NO_LISTS: Mapping[str, Parts] = MappingProxyType({})
+
 
 @paused()
-def infer(model: Model) -> "ShapeInfo":
+def infer(model: Model, lists: Mapping[str, Parts] = NO_LISTS) -> "ShapeInfo":
     """Find out the shapes, types and small values of all tensors of the main graph.
 
     The sample sizes of symbolic inputs are chosen so that they fit the graph as far as a few trials can tell: a
     convolution's input is made large enough, an axis that meets a constant one gets its size.
+
+    `lists` says of inputs that are sequences what each of their elements is: a declaration knows one type for all.
 
     Raises:
         InvalidModel: a local function calls itself.
@@ -43,6 +51,9 @@ def infer(model: Model) -> "ShapeInfo":
         sweep = Sweep(symbols, model.opsets, functions)
         sweep.declare(model.graph.initializers.values())
         declare_inputs(sweep, model.inputs, sizes)
+        sweep.sequences |= {
+            name: Elements(tuple(Fact(*part) for part in parts)) for name, parts in lists.items()
+        }
         sweep.run(model.graph.nodes)
         for tensor in model.graph.outputs:
             sweep.settle(tensor)
@@ -106,6 +117,19 @@ class ShapeInfo:
             return None
         sizes = [sample_of(dim, world) for dim in facts[0].shape or ()]
         return None if None in sizes else (tuple(size or 0 for size in sizes), facts[0].dtype)
+
+    def parts(self, name: str, world: int = 0) -> Parts | None:
+        """Return sizes and type of each element of a sequence, None when their number or any size is not known."""
+        found = self._sweep.sequences.get(name)
+        if found is None or not found.counted:
+            return None
+        parts: list[tuple[tuple[int, ...], np.dtype[np.generic] | None]] = []
+        for fact in found.facts:
+            sizes = [None] if fact.shape is None else [sample_of(dim, world) for dim in fact.shape]
+            if None in sizes:
+                return None
+            parts.append((tuple(size or 0 for size in sizes), fact.dtype))
+        return tuple(parts)
 
     def dtype(self, name: str) -> np.dtype[np.generic] | None:
         """Return a tensor's element type (ml_dtypes for bf16, fp8 and the sub-byte types)."""

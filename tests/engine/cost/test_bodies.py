@@ -251,3 +251,41 @@ def test_what_a_loop_takes_out_of_a_list_has_the_sizes_of_its_items() -> None:
         y = SequenceAt (after, zero)
     }""")
     assert cost.of(model).macs == 3 * 2 * 36
+
+
+def test_a_list_of_unlike_tensors_is_known_part_by_part_inside_a_body() -> None:
+    """One branch multiplies [N, 2] by [2, 5], the other [N, 4] by [4, 5]: the dearer one counts, with 20."""
+    model = filled("""agraph (float[N, 6] x, bool choice) => (float[N, 5] y) <int64[2] lengths = {2, 4}> {
+        parts = SplitToSequence <axis = 1> (x, lengths)
+        y = If (choice) <
+            then_branch = one () => (float[N, 5] a) <float[2, 5] left, int64 zero = {0}> {
+                first = SequenceAt (parts, zero)
+                a = MatMul (first, left)
+            },
+            else_branch = two () => (float[N, 5] b) <float[4, 5] right, int64 last = {-1}> {
+                second = SequenceAt (parts, last)
+                b = MatMul (second, right)
+            }
+        >
+    }""")
+    table = cost.of(model)
+    assert not table.unsized and table.per_sample("macs") == 4 * 5
+
+
+def test_calls_with_other_lists_are_counted_apart() -> None:
+    function = helper.make_function(
+        "local", "First", ["parts", "w"], ["out"],
+        [helper.make_node("Constant", [], ["zero"], value_int=0),
+         helper.make_node("SequenceAt", ["parts", "zero"], ["p"]),
+         helper.make_node("MatMul", ["p", "w"], ["out"])],
+        [helper.make_opsetid("", 18)],
+    )  # fmt: skip
+    nodes = [
+        helper.make_node("SequenceConstruct", ["two", "four"], ["rising"]),
+        helper.make_node("SequenceConstruct", ["three", "two"], ["other"]),
+        helper.make_node("First", ["rising", "w"], ["one"], domain="local"),
+        helper.make_node("First", ["other", "w"], ["y"], domain="local"),
+    ]
+    inputs = [info("two", FLOAT, [2, 4]), info("three", FLOAT, [3, 4]), info("four", FLOAT, [4, 4])]
+    table = cost.of(model_of(nodes, inputs, [weight("w", 4, 4)], [function]))
+    assert [row.macs for row in table.nodes] == [0, 0, 2 * 4 * 4, 3 * 4 * 4]
