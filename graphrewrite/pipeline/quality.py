@@ -78,28 +78,43 @@ def quality(
     Raises:
         InvalidModel: onnxruntime cannot run one of the models.
     """
-    first, second = session(before, threads=threads), session(after, threads=threads)
-    names = [tensor.name for tensor in before.outputs]
-    sums = {name: _Sums() for name in names}
+    first = session(before, threads=threads)
+    return against(((feed, run_session(first, feed)) for feed in feeds), after, labels, threads, ports)
+
+
+def against(
+    answered: Iterable[tuple[Feeds, Feeds]],
+    after: Model,
+    labels: npt.NDArray[np.generic] | None = None,
+    threads: int = 0,
+    ports: Ports | None = None,
+) -> Quality:
+    """Compare a model with the outputs that another one gave: batches with them, otherwise as `quality`.
+
+    Raises:
+        InvalidModel: onnxruntime cannot run the model.
+    """
+    second = session(after, threads=threads)
+    sums: dict[str, _Sums] = {}
     truth = _class_labels(labels)
     score = ""
     right = [0, 0]
     done = 0
-    for feed in feeds:
-        old = take_kept(run_session(first, feed), ports or {})
+    for feed, outputs in answered:
+        old = take_kept(outputs, ports or {})
         new = run_session(second, take_kept(feed, ports or {}))
         size = samples_in(feed)
-        for name in names:
-            if name in old and name in new:
-                sums[name].update(old[name], new[name], size)
+        for name in old:
+            if name in new:
+                sums.setdefault(name, _Sums()).update(old[name], new[name], size)
         if truth is not None:
-            score = score or next((name for name in names if name in old and _is_scores(old[name], size)), "")
+            score = score or next((name for name in old if _is_scores(old[name], size)), "")
             if score:
                 wanted = truth[done : done + size]
                 right[0] += int((old[score].argmax(axis=1) == wanted).sum())
                 right[1] += int((new[score].argmax(axis=1) == wanted).sum())
         done += size
-    agreement = tuple(found for name in names if (found := sums[name].result(name)) is not None)
+    agreement = tuple(found for name in sums if (found := sums[name].result(name)) is not None)
     if truth is None:
         return Quality(done, agreement, None, None, "the samples have no class labels")
     if not score:

@@ -2,11 +2,13 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 from graphrewrite.errors import GraphRewriteError, InvalidConfig
 from graphrewrite.passes.search.trial import Trial
+from graphrewrite.pipeline.base import Json
 from graphrewrite.serial import from_json, parse, to_json
 
 _FILE = "trials.jsonl"
@@ -48,11 +50,11 @@ class Diary:
             )
         if len(kept) < len(whole):
             os.truncate(self._path, len(kept))
-        self.trials = {name_of(trial): trial for trial in found}
+        self.trials = {name_of(trial.values): trial for trial in found}
 
     def add(self, trial: Trial) -> None:
         """Write a trial down."""
-        self.trials[name_of(trial)] = trial
+        self.trials[name_of(trial.values)] = trial
         if self._path is not None:
             self._append(json.dumps(to_json(trial), allow_nan=False))
 
@@ -64,6 +66,6 @@ class Diary:
             os.fsync(file.fileno())
 
 
-def name_of(trial: Trial) -> str:
+def name_of(values: Mapping[str, Json]) -> str:
     """Return what tells a candidate from others: its values as text."""
-    return json.dumps(to_json(trial.values), sort_keys=True)
+    return json.dumps(to_json(values), sort_keys=True)

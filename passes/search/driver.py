@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from graphrewrite.errors import InvalidConfig
+from graphrewrite.errors import GraphRewriteError, InvalidConfig
 from graphrewrite.ir import Model
 from graphrewrite.passes.search.diary import Diary, name_of
 from graphrewrite.passes.search.goal import COSTS, Goal, front
 from graphrewrite.passes.search.policies import Policy
 from graphrewrite.passes.search.space import Point, Space
-from graphrewrite.passes.search.trial import Samples, Task, Trial, attempt
+from graphrewrite.passes.search.trial import Original, Samples, Task, Trial, attempt
 from graphrewrite.pipeline import Pipeline
 from graphrewrite.pipeline.base import Json, Pass
 from graphrewrite.pipeline.journal import key_of
@@ -104,46 +104,48 @@ def search(
         [to_json(part) for part in (asked.space.fields, asked.goal)] + [_text(asked.space.pipeline)]
     )
     diary = Diary(folder, key_of(f"{told} {asked.policy!r} {asked.seconds}", model, seed))
-    with _on_disk(model, folder) as path:
-        blank = Task({}, _text(Pipeline()), path, data, judge, seed, threads, asked.seconds)
+    taken: dict[str, tuple[_Candidate, Trial]] = {}
+    with _on_disk(model, judge, folder, seed, threads) as measured:
+        blank = Task({}, _text(Pipeline()), measured, data, judge, seed, threads, asked.seconds)
         trying = _Trying(diary, executor, progress, asked.evaluations)
         original = trying.results([blank])[0]
         _check(original, asked.goal)
-        taken: dict[str, tuple[Point, Trial]] = {}
-        for points in _batches(asked, seed, taken, trying, blank):
-            if len(taken) >= asked.evaluations or not points:
-                break
-    trials = tuple(trial for _, trial in taken.values())
-    return _found(asked.goal, original, trials, [point for point, _ in taken.values()])
+        searcher = asked.policy.start(asked.space.sizes, np.random.default_rng(seed))
+        origin = asked.space.origin()
+        points = [origin] if origin is not None else searcher.ask()
+        idle = 0
+        while points and len(taken) < asked.evaluations and idle < _IDLE:
+            batch = [_Candidate.at(asked.space, point) for point in points]
+            fresh = {each.name: each for each in reversed(batch) if each.name not in taken}
+            chosen = [each for each in batch if fresh.get(each.name) is each][
+                : asked.evaluations - len(taken)
+            ]
+            tasks = [each.task(asked.space, blank) for each in chosen]
+            for each, trial in zip(chosen, trying.results(tasks), strict=True):
+                taken[each.name] = (each, trial)
+            known = [each for each in batch if each.name in taken]
+            scores = [_score(asked.goal, taken[each.name][1]) for each in known]
+            searcher.tell([each.point for each in known], scores)
+            idle = 0 if chosen else idle + 1
+            points = searcher.ask()
+    return _found(asked.goal, original, list(taken.values()))
 
 
-def _batches(
-    asked: Plan, seed: int, taken: dict[str, tuple[Point, Trial]], trying: "_Trying", blank: Task
-) -> Iterator[Sequence[Point]]:
-    """Try one batch after another, and yield its points; none when the policy has nothing new."""
-    searcher = asked.policy.start(asked.space.sizes, np.random.default_rng(seed))
-    origin = asked.space.origin()
-    points: Sequence[Point] = [origin] if origin is not None else searcher.ask()
-    idle = 0
-    while True:
-        fresh: dict[str, tuple[Point, Task]] = {}
-        for point in points:
-            values = asked.space.values(point)
-            name = name_of(Trial(values))
-            if name not in taken and len(taken) + len(fresh) < asked.evaluations:
-                pipeline = _text(asked.space.fill(point))
-                fresh.setdefault(name, (point, replace(blank, values=values, pipeline=pipeline)))
-        results = trying.results([task for _, task in fresh.values()])
-        for (name, (point, _)), trial in zip(fresh.items(), results, strict=True):
-            taken[name] = (point, trial)
-        known = [(point, name_of(Trial(asked.space.values(point)))) for point in points]
-        known = [(point, name) for point, name in known if name in taken]
-        searcher.tell(
-            [point for point, _ in known], [_score(asked.goal, taken[name][1]) for _, name in known]
-        )
-        idle = 0 if fresh else idle + 1
-        yield points if idle < _IDLE else ()
-        points = searcher.ask()
+@dataclass(frozen=True)
+class _Candidate:
+    """A point of the space and what it stands for: several points may have the same values, and so the same name."""
+
+    point: Point
+    values: Mapping[str, Json]
+    name: str
+
+    @classmethod
+    def at(cls, space: Space, point: Point) -> "_Candidate":
+        values = space.values(point)
+        return cls(point, values, name_of(values))
+
+    def task(self, space: Space, blank: Task) -> Task:
+        return replace(blank, values=self.values, pipeline=_text(space.fill(self.point)))
 
 
 class _Trying:
@@ -164,7 +166,7 @@ class _Trying:
 
     def results(self, tasks: Sequence[Task]) -> list[Trial]:
         """Return a trial for each task, in order."""
-        names = [name_of(Trial(task.values)) for task in tasks]
+        names = [name_of(task.values) for task in tasks]
         open_ = [task for task, name in zip(tasks, names, strict=True) if name not in self._diary.trials]
         self._tell(len(tasks) - len(open_))
         for trial in self._tried(open_):
@@ -210,15 +212,19 @@ def _check(original: Trial, goal: Goal) -> None:
         )
 
 
-def _found(goal: Goal, original: Trial, trials: Sequence[Trial], points: Sequence[Point]) -> Found:
-    told = [
-        (trial, point) for trial, point in zip(trials, points, strict=True) if goal.quality in trial.found
-    ]
-    kept = [(goal.score(trial.found), -n) for n, (trial, _) in enumerate(told) if goal.is_met(trial.found)]
-    best, point = told[-max(kept)[1]] if kept else (None, None)
+def _found(goal: Goal, original: Trial, taken: Sequence[tuple[_Candidate, Trial]]) -> Found:
+    told = [(each, trial) for each, trial in taken if goal.quality in trial.found]
+    kept = [(goal.score(trial.found), -n) for n, (_, trial) in enumerate(told) if goal.is_met(trial.found)]
+    best = told[-max(kept)[1]] if kept else None
     costs = [cost for cost in COSTS if cost in original.found]
-    order = front([trial.found for trial, _ in told], goal.quality, costs)
-    return Found(original, tuple(trials), best, point, tuple(told[number][0] for number in order))
+    order = front([trial.found for _, trial in told], goal.quality, costs)
+    return Found(
+        original,
+        tuple(trial for _, trial in taken),
+        best[1] if best else None,
+        best[0].point if best else None,
+        tuple(told[number][1] for number in order),
+    )
 
 
 def _text(pipeline: Pass) -> str:
@@ -229,12 +235,16 @@ def _text(pipeline: Pass) -> str:
 
 
 @contextmanager
-def _on_disk(model: Model, folder: Path | None) -> Iterator[str]:
-    """Write the model where workers can read it."""
+def _on_disk(
+    model: Model, judge: Samples, folder: Path | None, seed: int, threads: int
+) -> Iterator[Original]:
+    """Write the model and its answers where workers can read them."""
     with tempfile.TemporaryDirectory(dir=folder, prefix="model-") as place:
-        path = Path(place) / "original.onnx"
-        model.save(path)
-        yield str(path)
+        try:
+            original = Original.measured(model, judge, Path(place), seed, threads)
+        except GraphRewriteError as error:
+            raise InvalidConfig(f"the model cannot be measured as it is: {error}") from error
+        yield original
 
 
 def as_rows(trials: Sequence[Trial], goal: Goal) -> list[Json]:

@@ -1,8 +1,10 @@
 """Trying one candidate: run its pipeline, measure what comes out. A task is plain data, so any worker can do it."""
 
+import pickle
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 from graphrewrite.data import DataSource
@@ -11,8 +13,8 @@ from graphrewrite.errors import GraphRewriteError
 from graphrewrite.ir import Model
 from graphrewrite.pipeline import Context, Facts, Pipeline
 from graphrewrite.pipeline.base import Json
-from graphrewrite.pipeline.quality import batches, quality
-from graphrewrite.runtime import latency
+from graphrewrite.pipeline.quality import against, batches
+from graphrewrite.runtime import Feeds, latency, run_session, session
 
 # Data, or the text that `graphrewrite.data.load` opens, which is less to send to a worker.
 Samples: TypeAlias = DataSource | str
@@ -36,13 +38,52 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Original:
+    """The model that candidates are made from, measured once for all of them.
+
+    Attributes:
+        model: its ONNX file, where workers can read it.
+        answers: a file with its outputs on the samples that candidates are judged on, a batch after the other.
+        macs, params, weight_bytes: what it costs.
+    """
+
+    model: str
+    answers: str
+    macs: int
+    params: int
+    weight_bytes: int
+
+    @classmethod
+    def measured(cls, model: Model, judge: Samples, folder: Path, seed: int, threads: int) -> "Original":
+        """Write the model and its outputs into a folder, and count it.
+
+        Raises:
+            GraphRewriteError: it cannot be run on these samples.
+        """
+        path, answers = folder / "original.onnx", folder / "answers"
+        model.save(path)
+        running = session(model, threads=threads)
+        with answers.open("wb") as file:
+            for feed in batches(model, _opened(judge, model), seed):
+                pickle.dump(run_session(running, feed), file, pickle.HIGHEST_PROTOCOL)
+        facts = Facts.of(model)
+        return cls(str(path), str(answers), facts.macs, facts.params, facts.weight_bytes)
+
+    def on(self, feeds: Iterable[Feeds]) -> Iterator[tuple[Feeds, Feeds]]:
+        """Yield each batch with the outputs on it."""
+        with open(self.answers, "rb") as file:
+            for feed in feeds:
+                yield feed, pickle.load(file)
+
+
+@dataclass(frozen=True)
 class Task:
     """Everything a worker needs for one candidate.
 
     Attributes:
         values: what the candidate is called by.
         pipeline: as JSON text.
-        model: the ONNX file that it starts from, where the worker can read it.
+        original: the model that it starts from, and what is known of it.
         data: what the pipeline's passes look at.
         judge: held-out samples that the quality is measured on, with labels for accuracy.
         seed, threads: as in a `Context`.
@@ -51,7 +92,7 @@ class Task:
 
     values: Mapping[str, Json]
     pipeline: str
-    model: str
+    original: Original
     data: Samples | None
     judge: Samples
     seed: int = 0
@@ -63,8 +104,9 @@ def attempt(task: Task) -> Trial:
     """Carry a task out; a candidate that cannot be is a result too."""
     start = time.perf_counter()
     try:
-        model = Model.load(task.model)
-        context = Context(data=_opened(task.data, model), seed=task.seed, threads=task.threads)
+        model = Model.load(task.original.model)
+        data = None if task.data is None else _opened(task.data, model)
+        context = Context(data=data, seed=task.seed, threads=task.threads)
         made = Pipeline.from_json(task.pipeline).run(model, context).model
         found = _measured(model, made, task)
     except GraphRewriteError as error:
@@ -73,10 +115,9 @@ def attempt(task: Task) -> Trial:
 
 
 def _measured(before: Model, after: Model, task: Task) -> dict[str, float]:
-    judge = _opened(task.judge, before)
-    assert judge is not None
-    compared = quality(before, after, batches(before, judge, task.seed), judge.labels, task.threads)
-    old, new = Facts.of(before), Facts.of(after)
+    judge, old = _opened(task.judge, before), task.original
+    compared = against(old.on(batches(before, judge, task.seed)), after, judge.labels, task.threads)
+    new = Facts.of(after)
     found = {
         "macs": new.macs / max(old.macs, 1),
         "params": new.params / max(old.params, 1),
@@ -101,5 +142,5 @@ def relative_latency(before: Model, after: Model, judge: DataSource, task: Task)
     return timings[1].ratio
 
 
-def _opened(samples: Samples | None, model: Model) -> DataSource | None:
+def _opened(samples: Samples, model: Model) -> DataSource:
     return load(samples, model) if isinstance(samples, str) else samples

@@ -8,20 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnxruntime import InferenceSession
 
 from graphrewrite import cost
 from graphrewrite.data import ArraySource
 from graphrewrite.errors import InvalidConfig
+from graphrewrite.ir import Model
 from graphrewrite.ir.diff import changes
 from graphrewrite.passes.channels import MacsBelow, RemoveChannels
 from graphrewrite.passes.channels.budgets import Widths
 from graphrewrite.passes.search import Choice, Each, Found, Goal, Plan, Search, Space, Span, search
+from graphrewrite.passes.search import trial as trying
 from graphrewrite.passes.search.policies.evolution import Evolution
 from graphrewrite.passes.search.policies.natural_gradient import NaturalGradient
 from graphrewrite.passes.search.policies.particle_swarm import ParticleSwarm
 from graphrewrite.passes.search.policies.random import Random
 from graphrewrite.pipeline import METADATA_KEY, Context, Pass, Pipeline
-from graphrewrite.runtime import run
+from graphrewrite.runtime import run, session
 from graphrewrite.serial import from_json, to_json
 from tests.passes.search.nets import GROUPS, answered, everything, net, plan, widths
 
@@ -99,6 +102,18 @@ def test_an_interrupted_search_goes_on_and_finds_the_same(tmp_path: Path) -> Non
     assert kept[:5] == lines and len(kept) == 2 + 7
     more = found(replace(asked, evaluations=9), folder=tmp_path)  # longer than it was meant to be
     assert [t.values for t in more.trials[:7]] == [t.values for t in straight.trials]
+
+
+def test_the_original_is_run_and_counted_once_for_all_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Model] = []
+
+    def watched(model: Model, threads: int = 0) -> InferenceSession:
+        started.append(model)
+        return session(model, threads=threads)
+
+    monkeypatch.setattr(trying, "session", watched)
+    told = found(plan(evaluations=4))
+    assert len(told.trials) == 4 and [len(model.nodes()) for model in started] == [len(net().nodes())]
 
 
 def test_a_folder_of_another_search_is_refused(tmp_path: Path) -> None:
