@@ -1,6 +1,7 @@
 """Grids of whole numbers that stand for floats: value = (code - zero) * step."""
 
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,8 @@ from graphrewrite.ir import Array
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
+
+Loss: TypeAlias = Callable[[Floats], Floats]  # of what a weight is off by, for each of its outputs
 
 Real = TypeVar("Real", np.float32, np.float64)
 
@@ -119,13 +122,18 @@ def along(steps: npt.NDArray[Real], axis: int, rank: int) -> npt.NDArray[Real]:
 
 
 def stored_weight(
-    weight: Array, axis: int | None, bits: int, least: Floats | None = None, apart: int = 1
+    weight: Array,
+    axis: int | None,
+    bits: int,
+    least: Floats | None = None,
+    apart: int = 1,
+    loss: Loss | None = None,
 ) -> Stored:
     """Round a weight to int8 codes of `bits` bits, symmetric: a step for each position of `axis`, or one for all.
 
     Codes that are 1 apart are 2 ** bits - 1 in number, zero among them; odd codes, 2 apart, are 2 ** bits. With 8 bits
     the largest weight gets the highest code. With fewer, steps are coarse, and it may be better to clip: of several
-    parts of that step each channel takes the one with the least squared error.
+    parts of that step each channel takes the one with the least `loss`: the squared error unless told.
 
     `least` [outputs] are steps that may not be gone below, so that a bias fits. A channel of zeros gets the mean step
     of the others: its bias is counted in it; a millionth of that where no code is zero.
@@ -135,7 +143,8 @@ def stored_weight(
     others = tuple(each for each in range(wide.ndim) if each != axis)
     steps = np.abs(wide).max(axis=others, initial=0.0).reshape(-1) / top
     if bits < 8:
-        steps = _best_parts(wide, steps, axis, top, apart)
+        loss = loss or (lambda away: np.asarray(np.square(away).sum(axis=others)).reshape(-1))
+        steps = _best_parts(wide, steps, axis, top, apart, loss)
     steps[steps < np.finfo(np.float32).tiny] = 0.0
     usual = float(steps[steps > 0].mean()) if (steps > 0).any() else 1.0
     usual *= 1.0 if apart == 1 else 1e-6
@@ -152,14 +161,13 @@ def _nearest(in_steps: Floats, top: int, apart: int) -> Floats:
     return np.asarray(np.clip(np.rint((in_steps - first) / apart) * apart + first, -top, top))
 
 
-def _best_parts(wide: Floats, steps: Floats, axis: int | None, top: int, apart: int) -> Floats:
-    others = tuple(each for each in range(wide.ndim) if each != axis)
+def _best_parts(wide: Floats, steps: Floats, axis: int | None, top: int, apart: int, loss: Loss) -> Floats:
     best, least = steps, np.full(steps.shape, np.inf)
     for part in _PARTS:
         tried = np.where(steps > 0, steps * part, 1.0)
         spread = along(tried if axis is not None else tried.reshape(()), axis or 0, wide.ndim)
         away = _nearest(wide / spread, top, apart) * spread - wide
-        error = np.square(away).sum(axis=others).reshape(-1)
+        error = loss(away) if axis is not None else loss(away).sum(keepdims=True)
         best, least = np.where(error < least, steps * part, best), np.minimum(error, least)
     return np.asarray(best)
 

@@ -109,7 +109,7 @@ class InsertQdq:
             return Outcome(model, False, (Note("skipped", "the whole model", why),))
         if not planner.choice.nodes():
             return self._unchanged(model, planner.choice)
-        measured = self.measured(model, planner.wanted(), planner.means(), context)
+        measured = self.measured(model, planner.wanted(), planner, context)
         return self.written(model, planner, measured, context)
 
     def planner(
@@ -142,9 +142,9 @@ class InsertQdq:
         return Planner(view, choice, forms)
 
     def measured(
-        self, model: Model, wanted: Sequence[Wanted], means: Mapping[str, int], context: Context
+        self, model: Model, wanted: Sequence[Wanted], planner: Planner, context: Context
     ) -> Measured:
-        """Look for spans and means on the context's data.
+        """Look on the context's data for the spans that are wanted, and for what else a planner needs.
 
         Raises:
             InvalidConfig: there is none.
@@ -154,7 +154,7 @@ class InsertQdq:
                 f"InsertQdq finds the ranges of {len(wanted)} activations on samples, and there is no data; expected "
                 "Context(data=...), or --data on the command line; a few hundred samples without labels will do"
             )
-        sweep = Sweep(tuple(wanted), means, self.calibrator, self.batch)
+        sweep = Sweep(tuple(wanted), planner.means(), planner.readers(), self.calibrator, self.batch)
         return sweep.run(model, context.data, context, self.cache)
 
     def written(self, model: Model, planner: Planner, measured: Measured, context: Context) -> Outcome:
@@ -164,11 +164,8 @@ class InsertQdq:
             return self._unchanged(model, choice)
         before = model.clone()
         assert context.data is not None
-        if self.correct_bias:
-            planner = self._nearer(
-                before, planner, measured, Judge(before, context.data, context, self.batch)
-            )
-        stored = planner.codes(measured)
+        judge = Judge(before, context.data, context, self.batch)
+        stored = self._codes(before, planner, measured, judge)
         between = _between(planner.view, choice)
 
         def simulated(plan: Plan) -> Model:
@@ -188,16 +185,21 @@ class InsertQdq:
         details: dict[str, Json] = {"layers": rows, "between": between}
         return Outcome(model, True, tuple(notes), lambda: simulated(plan), details)
 
-    def _nearer(self, before: Model, planner: Planner, measured: Measured, judge: Judge) -> Planner:
-        """Return the planner, or one that leaves biases, whichever brings the outputs nearer."""
+    def _codes(
+        self, before: Model, planner: Planner, measured: Measured, judge: Judge
+    ) -> Mapping[int, Codes]:
+        """Return codes with corrected biases or with biases as they were, whichever bring the outputs nearer."""
 
-        def noise(planner: Planner) -> float:
+        def noise(codes: Mapping[int, Codes]) -> float:
             model = before.clone()
-            write(model, planner.plan(planner.codes(measured), measured), Quantisers(GRIDS[self.activations]))
+            write(model, planner.plan(codes, measured), Quantisers(GRIDS[self.activations]))
             return judge.noise(model, _JUDGED)
 
+        found = planner.codes(measured)
+        if not planner.means():
+            return found
         plain = planner._replace(forms=planner.forms._replace(correct_bias=False))
-        return min((planner, plain), key=noise) if planner.means() else planner
+        return min((found, plain.codes(measured)), key=noise)
 
     def _unchanged(self, model: Model, choice: Choice) -> Outcome:
         notes = [Note("skipped", name, why) for name, why in choice.left.items()]

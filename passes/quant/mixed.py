@@ -30,6 +30,7 @@ class MixedPrecision:
     What a layer costs is measured by quantising it alone: the share of noise in the outputs, once as `step` says, once
     each with 4 and 8 bits for weights where `step` has fewer, once with wide activations. From all layers as `step` has
     them, the one that gains most goes up first: to the next form that halves its noise at least, in the end to floats.
+    Then each goes down again, the largest first, as far as the loss allows: no layer of the result has bits to spare.
 
     Args:
         step: what is done to the layers that keep few bits.
@@ -66,7 +67,7 @@ class MixedPrecision:
         planner = self.step.planner(View(before))
         if planner is None or not planner.choice.layers:
             return self.step.run(model, context)
-        measured = self.step.measured(before, planner.everything(), planner.means(), context)
+        measured = self.step.measured(before, planner.everything(), planner, context)
         assert context.data is not None
 
         def trial(tiers: Mapping[str, Tier], whole: bool = False) -> Model:
@@ -93,8 +94,11 @@ class MixedPrecision:
         ladders = self._ladders(sizes, judge, alone, context)
         states = walk(ladders, self.largest)
         found, lost = self._least(states, ladders, judge, trial)
-        outcome = self._written(model, states[found], ladders, measured, context)
-        return self._told(outcome, ladders, states[found], lost)
+        state = states[found]
+        if lost <= self.loss < inf:
+            state, lost = self._lowered(state, lost, ladders, judge, trial)
+        outcome = self._written(model, state, ladders, measured, context)
+        return self._told(outcome, ladders, state, lost)
 
     def _ladders(
         self, sizes: Mapping[str, int], judge: Judge, alone: Callable[[str, Tier], Model], context: Context
@@ -137,6 +141,20 @@ class MixedPrecision:
             middle = (low + high) // 2
             low, high = (low, middle) if lost(middle) <= self.loss else (middle, high)
         return high, lost(high)
+
+    def _lowered(
+        self, state: Mapping[str, int], lost: float, ladders: Sequence[Ladder], judge: Judge, trial: Trial
+    ) -> tuple[dict[str, int], float]:
+        """Let layers go down again, the largest first, as long as no more is lost than may be."""
+        now = dict(state)
+        for ladder in sorted(ladders, key=lambda ladder: -ladder.rungs[0].size):
+            while now[ladder.name]:
+                tried = {**now, ladder.name: now[ladder.name] - 1}
+                found = judge.lost(trial(tiers_of(ladders, tried)))
+                if found > self.loss:
+                    break
+                now, lost = tried, found
+        return now, lost
 
     def _written(
         self,

@@ -7,9 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from graphrewrite.data import DataSource
 from graphrewrite.data.accumulators import by_channel
+from graphrewrite.data.stats import fixed_batch
 from graphrewrite.errors import InvalidData
-from graphrewrite.ir import Array
+from graphrewrite.ir import Array, Model
 from graphrewrite.passes.quant.grid import Singles
 
 Places = npt.NDArray[np.int64]
@@ -124,3 +126,19 @@ class Windows(_Kept):
         found = np.moveaxis(array, 1, -1)[tuple(index)]  # [rows, kernel..., channels]
         found = np.moveaxis(np.where(seen[..., None], found, 0), -1, 1)
         self._keep(found.reshape(len(sample), -1))
+
+
+class Reader(NamedTuple):
+    """Who reads a tensor: a convolution through windows that slide over it, or a product along its last axis."""
+
+    tensor: str
+    sliding: Sliding | None
+
+    def rows(self, draw: Draw) -> Values | Windows:
+        """Return what takes in what is read, as rows [places, groups * inputs]."""
+        return Values(draw, -1) if self.sliding is None else Windows(draw, self.sliding)
+
+
+def batches_of(model: Model, data: DataSource, batch: int) -> int:
+    """Return how many batches a sweep over all samples takes."""
+    return -(-len(data) // (fixed_batch(model) or batch))

@@ -1,6 +1,5 @@
 """Layers of a plan as products of rows with groups of weights, which is what learning about them works on."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -10,7 +9,7 @@ import onnx_graphsurgeon as gs
 from graphrewrite.ir import Array, Model
 from graphrewrite.match.view import View, is_default_domain
 from graphrewrite.passes.quant.grid import Singles, Stored, along
-from graphrewrite.passes.quant.rows import Draw, Sliding, Values, Windows
+from graphrewrite.passes.quant.rows import Reader, Sliding
 from graphrewrite.passes.quant.write import Plan
 from graphrewrite.passes.tidy.reading import integer, source, text
 
@@ -21,7 +20,7 @@ class Site:
 
     Attributes:
         number: of the node in the graph.
-        op, output: its operator, and the name of what it writes.
+        op, read, output: its operator, and the names of what it reads and writes.
         weight: in floats, as the node holds it.
         stored: its codes.
         groups: independent products side by side.
@@ -33,6 +32,7 @@ class Site:
 
     number: int
     op: str
+    read: str
     output: str
     weight: Array
     stored: Stored
@@ -66,9 +66,10 @@ class Site:
             self.weight.astype(np.float32) / along(self.stored.steps, self.stored.axis, self.weight.ndim)
         )
 
-    def rows(self, draw: Draw) -> Values | Windows:
-        """Return what takes in what the node reads, as rows [places, groups * inputs]."""
-        return Values(draw, -1) if self.sliding is None else Windows(draw, self.sliding)
+    @property
+    def reader(self) -> Reader:
+        """How it reads its input, by the name that this has in the model of floats."""
+        return Reader(self.read, self.sliding)
 
     def read_in(self, rounded: Model) -> str:
         """Return the name of what the node reads where its model was rounded; outputs keep their names there."""
@@ -113,9 +114,8 @@ def _site(view: View, number: int, node: gs.Node, stored: Stored) -> Site | None
     weight = view.constant(node.inputs[1])
     if weight is None or node.op not in ("Conv", "Gemm", "MatMul") or not is_default_domain(node):
         return None
-    sliding = None
     if node.op == "Conv":
-        groups, axis, sliding = integer(node, "group", 1), 0, _sliding(node, weight.shape[2:])
+        groups, axis = integer(node, "group", 1), 0
     else:
         if weight.ndim != 2:
             return None
@@ -125,6 +125,7 @@ def _site(view: View, number: int, node: gs.Node, stored: Stored) -> Site | None
     return Site(
         number,
         node.op,
+        node.inputs[0].name,
         node.outputs[0].name,
         weight,
         stored,
@@ -132,14 +133,17 @@ def _site(view: View, number: int, node: gs.Node, stored: Stored) -> Site | None
         axis,
         flat.reshape(groups, -1),
         _bounds(view, node.outputs[0]),
-        sliding,
+        sliding_of(node, weight.shape[2:]),
     )
 
 
-def _sliding(node: gs.Node, kernel: Sequence[int]) -> Sliding:
+def sliding_of(node: gs.Node, kernel: tuple[int, ...]) -> Sliding | None:
+    """Return how a convolution's window goes over its input, None where the node is a product."""
+    if node.op != "Conv":
+        return None
     rank = len(kernel)
     strides, dilations, pads = (
-        [int(each) for each in node.attrs.get(name, default)]
+        tuple(int(each) for each in node.attrs.get(name, default))
         for name, default in (("strides", [1] * rank), ("dilations", [1] * rank), ("pads", [0] * 2 * rank))
     )
     return Sliding(kernel, strides, dilations, pads, text(node, "auto_pad", "NOTSET"))

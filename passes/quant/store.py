@@ -19,7 +19,10 @@ from graphrewrite.passes.quant.grid import (
     stored_weight,
 )
 from graphrewrite.passes.quant.measure import Measured, Wanted
+from graphrewrite.passes.quant.noise import noise_of
 from graphrewrite.passes.quant.plan import Choice, Layer
+from graphrewrite.passes.quant.rows import Reader
+from graphrewrite.passes.quant.sites import sliding_of
 from graphrewrite.passes.quant.write import PACKED, OnGrid, Operand, Plan, Rounding
 
 _TAKEN_OVER = frozenset({"Conv", "ConvTranspose", "Gemm"})  # operators that onnxruntime rounds unasked
@@ -95,27 +98,42 @@ class Planner(NamedTuple):
             if self.forms.correct_bias and layer.bias is not None
         }
 
+    def readers(self) -> tuple[Reader, ...]:
+        """Return the layers whose steps are looked for by what they read: those of fewer than 8 bits."""
+        layers = self.choice.layers.values()
+        return tuple(dict.fromkeys(self._reader(layer) for layer in layers if self._bits(layer) < 8))
+
+    def _bits(self, layer: Layer) -> int:
+        return layer.tier.bits or self.forms.weight_bits
+
+    def _reader(self, layer: Layer) -> Reader:
+        weight = self.view.constant(layer.node.inputs[1])
+        assert weight is not None
+        return Reader(layer.node.inputs[0].name, sliding_of(layer.node, weight.shape[2:]))
+
     def codes(self, measured: Measured) -> dict[int, Codes]:
         """Return the codes of every layer, by the id of its node."""
         return {key: self._codes(layer, measured) for key, layer in self.choice.layers.items()}
 
     def _codes(self, layer: Layer, measured: Measured) -> Codes:
-        node, bits = layer.node, layer.tier.bits or self.forms.weight_bits
+        node, bits, read = layer.node, self._bits(layer), layer.node.inputs[0].name
         weight = self.view.constant(node.inputs[1])
         assert weight is not None
         axis, apart = (
             layer.axis if self.forms.per_channel else None,
             2 if self.forms.even_levels and bits <= PACKED else 1,
         )
+        moves_bias = self.forms.correct_bias and layer.bias is not None and read in measured.means
+        rows = measured.rows.get(self._reader(layer)) if bits < 8 else None
+        noise = None if rows is None else noise_of(rows, layer.axis, moves_bias)
         if layer.bias is None:
-            return Codes(weight, stored_weight(weight, axis, bits, apart=apart), None)
+            return Codes(weight, stored_weight(weight, axis, bits, apart=apart, loss=noise), None)
         bias = self.view.constant(node.inputs[layer.bias])
         assert bias is not None
         flat = bias.reshape(-1).astype(np.float64)
         step = self._scale(self._wanted_by(layer), measured).step
-        codes = stored_weight(weight, axis, bits, least_steps(flat, step), apart)
-        read = node.inputs[0].name
-        if read in measured.means and self.forms.correct_bias:
+        codes = stored_weight(weight, axis, bits, least_steps(flat, step), apart, noise)
+        if moves_bias:
             lost = np.moveaxis(weight.astype(np.float64) - codes.expand(), layer.axis, 0)
             if node.op == "Conv":
                 lost = lost * seen_shares(self.view, node, lost.shape[2:])

@@ -6,11 +6,10 @@ from typing import ClassVar
 import numpy as np
 
 from graphrewrite.data import collect
-from graphrewrite.data.stats import fixed_batch
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.match.view import View
 from graphrewrite.passes.quant.rounders import Task, rounders
-from graphrewrite.passes.quant.rows import Draw, Values
+from graphrewrite.passes.quant.rows import Draw, Values, batches_of
 from graphrewrite.passes.quant.sites import sites_of
 from graphrewrite.passes.quant.write import Plan
 
@@ -49,7 +48,7 @@ class AdaRound:
 
         context = task.context
         sites = sites_of(View(task.model), task.plan)
-        batches = -(-len(task.data) // (fixed_batch(task.model) or task.batch))
+        batches = batches_of(task.model, task.data, task.batch)
         draws = [Draw(self.rows, batches, context.seed + number) for number in range(len(sites))]
         asked = {
             site.output: Values(draw, site.axis_of_outputs) for site, draw in zip(sites, draws, strict=True)
@@ -59,9 +58,10 @@ class AdaRound:
         for number, (site, draw) in enumerate(zip(sites, draws, strict=True)):
             rounded = task.simulated(plan)
             name = site.read_in(rounded)
-            seen = collect(
-                rounded, task.data, {name: site.rows(draw)}, task.batch, context.seed, threads=context.threads
-            )[name].result()
+            looking = {name: site.reader.rows(draw)}
+            seen = collect(rounded, task.data, looking, task.batch, context.seed, threads=context.threads)[
+                name
+            ].result()
             target = asked[site.output].result()
             problem = Problem(
                 x=seen.reshape(len(seen), site.groups, -1),

