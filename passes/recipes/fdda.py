@@ -17,6 +17,7 @@ from graphrewrite.passes.losses.cross_entropy import CrossEntropy
 from graphrewrite.passes.losses.soft_labels import SoftLabels
 from graphrewrite.passes.quant.aware import ends_of, is_layer
 from graphrewrite.passes.quant.plan import name_of
+from graphrewrite.passes.quant.recentre import recentre
 from graphrewrite.passes.synth.synthesisers import Synthesiser
 from graphrewrite.passes.synth.synthesisers.fdda import Fdda
 from graphrewrite.passes.tidy import Tidy
@@ -49,7 +50,8 @@ class QuantizeFdda:
         alpha: weight of the softened scores beside the labels.
 
     The model must still have its batch norms; they are folded afterwards. Layers are products and convolutions with
-    constant weights; the graph's own input stays in float. What comes out holds QuantizeLinear and DequantizeLinear.
+    constant weights; the graph's own input stays in float. What comes out holds QuantizeLinear and DequantizeLinear; a
+    layer that reads codes, and whose result is rounded or is no convolution's, computes in integers.
     """
 
     weight_bits: int = 4
@@ -93,8 +95,14 @@ class QuantizeFdda:
         wanted = self.places(student)
         step = FineTune(self._recipe(before_softmax(student), wanted))
         trained = step.run(student, replace(context, data=joined(context.data, made), original=model))
+        integers = recentre(trained.model)
         told = f"learned from {len(context.data)} samples and {len(made)} made after them"
-        notes = (Note("done", "layers", f"{len(wanted)} weights and activations rounded, {told}"),)
+        notes = (
+            Note("done", "layers", f"{len(wanted)} weights and activations rounded, {told}"),
+            Note(
+                "done", "integers", f"{len(integers)} layers compute in them: {', '.join(integers) or 'none'}"
+            ),
+        )
         return Outcome(trained.model, True, notes, details={**trained.details, "made": len(made)})
 
     def places(self, model: Model) -> "dict[str, WeightTransform]":
