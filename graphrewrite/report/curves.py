@@ -1,6 +1,7 @@
 """Pictures of many runs and of long ones: what a search tried, and the course of a training."""
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from graphrewrite.report.plots import AFTER, BEFORE, FAINT, GONE, INK, draw
@@ -48,6 +49,15 @@ def _paint_tradeoff(
                 label=label,
                 zorder=2 + is_front,
             )
+        edge = _edge(tried, cost)
+        axes.step(
+            [share for share, _ in edge],
+            [value for _, value in edge],
+            where="post",
+            color=AFTER,
+            linewidth=0.8,
+            label="best for this cost",
+        )
         taken = [each for each in tried if each.is_chosen and cost in each.costs]
         axes.plot(
             [each.costs[cost] for each in taken],
@@ -65,6 +75,15 @@ def _paint_tradeoff(
         axes.grid(visible=True, color=FAINT)
     panels[0].set_ylabel(quality)
     _legend(figure, panels[0])
+
+
+def _edge(tried: Sequence[Tried], cost: str) -> list[tuple[float, float]]:
+    """Return (cost, quality) of those that none with less of this one cost reaches, cheapest first."""
+    edge: list[tuple[float, float]] = []
+    for each in sorted(tried, key=lambda each: (each.costs.get(cost, inf), -each.quality)):
+        if cost in each.costs and (not edge or each.quality > edge[-1][1]):
+            edge.append((each.costs[cost], each.quality))
+    return edge
 
 
 def course(losses: Mapping[str, Sequence[float | None]], score: Sequence[float | None], measure: str) -> str:
@@ -102,7 +121,7 @@ def _paint_course(
 def _legend(figure: "Figure", axes: "Axes") -> None:
     """Name what all panels have in common above them: within one it would widen that one."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=4, frameon=False)
+    figure.legend(handles, labels, loc="outside upper left", ncols=5, frameon=False)
 
 
 def _line(axes: "Axes", values: Sequence[float | None], colour: str, label: str) -> None:

@@ -1,6 +1,7 @@
 """The search itself: ask for a batch, try what is new, tell; until enough has been tried."""
 
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
@@ -238,13 +239,17 @@ def _text(pipeline: Pass) -> str:
 def _on_disk(
     model: Model, judge: Samples, folder: Path | None, seed: int, threads: int
 ) -> Iterator[Original]:
-    """Write the model and its answers where workers can read them."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix="model-") as place:
+    """Write the model and its answers where workers can read them: what a killed search left there goes with it."""
+    place = Path(tempfile.mkdtemp(prefix="model-")) if folder is None else folder / "original"
+    place.mkdir(parents=True, exist_ok=True)
+    try:
         try:
-            original = Original.measured(model, judge, Path(place), seed, threads)
+            original = Original.measured(model, judge, place, seed, threads)
         except GraphRewriteError as error:
             raise InvalidConfig(f"the model cannot be measured as it is: {error}") from error
         yield original
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def as_rows(trials: Sequence[Trial], goal: Goal) -> list[Json]:

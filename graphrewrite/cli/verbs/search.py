@@ -126,7 +126,7 @@ def _table(found: Mapping[str, Json]) -> tuple[tuple[str, ...], list[tuple[str, 
     rows = [
         (
             "chosen" if row["values"] == best else "",
-            f"{row['found'][quality]:.4g}",
+            f"{row['found'][quality]:.4f}",
             *(f"{row['found'][cost]:.3f}" if cost in row["found"] else "" for cost in costs),
             _short(row["values"]),
         )
@@ -169,8 +169,9 @@ def _sections(job: Job) -> tuple[Section, ...]:
     ]
     columns, rows = _table(found)
     failed = len(_rows(found, "trials")) - len(trials)
+    nothing = f", {failed} more came to nothing" if failed else ""
     told = (
-        f"{len(trials)} candidates tried, {failed} more came to nothing; costs are shares of the original's. "
+        f"{len(trials)} candidates tried{nothing}; costs are shares of the original's. "
         f"The winner: {found['checked']}."
     )
     drawn = [cost for cost in _COSTS if cost != "params" and all(cost in row["found"] for row in trials)]
