@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 
+from graphrewrite.bridge.losses import as_scores
 from graphrewrite.bridge.module import GraphModule
 from graphrewrite.bridge.numbers import value_of
 from graphrewrite.bridge.weights import PARAMETER, stored
@@ -20,7 +21,6 @@ from graphrewrite.errors import InvalidData, UnsupportedOp
 from graphrewrite.ir import Array, Model
 
 LossOf: TypeAlias = Literal["outputs", "labels"]
-_CLOSE = 1e-3  # rows of probabilities add up to one within this
 
 
 def products(
@@ -54,11 +54,11 @@ def gradients(
     The model runs as it would serve: norms use their running statistics. Weights that are not trained (integers, single
     numbers) are left out. A model with a fixed batch gets batches of that size.
 
-    Of "labels" the loss is the cross-entropy of the first output of shape [samples, classes]; of "outputs" it is a
-    random projection of the outputs: each output is multiplied by signs drawn from the seed and divided by its root
-    mean square over the data. A gate g on a unit then has a gradient whose square is, on average over the signs, how
-    far the relative outputs move per change of g, squared: the Gauss-Newton estimate of |y(g) - y(1)|^2, whose plain
-    gradient is zero where nothing has moved yet.
+    Of "labels" the loss is the cross-entropy of the first output [samples, classes] with a class for each label; of
+    "outputs" it is a random projection of the outputs: each output is multiplied by signs drawn from the seed and
+    divided by its root mean square over the data. A gate g on a unit then has a gradient whose square is, on average
+    over the signs, how far the relative outputs move per change of g, squared: the Gauss-Newton estimate of |y(g) -
+    y(1)|^2, whose plain gradient is zero where nothing has moved yet.
 
     Raises:
         UnsupportedOp: an operator has no torch form, none of the weights is trained, or no output depends on them
@@ -68,12 +68,15 @@ def gradients(
     module = GraphModule(model).eval()
     live = _live(module, weights)
     labels = _classes(source) if loss == "labels" else None
+    last = -1 if labels is None else int(labels.max())
     steps = Steps(model, source, batch, seed)
     signs = _Signs(seed, {} if labels is not None else _sizes(module, steps))
     done = 0
     for feeds, here in steps:
         values = _outputs(module, feeds)
-        value = _cross_entropy(values, labels[list(here)]) if labels is not None else signs.projected(values)
+        value = (
+            signs.projected(values) if labels is None else _cross_entropy(values, labels[list(here)], last)
+        )
         found = torch.autograd.grad(value, list(live.values()), allow_unused=True)
         named = zip(live, found, strict=True)
         yield {name: each.float().numpy() for name, each in named if each is not None}, len(here)
@@ -164,19 +167,17 @@ def _classes(source: DataSource) -> torch.Tensor:
     return torch.from_numpy(labels.astype(np.int64))
 
 
-def _cross_entropy(values: dict[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+def _cross_entropy(values: dict[str, torch.Tensor], labels: torch.Tensor, last: int) -> torch.Tensor:
     size = len(labels)
-    scores = next((value for value in values.values() if value.ndim == 2 and len(value) == size), None)
-    if scores is None or int(labels.max()) >= scores.shape[1] or int(labels.min()) < 0:
+    fitting = (value for value in values.values() if value.ndim == 2 and len(value) == size)
+    scores = next((value for value in fitting if value.shape[1] > max(last, 1)), None)
+    if scores is None or int(labels.min()) < 0:
         shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in values.items())
         raise InvalidData(
-            f"the labels go from {int(labels.min())} to {int(labels.max())} and the outputs are {shapes}; expected an "
+            f"the labels go from {int(labels.min())} to {last} and the outputs are {shapes}; expected an "
             "output of shape [samples, classes] with a class for every label; check them, or take the loss of outputs"
         )
-    wide = scores.float()
-    if bool((wide >= 0).all()) and bool((abs(wide.sum(1) - 1) < _CLOSE).all()):  # a softmax is in the graph
-        return torch.nn.functional.nll_loss(wide.clamp_min(torch.finfo(torch.float32).tiny).log(), labels)
-    return torch.nn.functional.cross_entropy(wide, labels)
+    return torch.nn.functional.cross_entropy(as_scores(scores, 1), labels)
 
 
 class _Signs:

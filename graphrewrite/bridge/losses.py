@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+_CLOSE = 1e-3  # probabilities add up to one within this
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a loss reads.
@@ -85,6 +88,16 @@ def class_axis(scores: Sequence[int], labels: Sequence[int] | None = None) -> in
         axis for axis in (usual, 1, len(scores) - 1) if [*scores[:axis], *scores[axis + 1 :]] == [*labels]
     ]
     return fitting[0] if fitting else None
+
+
+def as_scores(values: "torch.Tensor", axis: int) -> "torch.Tensor":
+    """Return scores as they are, and probabilities, what a softmax in the graph makes, as their logarithms."""
+    import torch
+
+    wide = values.float()
+    if not bool((wide >= 0).all()) or not bool((abs(wide.sum(axis) - 1) < _CLOSE).all()):
+        return wide
+    return wide.clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
 @runtime_checkable

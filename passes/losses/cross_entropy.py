@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphrewrite.bridge.losses import Batch, Needs, class_axis, losses
+from graphrewrite.bridge.losses import Batch, Needs, as_scores, class_axis, losses
 from graphrewrite.errors import InvalidConfig, InvalidData
 
 if TYPE_CHECKING:
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 @losses.register("cross_entropy")
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Cross-entropy of scores before a softmax, [samples, classes, ...], and class numbers [samples, ...].
+    """Cross-entropy of scores [samples, classes, ...] and class numbers [samples, ...].
 
     Language models score [samples, steps, classes]; the shape of the labels tells.
 
-    With `smoothing` that share of each label is spread over all classes (Szegedy et al. 2016). A model that ends in a
-    softmax has its scores before it: name that tensor in `tensor`.
+    With `smoothing` that share of each label is spread over all classes (Szegedy et al. 2016). Of a model that ends in
+    a softmax the logarithms are taken; the tensor before it, named in `tensor`, gives the same with less rounding.
     """
 
     smoothing: float = 0.0
@@ -46,7 +46,7 @@ class CrossEntropy:
 
         assert batch.labels is not None
         name = batch.name(self.tensor)
-        scores = batch.student[name].float()
+        scores = batch.student[name]
         labels = batch.labels.long()
         axis = class_axis(scores.shape, labels.shape)
         if axis is None:
@@ -65,7 +65,7 @@ class CrossEntropy:
                 f"there are labels from {int(labels.min())} to {int(labels.max())} and {name!r} scores {classes} "
                 f"classes; expected 0 to {classes - 1}; {_instead(batch, name)}"
             )
-        scores = scores.movedim(axis, 1)
+        scores = as_scores(scores, axis).movedim(axis, 1)
         found: torch.Tensor = functional.cross_entropy(scores, labels, label_smoothing=self.smoothing)
         return found
 

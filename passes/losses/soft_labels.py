@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphrewrite.bridge.losses import Batch, Needs, class_axis, losses
+from graphrewrite.bridge.losses import Batch, Needs, as_scores, class_axis, losses
 from graphrewrite.errors import InvalidConfig, InvalidData
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def divergence(
     from torch.nn import functional
 
     axis = classes_of("a tensor of scores", scores.shape, axis)
-    found = functional.log_softmax(scores.float() / temperature, dim=axis)
-    target = functional.log_softmax(wanted.float() / temperature, dim=axis)
+    found = functional.log_softmax(as_scores(scores, axis) / temperature, dim=axis)
+    target = functional.log_softmax(as_scores(wanted, axis) / temperature, dim=axis)
     apart = functional.kl_div(found, target, reduction="none", log_target=True).sum(dim=axis)
     return apart.mean() * temperature**2

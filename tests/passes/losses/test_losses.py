@@ -82,6 +82,15 @@ def test_mse_takes_targets_without_their_last_axis() -> None:
     assert float(Mse()(one_output(scores([1.0], [4.0]), labels=[3.0, 4.0]))) == 2.0
 
 
+def test_a_softmax_in_the_graph_changes_no_loss() -> None:
+    own, other = torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[3.0, 0.0, 1.0]])
+    plain, ended = one_output(own, other, [1]), one_output(own.softmax(1), other.softmax(1), [1])
+    for loss in (CrossEntropy(), CrossEntropy(smoothing=0.1), SoftLabels(4.0)):
+        assert float(loss(ended)) == pytest.approx(float(loss(plain)), rel=1e-5)
+    half = one_output(own.softmax(1) / 2, labels=[1])  # no probabilities
+    assert float(CrossEntropy()(half)) != pytest.approx(float(CrossEntropy()(plain)), rel=0.1)
+
+
 def test_a_teachers_numbers_are_targets_too() -> None:
     batch = one_output(scores([1.0], [4.0]), teacher=torch.tensor([[3.0], [4.0]]))
     assert float(Mse(of="teacher")(batch)) == 2.0

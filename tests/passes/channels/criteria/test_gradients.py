@@ -203,6 +203,17 @@ def test_a_softmax_in_the_graph_is_taken_as_one(name: str) -> None:
     )
 
 
+def test_labels_belong_to_the_output_with_a_class_for_each() -> None:
+    model, source = linear_pair()
+    both = model.clone()
+    (hidden,) = (node.inputs[0] for node in both.nodes() if node.outputs[0].name == both.outputs[0].name)
+    narrow = gs.Variable("box", np.float32, ("N", 1))
+    both.graph.nodes.append(gs.Node("ReduceMean", "mean", {"axes": [1], "keepdims": 1}, [hidden], [narrow]))
+    both.graph.outputs.insert(0, narrow)
+    alone = scores(model, "taylor", source)["first[0]"]
+    np.testing.assert_allclose(scores(both, "taylor", source)["first[0]"], alone, rtol=1e-6)
+
+
 def test_taylor_averages_over_batches() -> None:
     model, source = linear_pair()
     one_by_one = [
