@@ -242,7 +242,9 @@ def _facts(
         weight_bytes_after=report.after.weight_bytes,
         verified=_verified(report),
         seconds=report.seconds,
-        left=tuple(LeftFacts(note.subject, note.text) for note in result.notes if note.kind == "skipped"),
+        left=tuple(
+            dict.fromkeys(LeftFacts(note.subject, note.text) for note in result.notes if note.kind == "skipped")
+        ),
         warnings=tuple(_warning(note) for note in result.notes if note.kind == "warning"),
         seed=seed,
         threads=threads,

@@ -133,14 +133,16 @@ class Collaborative:
         return Outcome(result, True, tuple(notes), lambda: expanded(before, stands_for), {"layers": told})
 
     def _choose(self, model: Model) -> tuple[list[Layer], list[Note]]:
-        found = [each for each in layers(model) if isinstance(each, Left) or each.kernel]
+        found = list(layers(model))
         check_weights_named((*self.only, *self.skip), [each.name for each in found])
         notes, chosen = [], []
-        first = next((each.place for each in found if isinstance(each, Layer)), -1)
+        first = next((each.place for each in found if isinstance(each, Layer) and each.kernel), -1)
         for each in found:
             why = why_left(each.name, self.only, self.skip, "reduce")
             if isinstance(each, Left):
                 why = each.why
+            elif not each.kernel:
+                why = "a matrix product; collaborative reduces convolutions, svd factors products"
             elif why is None and each.graph is not model.graph:
                 why = "it stands in the body of a loop or condition"
             elif why is None and each.place == first and not self.ends:

@@ -38,7 +38,10 @@ class Left(NamedTuple):
 
 
 def layers(model: Model) -> Iterator[Layer | Left]:
-    """Yield every layer with a constant weight, in the order of the nodes, nodes of bodies behind those outside."""
+    """Yield every layer with a constant weight, in the order of the nodes, nodes of bodies behind those outside.
+
+    Weights in other operators are told of, so that no report is silent about most of a model.
+    """
     place = -1
     for graph in all_graphs(model.graph):
         for node in graph.nodes:
@@ -47,6 +50,22 @@ def layers(model: Model) -> Iterator[Layer | Left]:
                 found = _read(place, graph, node)
                 if found is not None:
                     yield found
+            elif _is_other(node):
+                yield Left(str(node.name or node.outputs[0].name), _OTHERS[node.op])
+
+
+_GATED = "its gates are layers once they are written out (--gates, write_out_gates)"
+_OTHERS = {
+    "ConvTranspose": "a transposed convolution; only Conv, Gemm and MatMul are read as layers here",
+    "GRU": _GATED,
+    "LSTM": _GATED,
+    "RNN": "a plain recurrent layer; only Conv, Gemm and MatMul are read as layers here",
+}
+
+
+def _is_other(node: gs.Node) -> bool:
+    known = node.domain in ("", None, "ai.onnx") and node.op in _OTHERS
+    return known and constant_value(node.inputs[1]) is not None
 
 
 def with_weight(node: gs.Node, weight: Floats, kernel: tuple[int, ...]) -> Floats:

@@ -38,6 +38,27 @@ class Layer:
         return np.ascontiguousarray(whole, dtype=like.dtype)
 
 
+def unmasked(model: Model) -> Iterator[tuple[str, str]]:
+    """Yield name and reason of each node with a weight that `layers_of` leaves out for what the node computes."""
+    for node in all_nodes(model.graph):
+        why = "grouped and depthwise convolutions stay dense" if node.op == "Conv" else _DENSE.get(node.op)
+        if why is None or node.domain not in ("", None, "ai.onnx") or len(node.inputs) < 2:
+            continue
+        if node.op == "Conv" and int(node.attrs.get("group", 1)) == 1:
+            continue
+        if isinstance(node.inputs[1], gs.Constant):
+            yield node.name or str(node.inputs[1].name), why
+
+
+_GATES = "recurrent layers stay dense; their gates are products once write_out_gates has written them out"
+_DENSE = {
+    "ConvTranspose": "transposed convolutions stay dense",
+    "GRU": _GATES,
+    "LSTM": _GATES,
+    "RNN": "recurrent layers stay dense",
+}
+
+
 def layers_of(model: Model) -> Iterator[Layer]:
     """Yield the dense layers in the order of the nodes; grouped and depthwise convolutions are none."""
     seen: set[str] = set()

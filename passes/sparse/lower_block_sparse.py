@@ -173,7 +173,7 @@ def _obstacle(draft: Draft, linear: Linear) -> str:
             f"the model's operator set is {draft.opset}; the operators' function bodies need {OLDEST_OPSET}"
         )
     if node.op == "ConvTranspose":
-        return "transposed convolutions have no kernel"
+        return "transposed convolutions stay dense"
     if node.op == "Conv":
         if integer(node, "group", 1) != 1:
             return "grouped and depthwise convolutions stay dense"

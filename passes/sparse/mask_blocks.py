@@ -11,7 +11,7 @@ from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Array, Model
 from graphrewrite.ir.inline import inlined
 from graphrewrite.passes.patterns import as_tuples, matching
-from graphrewrite.passes.sparse.layers import Layer, layers_of
+from graphrewrite.passes.sparse.layers import Layer, layers_of, unmasked
 from graphrewrite.passes.sparse.learned import Learned, masked_as
 from graphrewrite.passes.sparse.masks import Mask
 from graphrewrite.passes.sparse.masks.one_by_n import OneByN
@@ -120,7 +120,7 @@ class MaskBlocks:
 
     def _choose(self, model: Model) -> tuple[list[Layer], list[Note]]:
         layers = list(layers_of(model))
-        notes: list[Note] = []
+        notes = [Note("skipped", name, why) for name, why in unmasked(model)]
         chosen = []
         for number, layer in enumerate(layers):
             names = (layer.weight, layer.name)

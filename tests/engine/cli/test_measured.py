@@ -16,7 +16,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     x = b.relu(b.conv(b.input(["n", 2, 6, 6], name="x"), 8, 2))
     x = b.relu(b.conv(b.relu(b.conv(x, 8, 8)), 8, 8))
     scores = b.linear(b.op("Flatten", b.op("GlobalAveragePool", x)), 3, 8)
-    b.model(b.add(scores, b.constant(np.float32([1000, 0, 0])))).save(tmp_path / "net.onnx")
+    b.model(b.add(scores, b.constant(np.array([1000, 0, 0], np.float32)))).save(tmp_path / "net.onnx")
     images = np.random.default_rng(0).standard_normal((4, 2, 6, 6)).astype(np.float32)
     np.savez(tmp_path / "test.npz", x=images, labels=np.array([0, 0, 1, 2]))
     return tmp_path / "net.onnx", tmp_path / "test.npz"

@@ -137,6 +137,14 @@ def test_a_wrong_weight_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         Pipeline([Collaborative(0.3)]).run(net(), CONTEXT)
 
 
+def test_a_net_of_products_is_told_why_nothing_goes() -> None:
+    b = Builder(seed=0)
+    model = b.model(b.linear(b.relu(b.linear(b.input(["N", 8], "x"), 8, 8, name="one")), 2, 8, name="two"))
+    result = Pipeline([Collaborative(0.5)]).run(model, CONTEXT)
+    assert not result.changed
+    assert {note.subject: note.text for note in result.notes if "svd" in note.text}.keys() == {"one", "two"}
+
+
 def test_nothing_asked_is_nothing_done() -> None:
     result = Pipeline([Collaborative(0.0)]).run(net(), CONTEXT)
     assert not result.changed

@@ -122,6 +122,19 @@ def test_what_is_left_is_told_with_its_reason() -> None:
     assert not result.changed
 
 
+def test_weights_of_other_operators_are_told_of() -> None:
+    b = Builder(opset=18)
+    x = b.input(["T", "N", 8], "x")
+    (states,) = b.op_all(
+        "GRU", x, b.weight(1, 12, 8), b.weight(1, 12, 4), outputs=1, name="cell", hidden_size=4
+    )
+    image = b.op("ConvTranspose", b.input(["N", 2, 4, 4], "image"), b.weight(2, 3, 2, 2), name="up")
+    result = Pipeline([Factorize(Svd(), smallest=0)]).run(b.model(states, image))
+
+    why = {note.subject: note.text for note in result.notes}
+    assert "--gates" in why["cell"] and "transposed" in why["up"]
+
+
 def test_a_weight_that_others_keep_is_left_alone() -> None:
     b = Builder(opset=18)
     weight = b.weight(64, 64)

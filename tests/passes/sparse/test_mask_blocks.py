@@ -121,6 +121,21 @@ def test_nothing_to_mask_is_said() -> None:
     assert not result.changed
 
 
+def test_weights_that_no_mask_reaches_are_told_of() -> None:
+    b = Builder(opset=18)
+    x = b.input(["T", "N", 8], "x")
+    (states,) = b.op_all(
+        "GRU", x, b.weight(1, 12, 8), b.weight(1, 12, 4), outputs=1, name="cell", hidden_size=4
+    )
+    image = b.conv(b.input(["N", 4, 4, 4], "image"), out=4, into=4, group=4, name="depthwise")
+    image = b.op("ConvTranspose", b.conv(image, out=2, into=4, name="plain"), b.weight(2, 3, 2, 2), name="up")
+    result = Pipeline([MaskBlocks(OneByN(2), 0.5)]).run(b.model(states, image))
+
+    why = {note.subject: note.text for note in result.notes if note.kind == "skipped"}
+    assert "write_out_gates" in why["cell"] and "depthwise" in why["depthwise"] and "transposed" in why["up"]
+    assert "plain" not in why and "plain" in result.report.steps[0].details["layers"]  # type: ignore[operator]
+
+
 def test_impossible_options() -> None:
     with pytest.raises(InvalidConfig, match=r"\[0, 1\)"):
         MaskBlocks(sparsity=1.0)
