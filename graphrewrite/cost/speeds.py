@@ -173,12 +173,17 @@ def load_speeds(isa: str) -> Speeds | None:
     """
     path = speeds_path(isa)
     if path.is_file():
-        return _read(path.read_text(encoding="utf-8"), str(path))
+        return read_speeds(path.read_text(encoding="utf-8"), str(path))
     shipped = resources.files("graphrewrite.cost") / "measured" / f"{_KERNELS_OF.get(isa, isa)}.json"
-    return _read(shipped.read_text(encoding="utf-8"), shipped.name) if shipped.is_file() else None
+    return read_speeds(shipped.read_text(encoding="utf-8"), shipped.name) if shipped.is_file() else None
 
 
-def _read(text: str, what: str) -> Speeds:
+def read_speeds(text: str, what: str) -> Speeds:
+    """Return the speeds in the text of a file that errors call `what`.
+
+    Raises:
+        InvalidConfig: there are none in it.
+    """
     try:
         content = json.loads(text)
         if content["format"] != _FORMAT:

@@ -22,6 +22,7 @@ from graphrewrite.passes.quant.plan import Choice, Chooser, Tier, name_of
 from graphrewrite.passes.quant.rounders import Rounder, Task
 from graphrewrite.passes.quant.rounders.nearest import Nearest
 from graphrewrite.passes.quant.store import WIDE, Codes, Forms, Planner
+from graphrewrite.passes.quant.worth import load_times
 from graphrewrite.passes.quant.write import Plan, Quantisers, Simulated, write
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
 from graphrewrite.pipeline.base import Json
@@ -57,6 +58,8 @@ class InsertQdq:
             floats. Their weights are codes in the file, and floats once the model is loaded.
         attention: products of two activations too, which are left in floats otherwise: they become 1.1 to 1.5 times as
             fast, and what they read is rounded.
+        times: measured times by which what is slower in integers stays in floats: "vnni" for processors that have
+            such instructions, or a file of `tests/bench/integer_times.py`; empty to quantise all there is a kernel of.
         batch: samples that are run together for calibration.
         cache: a JSON file with what was measured earlier, which is written too; empty for none.
         rounder: which of the codes next to it a weight gets.
@@ -76,6 +79,7 @@ class InsertQdq:
     skip: tuple[str, ...] = ()
     wide: tuple[str, ...] = ()
     attention: bool = False
+    times: str = ""
     batch: int = 16
     cache: str = ""
     rounder: Rounder = Nearest()
@@ -120,7 +124,7 @@ class InsertQdq:
         `tiers` says of layers by name how much of them is rounded; `whole` takes in layers that save no time.
 
         Raises:
-            InvalidConfig: a pattern names no layer.
+            InvalidConfig: a pattern names no layer, or nobody knows the times.
         """
         if view.model.opset < _OLDEST_OPSET:
             return None
@@ -131,7 +135,14 @@ class InsertQdq:
 
         ends_at_zero = not GRIDS[self.activations].symmetric
         chooser = Chooser(
-            view, self.only, self.skip, ends_at_zero, tier=tier, attention=self.attention, whole=whole
+            view,
+            self.only,
+            self.skip,
+            ends_at_zero,
+            tier=tier,
+            attention=self.attention,
+            whole=whole,
+            times=load_times(self.times) if self.times else None,
         )
         choice = chooser.choose()
         named = [name_of(node) for node in choice.nodes()]

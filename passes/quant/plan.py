@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from graphrewrite.cost.speeds import Speeds
 from graphrewrite.match.view import View, is_default_domain
 from graphrewrite.passes.patterns import why_left
 from graphrewrite.passes.quant.kernels import (
@@ -24,6 +25,7 @@ from graphrewrite.passes.quant.kernels import (
     SHRINKING,
     TRANSPOSED,
 )
+from graphrewrite.passes.quant.worth import Region, slower_in_integers
 from graphrewrite.passes.tidy.reading import integer, real, source, text
 
 _LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -96,7 +98,8 @@ class Chooser:
 
     `holds_bounds` says that the activations' grid ends at zero where the values do, `constants` that those beside
     activations can be rounded too, `tier` how much of a layer is rounded by its name, `attention` that products of two
-    activations are layers as well, `whole` that layers are taken in even where that saves no time.
+    activations are layers as well, `whole` that layers are taken in even where that saves no time. With `times`, what
+    is slower in integers by them is left in floats.
     """
 
     def __init__(
@@ -109,12 +112,13 @@ class Chooser:
         tier: Callable[[str], Tier] = lambda name: Tier(),
         attention: bool = False,
         whole: bool = False,
+        times: Speeds | None = None,
     ) -> None:
         self._view = view
         self._only, self._skip, self._tier = only, skip, tier
         self._holds_bounds = holds_bounds
         self._constants = constants
-        self._attention, self._whole = attention, whole
+        self._attention, self._whole, self._times = attention, whole, times
         self._layers: dict[int, Layer] = {}
         self._products: dict[int, gs.Node] = {}
         self._others: dict[int, gs.Node] = {}
@@ -133,6 +137,8 @@ class Chooser:
         for inner in _inner(self._view.nodes()):
             self._left[name_of(inner)] = INNER
         self._strike()
+        if self._times is not None and not self._whole:
+            self._leave(self._times)
         return Choice(self._layers, self._products, self._others, self._rounded(), self._left)
 
     def _take(self, node: gs.Node) -> None:
@@ -221,6 +227,15 @@ class Chooser:
                 if self._others.pop(key, None) is None:
                     del self._layers[key]
                     self._left[name_of(node)] = LIGHT
+
+    def _leave(self, times: Speeds) -> None:
+        """Take out what is slower in integers, and what is no gain without it."""
+        layers = {key: layer.node for key, layer in self._layers.items() if not layer.tier.wide}
+        region = Region(layers, self._others, self._products, self._moving, self.ends)
+        for key, why in slower_in_integers(self._view, region, times).items():
+            if self._others.pop(key, None) is None:
+                self._left[name_of(self._layers.pop(key).node)] = why
+        self._strike()
 
     def _given_anyway(self) -> set[str]:
         """Return the tensors that are bytes whoever reads them: what convolutions give, and what is made of it."""

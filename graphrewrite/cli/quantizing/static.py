@@ -8,6 +8,9 @@ from graphrewrite.cli.parser import add_patterns, share, whole
 from graphrewrite.cli.quantizing import SHARED, TRAINING, methods
 from graphrewrite.pipeline import Pass, Pipeline
 
+_NONE = "none"
+_TIMES = "vnni"
+
 
 @methods.register("static")
 class Static:
@@ -47,11 +50,20 @@ class Static:
             help="that weights may take in all: layers get more than --bits where it gains most by the byte",
         )
         group.add_argument(
+            "--times",
+            metavar="NAME",
+            default=_TIMES,
+            help="measured times by which layers stay in floats that are slower in integers, mostly small ones: "
+            f"{_TIMES} (default, processors with such instructions), a file measured elsewhere, or {_NONE}: quantise "
+            "all that has an integer kernel",
+        )
+        group.add_argument(
             "--store",
-            type=int,
+            type=_stored_bits,
             metavar="N",
-            help="file what is left in floats in N bits, 2 to 8 (LSTM and GRU, transposed convolutions, tables, layers "
-            "in loops): floats again once the model is loaded, 8 lose little",
+            help="file what is left in floats in N bits, 2 to 8 (small layers, LSTM and GRU, transposed convolutions, "
+            f"tables, layers in loops): floats again once the model is loaded (default 8, with --mixed or --largest "
+            f"{_NONE})",
         )
         group.add_argument(
             "--even-levels",
@@ -121,6 +133,7 @@ class Static:
             skip=tuple(options.skip),
             wide=tuple(options.wide),
             attention=options.attention,
+            times="" if options.times == _NONE else options.times,
             batch=options.batch,
             cache=options.cache,
             rounder=rounders.make(options.round),
@@ -136,8 +149,8 @@ class Static:
             loss = inf if options.mixed is None else options.mixed
             last = MixedPrecision(step, loss, options.largest or 0)
         steps: list[Pass] = [*before, last]
-        if options.store is not None:
-            steps.append(WeightOnly(options.store, block=0, skip=tuple(options.skip)))
+        if _stored(options):
+            steps.append(WeightOnly(_stored(options), block=0, skip=tuple(options.skip)))
         return Pipeline(tuple(steps), verify=options.verify)
 
     def asked(self, options: Namespace) -> str:
@@ -152,5 +165,17 @@ class Static:
             "" if options.mixed is None else f", more bits where more than {options.mixed:g} would be lost"
         )
         within = "" if options.largest is None else f", weights within {options.largest} bytes"
-        stored = "" if options.store is None else f", other weights filed in {options.store} bits"
+        stored = f", other weights filed in {_stored(options)} bits" if _stored(options) else ""
         return f"{bits}{rounded}; {read}{even}{smooth}{mixed}{within}{stored}"
+
+
+def _stored_bits(text: str) -> int:
+    """Read how many bits weights are filed in that stay floats, 0 for none."""
+    return 0 if text == _NONE else whole(2)(text)
+
+
+def _stored(options: Namespace) -> int:
+    """Return that number: layers that were given more bits on purpose are not rounded behind its back."""
+    if options.store is not None:
+        return int(options.store)
+    return 8 if options.mixed is None and options.largest is None else 0

@@ -25,6 +25,7 @@ _COLUMNS = {
     "scales": "scales",
     "relative_error": "weights moved",
     "sensitivity": "cost alone",
+    "floats": "computes in floats",
 }
 _BETWEEN = ("operator between layers", "in integers", "in floats", "why in floats")
 
@@ -156,8 +157,11 @@ def _layers(job: Job) -> list[Mapping[str, Json]]:
     found: dict[Json, Mapping[str, Json]] = {}
     for step in job.result.report.steps:
         for row in cast("list[Mapping[str, Json]]", step.details.get("layers", [])):
-            if row["name"] not in found or found[row["name"]]["left"]:
+            earlier = found.get(row["name"])
+            if earlier is None:
                 found[row["name"]] = row
+            elif earlier["left"] and not row["left"]:
+                found[row["name"]] = {**row, "floats": earlier["left"]}
     return list(found.values())
 
 

@@ -122,14 +122,14 @@ def test_channels_are_evened_out_first(out: str, capsys: pytest.CaptureFixture[s
     assert quantise(out, "--data", DATA, "--per-tensor", "--equalize", "--json") == 0
 
     told = json.loads(capsys.readouterr().out)
-    assert [step["name"] for step in told["steps"]][-2:] == ["equalize_channels", "insert_qdq"]
+    assert [step["name"] for step in told["steps"]][-3:] == ["equalize_channels", "insert_qdq", "weight_only"]
 
 
 def test_loud_channels_are_moved_first(out: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert quantise(out, "--data", DATA, "--smooth", "--json") == 0
 
     told = json.loads(capsys.readouterr().out)
-    assert [step["name"] for step in told["steps"]][-2:] == ["smooth_quant", "insert_qdq"]
+    assert [step["name"] for step in told["steps"]][-3:] == ["smooth_quant", "insert_qdq", "weight_only"]
 
 
 def test_alphas_and_rounders_are_handed_on(out: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +147,7 @@ def test_alphas_and_rounders_are_handed_on(out: str, capsys: pytest.CaptureFixtu
         "4",
     ]
     _, options = parse(words)
-    *_, smooth, step = methods.make("static").pipeline(options).steps
+    *_, smooth, step, _ = methods.make("static").pipeline(options).steps
 
     assert isinstance(step, InsertQdq) and smooth == SmoothQuant(alphas=(0.25, 0.5), step=step)
     assert step.rounder == AdaRound() and step.weight_bits == 4
@@ -164,14 +164,19 @@ def test_the_dearest_layers_get_more_bits(
     net().save(model)
     np.savez(samples, x=np.random.default_rng(0).standard_normal((8, 3, 12, 12)).astype(np.float32))
 
-    assert main(["quantize", model, "-o", out, "--data", samples, "--mixed", "0.0001", "-v"]) == 0
+    assert (
+        main(["quantize", model, "-o", out, "--data", samples, "--mixed", "0.0001", "--times", "none", "-v"])
+        == 0
+    )
 
     shown = capsys.readouterr().out
     assert "of 8 layers have more bits; lost:" in shown
     assert "cost alone" in shown and "operator between layers" in shown
 
 
-def test_what_is_left_in_floats_is_filed_in_few_bits_too(out: str, tmp_path: Path) -> None:
+def test_what_is_left_in_floats_is_filed_in_few_bits_too(
+    out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     b = Builder(opset=17, seed=1)
     y = b.relu(b.conv(b.input(["N", 3, 8, 8], "x"), 32, 3, name="first"))
     y = b.op("ConvTranspose", y, b.weight(32, 32, 2, 2), name="up", strides=[2, 2])
@@ -181,8 +186,36 @@ def test_what_is_left_in_floats_is_filed_in_few_bits_too(out: str, tmp_path: Pat
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype(np.float32))
     asked = [str(tmp_path / "net.onnx"), "-o", out, "--data", str(tmp_path / "x.npz")]
 
-    assert main(["quantize", *asked, "--store", "8"]) == 0
+    assert main(["quantize", *asked, "--store", "none", "--json"]) == 0
+    assert Path(out).stat().st_size > 0.9 * (tmp_path / "net.onnx").stat().st_size
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["layers"]}
+    why = rows["up"]["left"]
+    assert "no integer kernel of ConvTranspose" in why
 
+    assert main(["quantize", *asked, "--json"]) == 0
+
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["layers"]}
+    assert (
+        rows["up"]["bits"] == 8 and rows["up"]["floats"] == why
+    )  # filed small, and why it computes in floats
     assert Path(out).stat().st_size < 0.4 * (tmp_path / "net.onnx").stat().st_size
     found = served(Model.load(out))
     assert found["LSTM"] == 1 and found["ConvTranspose"] == 1 and not found["Cast"]
+
+
+def test_small_layers_stay_in_floats_unless_times_are_none(
+    out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net().save(tmp_path / "net.onnx")
+    np.savez(
+        tmp_path / "x.npz", x=np.random.default_rng(0).standard_normal((8, 3, 12, 12)).astype(np.float32)
+    )
+    asked = ["quantize", str(tmp_path / "net.onnx"), "-o", out, "--data", str(tmp_path / "x.npz")]
+
+    assert main([*asked, "--times", "none"]) == 0
+    whole = served(Model.load(out))
+    assert main(asked) == 0
+    assert "too small" in capsys.readouterr().out
+    assert whole["QLinearConv"] == 6 > served(Model.load(out))["QLinearConv"]
+    assert main([*asked, "--times", "nowhere"]) == 2
+    assert "expected vnni" in capsys.readouterr().err
