@@ -22,7 +22,7 @@ class FindLotteryJackpot:
         search_rate: their learning rate at the start; it falls along a cosine.
         restriction: "short" lets fewer and fewer weights change places, "none" all that would.
         epochs: of training under the mask that was found, at a rate of 0.01 and without decay; published are 0 or 10.
-        learn_from: "labels", "targets", a "teacher" or its "outputs", as for `TrainSparse`.
+        learn_from: "labels", "targets", a "teacher" or its "output", as for `TrainSparse`.
         batch: samples in a step.
 
     It stands for its steps: a pipeline runs, checks and keeps each of them.

@@ -23,7 +23,7 @@ class PruneOneByN:
         sparsity: the share of every layer's blocks that goes.
         epochs: of training under the mask; published are 180 from a pretrained model.
         rate: learning rate at the start; it falls along a cosine.
-        learn_from: "labels", "targets", a "teacher" or its "outputs", as for `TrainSparse`.
+        learn_from: "labels", "targets", a "teacher" or its "output", as for `TrainSparse`.
         batch: samples in a step.
         rearrange: sort filters by strength first, where the channel groups let them move.
         ends: mask the first and the last layer too.

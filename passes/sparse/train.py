@@ -16,14 +16,14 @@ from graphrewrite.passes.train.finetune import FineTune
 from graphrewrite.pipeline import Claim, Context, Free, Outcome
 from graphrewrite.pipeline.registry import passes
 
-LearnFrom: TypeAlias = Literal["labels", "targets", "teacher", "outputs"]
+LearnFrom: TypeAlias = Literal["labels", "targets", "teacher", "output"]
 
 
 def loss_of(learn_from: LearnFrom, scores: str | None) -> Loss:
     """Return what is made small; `scores` names the tensor before a softmax, or is None for the first output.
 
     Classes are learned by cross-entropy with "labels" or with the softened scores of a "teacher", numbers by the mean
-    squared distance from "targets" or from the teacher's "outputs".
+    squared distance from "targets" or from the teacher's "output".
 
     Raises:
         InvalidConfig: it is none of these.
@@ -32,7 +32,7 @@ def loss_of(learn_from: LearnFrom, scores: str | None) -> Loss:
         "labels": CrossEntropy(tensor=scores),
         "targets": Mse(),
         "teacher": SoftLabels(4.0, tensor=scores),
-        "outputs": Mse(of="teacher"),
+        "output": Mse(of="teacher"),
     }
     if learn_from not in known:
         raise InvalidConfig(f"learn_from is {learn_from!r}; expected one of {', '.join(known)}; correct it")
@@ -53,7 +53,7 @@ class TrainSparse:
         epochs: how often every sample is seen.
         rate: learning rate at the start; it falls along a cosine.
         learn_from: "labels" (classes), "targets" (numbers in the shape of the output), or, without either, a "teacher"
-            for its scores of classes, or its "outputs" for numbers: the model the pipeline began with.
+            for its scores of classes, or its "output" for numbers: the model the pipeline began with.
         batch: samples in a step.
         optimiser: makes the steps.
 

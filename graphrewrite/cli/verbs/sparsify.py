@@ -91,10 +91,10 @@ class Sparsify:
         )
         train.add_argument(
             "--learn-from",
-            choices=("labels", "targets", "teacher", "outputs"),
+            choices=("labels", "targets", "teacher", "output"),
             default="labels",
             help="class labels of the samples (default), targets that are numbers, or MODEL as it was: as a teacher of "
-            "classes, or its outputs as numbers",
+            "classes, or its first output as numbers",
         )
         train.add_argument(
             "--workdir", metavar="FOLDER", help="states to go on from after an interruption of the training"

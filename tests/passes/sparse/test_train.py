@@ -41,7 +41,7 @@ def test_it_is_the_recipe_it_says() -> None:
     assert TrainSparse(4, 0.02, batch=32).recipe("scores") == Recipe((stage,), momentum(4e-5), 32)
     assert TrainSparse(learn_from="teacher").recipe(None).stages[0].losses == (SoftLabels(4.0),)
     assert TrainSparse(learn_from="targets").recipe(None).stages[0].losses == (Mse(),)
-    assert TrainSparse(learn_from="outputs").recipe(None).stages[0].losses == (Mse(of="teacher"),)
+    assert TrainSparse(learn_from="output").recipe(None).stages[0].losses == (Mse(of="teacher"),)
 
 
 @pytest.mark.parametrize("learn_from", ["labels", "teacher"])
@@ -61,16 +61,16 @@ def test_weights_learn_and_zeros_stay(learn_from: str) -> None:
     assert moved[two] > 0.4 and min(moved.values()) > 0
 
 
-@pytest.mark.parametrize("learn_from", ["targets", "outputs"])
+@pytest.mark.parametrize("learn_from", ["targets", "output"])
 def test_numbers_are_learned_without_classes(learn_from: str) -> None:
     pytest.importorskip("accelerate")
     b = Builder(seed=2)
     x = b.relu(b.linear(b.input(["N", 6], "x"), 16, 6, name="one"))
     dense = b.model(b.linear(b.relu(b.linear(x, 16, 16, name="two")), 1, 16, name="three"))
     masked = Pipeline([MaskBlocks(OneByN(4), 0.5, rearrange=False)]).run(dense).model
-    wanted = scores_of(dense) if learn_from == "outputs" else SAMPLES["x"][:, :1]
+    wanted = scores_of(dense) if learn_from == "output" else SAMPLES["x"][:, :1]
 
-    labels = None if learn_from == "outputs" else wanted
+    labels = None if learn_from == "output" else wanted
     step = TrainSparse(20, 0.05, learn_from, batch=16)  # type: ignore[arg-type]
     after = step.run(masked, Context(data=ArraySource(SAMPLES, labels), original=dense)).model
 
