@@ -237,12 +237,19 @@ class StageRun:
         return Batch(student, taught, labels, outputs, done, weights)
 
     def _first(self) -> Batch:
-        """Return what the model gives of a few samples before the stage begins."""
+        """Return what the model gives of a few samples before the stage begins.
+
+        Transforms forget them: what they start from is the first batch they are trained on.
+        """
         samples = self.setting.feeder.samples
         numbers = np.arange(fixed_batch(self.setting.model) or 2) % len(samples)
+        own = {name: tensor for name, tensor in self.live.items() if name.startswith(f"{PREFIX}.")}
+        held = {name: tensor.detach().clone() for name, tensor in own.items()}
         self.net.eval()
         with torch.no_grad():
-            return self.batch(samples.take(numbers), 0.0)
+            found = self.batch(samples.take(numbers), 0.0)
+        copy_into(own, held)
+        return found
 
     def _run(self, feeds: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
         fixed = fixed_batch(self.setting.model)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -15,8 +16,10 @@ from graphrewrite.bridge.train.learned import Learned
 from graphrewrite.bridge.train.samples import samples_of
 from graphrewrite.bridge.train.stage import Carried, Setting, StageRun
 from graphrewrite.bridge.train.surroundings import accelerator_for
+from graphrewrite.bridge.transforms import StepQuantize
 from graphrewrite.ir import Model
 from graphrewrite.passes.losses.cross_entropy import CrossEntropy
+from graphrewrite.runtime import run as run_graph
 from tests.engine.bridge.train.digits import brief, held_out, net, same, training
 from tests.engine.bridge.train.learner import Guess, registered
 
@@ -56,6 +59,23 @@ def test_a_step_is_that_of_the_optimiser() -> None:
     run.step(0, 0, parts)
     for (name, now), gradient in zip(run.learned.state.items(), wanted, strict=True):
         torch.testing.assert_close(now.detach(), before[name] - 0.05 * gradient)
+
+
+def test_grids_start_from_the_first_batch_and_not_from_what_the_net_was_drawn_for() -> None:
+    name = hidden(net())
+    run = run_of(Stage(1, 1e-9, (Guess(name),), transforms={name: StepQuantize(4, signed=False)}))
+    (place,) = run.places
+    assert (
+        not bool(run.live[f"{place}.form.started"]) and float(run.live[f"{place}.form.step"].detach()) == 1.0
+    )
+    run.train()
+    parts = next(iter(run.setting.feeder.steps(0, 0)))
+    run.step(0, 0, parts)
+    seen = np.asarray(run_graph(net(), {"image": parts[0][1].feeds["image"]}, [name])[name], np.float32)
+    assert len(seen) == 32
+    assert float(run.live[f"{place}.form.step"].detach()) == pytest.approx(
+        2 * np.abs(seen).mean() / 15**0.5, rel=1e-5
+    )
 
 
 def test_the_model_learns_through_it_or_not() -> None:
