@@ -11,7 +11,7 @@ from graphrewrite.ir.garbage import paused
 from graphrewrite.match.view import View
 from graphrewrite.passes.quant.grid import GRIDS
 from graphrewrite.passes.quant.insert_qdq import InsertQdq
-from graphrewrite.passes.quant.judge import Judge
+from graphrewrite.passes.quant.judge import Judge, Lost
 from graphrewrite.passes.quant.ladder import Ladder, Rung, walk
 from graphrewrite.passes.quant.measure import Measured
 from graphrewrite.passes.quant.plan import Tier, name_of
@@ -34,8 +34,9 @@ class MixedPrecision:
 
     Args:
         step: what is done to the layers that keep few bits.
-        loss: the most that may be lost: of accuracy where the samples have labels (0.01 is a point), otherwise the
-            share of noise in the outputs' energy (0.01 is 20 dB); infinite where only `largest` counts.
+        loss: the most that may be lost: of accuracy where the samples have labels (0.01 is a point; the end of the 95 %
+            interval that so many samples leave is to be no more), otherwise the share of noise in the outputs' energy
+            (0.01 is 20 dB); infinite where only `largest` counts.
         largest: bytes that the weights of all layers may take; 0 for any number. Gains count by the byte then.
         samples: that the noise of single layers is measured on; what is lost is measured on all there are.
 
@@ -95,7 +96,7 @@ class MixedPrecision:
         states = walk(ladders, self.largest)
         found, lost = self._least(states, ladders, judge, trial)
         state = states[found]
-        if lost <= self.loss < inf:
+        if lost.most <= self.loss < inf:
             state, lost = self._lowered(state, lost, ladders, judge, trial)
         outcome = self._written(model, state, ladders, measured, context)
         return self._told(outcome, ladders, state, lost)
@@ -123,35 +124,35 @@ class MixedPrecision:
 
     def _least(
         self, states: Sequence[Mapping[str, int]], ladders: Sequence[Ladder], judge: Judge, trial: Trial
-    ) -> tuple[int, float]:
+    ) -> tuple[int, Lost]:
         """Return the first state that loses no more than it may, or the last, and what it loses."""
         if self.loss == inf:
             return len(states) - 1, judge.lost(trial(tiers_of(ladders, states[-1])))
-        seen: dict[int, float] = {}
+        seen: dict[int, Lost] = {}
 
-        def lost(state: int) -> float:
+        def lost(state: int) -> Lost:
             if state not in seen:
                 seen[state] = judge.lost(trial(tiers_of(ladders, states[state])))
             return seen[state]
 
         low, high, last = -1, 0, len(states) - 1
-        while high < last and lost(high) > self.loss:
+        while high < last and lost(high).most > self.loss:
             low, high = high, min(max(1, 2 * high), last)
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if lost(middle) <= self.loss else (middle, high)
+            low, high = (low, middle) if lost(middle).most <= self.loss else (middle, high)
         return high, lost(high)
 
     def _lowered(
-        self, state: Mapping[str, int], lost: float, ladders: Sequence[Ladder], judge: Judge, trial: Trial
-    ) -> tuple[dict[str, int], float]:
+        self, state: Mapping[str, int], lost: Lost, ladders: Sequence[Ladder], judge: Judge, trial: Trial
+    ) -> tuple[dict[str, int], Lost]:
         """Let layers go down again, the largest first, as long as no more is lost than may be."""
         now = dict(state)
         for ladder in sorted(ladders, key=lambda ladder: -ladder.rungs[0].size):
             while now[ladder.name]:
                 tried = {**now, ladder.name: now[ladder.name] - 1}
                 found = judge.lost(trial(tiers_of(ladders, tried)))
-                if found > self.loss:
+                if found.most > self.loss:
                     break
                 now, lost = tried, found
         return now, lost
@@ -169,7 +170,7 @@ class MixedPrecision:
         return self.step.written(model, planner, measured, context)
 
     def _told(
-        self, outcome: Outcome, ladders: Sequence[Ladder], state: Mapping[str, int], lost: float
+        self, outcome: Outcome, ladders: Sequence[Ladder], state: Mapping[str, int], lost: Lost
     ) -> Outcome:
         by_name = {ladder.name: ladder for ladder in ladders}
         rows: list[Json] = []
@@ -179,13 +180,19 @@ class MixedPrecision:
             assert isinstance(row, dict)
             ladder = by_name.get(str(row["name"]))
             rows.append(row if ladder is None else {**row, "sensitivity": ladder.rungs[0].noise})
+        at_most = f", at most {lost.most:.2g}" if lost.most > lost.share else ""
         up = sum(rung > 0 for rung in state.values())
-        text = f"{up} of {len(state)} layers have more bits; lost: {lost:.2g}"
+        text = f"{up} of {len(state)} layers have more bits; lost: {lost.share:.2g}{at_most}"
         notes = (*outcome.notes, Note("done", "mixed precision", text))
-        if lost > self.loss:
-            why = f"{lost:.2g} is lost, more than {self.loss:.2g}, and {self.largest} bytes leave no room for more bits"
+        if lost.most > self.loss:
+            room = (
+                f"{self.largest} bytes leave no room for more bits"
+                if self.largest
+                else "no form has more bits"
+            )
+            why = f"{lost.share:.2g} is lost{at_most}, more than {self.loss:.2g}, and {room}"
             notes = (*notes, Note("warning", "mixed precision", why))
-        details = {**outcome.details, "layers": rows, "lost": lost}
+        details = {**outcome.details, "layers": rows, "lost": lost.share, "lost_at_most": lost.most}
         return Outcome(outcome.model, outcome.changed, notes, outcome.reference, details)
 
 

@@ -30,6 +30,16 @@ def test_noise_is_the_share_of_the_outputs_energy() -> None:
 def test_with_labels_it_is_accuracy_that_is_lost() -> None:
     right = judge(np.array([1, 0]))
 
-    assert right.lost(scaled(1, 1)) == 0.0
-    assert right.lost(scaled(1, 2)) == 0.5  # the second sample is taken for the other class
-    assert judge().lost(scaled(1, 1.1)) == pytest.approx(0.005, rel=1e-4)
+    assert right.lost(scaled(1, 1)) == (0.0, 0.0)
+    one = right.lost(scaled(1, 2))  # the second sample is taken for the other class
+    assert one.share == 0.5 and one.most == pytest.approx(0.5 + 1.644854 * (0.5 / 2) ** 0.5)
+    without = judge().lost(scaled(1, 1.1))
+    assert without.share == without.most == pytest.approx(0.005, rel=1e-4)
+
+
+def test_answers_that_changed_sides_are_a_doubt_although_as_many_are_right() -> None:
+    wrong = judge(np.array([0, 0]))  # the first is taken for the other class, and so is the second
+
+    both = wrong.lost(scaled(-1, -1))
+
+    assert both.share == 0.0 and both.most == pytest.approx(1.644854 * 0.5**0.5)
