@@ -23,7 +23,7 @@ FLOAT8 = {
     "float8_e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
     "float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
 }
-_LARGEST = {"float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
+LARGEST = {"float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
 
 
 class Blocks(NamedTuple):
@@ -79,7 +79,7 @@ def rounded(rows: Singles, bits: int, block: int, symmetric: bool = True, negati
 def rounded_to_float8(rows: Singles, dtype: str, block: int) -> Blocks:
     """Round `rows` [rows, width] to a type of `FLOAT8`; the largest number of a block gets the largest code."""
     kind, cut = FLOAT8[dtype], _cut(rows, block)
-    largest = _LARGEST[dtype]
+    largest = LARGEST[dtype]
     steps = (np.abs(cut).max(axis=2) / np.float32(largest)).astype(np.float32)
     steps = np.where(steps >= np.finfo(np.float32).tiny, steps, np.float32(1))
     codes = np.clip(cut / steps[..., None], -largest, largest).astype(kind)

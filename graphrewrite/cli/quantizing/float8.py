@@ -1,4 +1,4 @@
-"""Weights filed in float8, activations as they are."""
+"""Weights filed in float8; activations as they are, or in float8 too."""
 
 from argparse import Namespace, _ArgumentGroup
 from typing import ClassVar
@@ -9,9 +9,9 @@ from graphrewrite.pipeline import Pipeline
 
 @methods.register("float8")
 class Float8:
-    """Tidies and runs `WeightOnly` with float8 codes, a scale for each output."""
+    """Tidies and runs `WeightOnly` with float8 codes, a scale for each output, or `Float8Qdq`."""
 
-    summary: ClassVar[str] = "weights only, in float8"
+    summary: ClassVar[str] = "weights, and what they multiply where asked for, in float8"
     takes: ClassVar[frozenset[str]] = frozenset({"only", "skip"})
 
     def configure(self, group: _ArgumentGroup) -> None:
@@ -29,12 +29,22 @@ class Float8:
             "does it on every run",
         )
 
+        group.add_argument(
+            "--multiplied",
+            action="store_true",
+            help="float8 for what layers read too, ranges found on --data, in the form that accelerators take up; "
+            "onnxruntime's CPU computes in floats between the roundings",
+        )
+
     def pipeline(self, options: Namespace) -> Pipeline:
-        """Tidy, file the weights."""
+        """Tidy, round."""
         from graphrewrite.passes.opset import RaiseOpset
         from graphrewrite.passes.tidy import Tidy
-        from graphrewrite.passes.weights import WeightOnly
+        from graphrewrite.passes.weights import Float8Qdq, WeightOnly
 
+        if options.multiplied:
+            both = Float8Qdq(f"float8_{options.float8}", only=tuple(options.only), skip=tuple(options.skip))
+            return Pipeline((Tidy(), RaiseOpset(19), both), verify=options.verify)
         step = WeightOnly(
             8,
             0,
@@ -47,4 +57,5 @@ class Float8:
 
     def asked(self, options: Namespace) -> str:
         """Name the type."""
-        return f"weights in float8 ({options.float8}), a scale for each output"
+        both = ", and activations, a scale for each tensor" if options.multiplied else ""
+        return f"weights in float8 ({options.float8}), a scale for each output{both}"

@@ -82,6 +82,21 @@ def test_a_model_that_cannot_be_raised_is_left_whole_with_both_reasons(
     assert "'drop' (Dropout): its mask is read" in told and "operator set is 9" in told
 
 
+def test_float8_on_both_sides_of_products(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, samples = tmp_path / "small.onnx", "graphrewrite.models.digits:calibration"
+    asked = ["--method", "float8", "--multiplied", "--float8", "e5m2"]
+
+    assert main(["quantize", MODEL, "-o", str(out), *asked, "--data", samples, "--json"]) == 0
+
+    told, model = json.loads(capsys.readouterr().out), Model.load(out)
+    assert told["verified"]["error"] < 1e-5
+    rows = [row for row in told["layers"] if not row["left"]]
+    assert len(rows) == 15 and {row["activations"] for row in rows} == {"float8_e5m2"}
+    assert model.opset == 19 and {"QuantizeLinear", "DequantizeLinear"} <= {node.op for node in model.nodes()}
+    assert main(["quantize", MODEL, "-o", str(out), *asked]) == 2
+    assert "there is no data" in capsys.readouterr().err
+
+
 def test_bits_that_a_form_has_not_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["--method", "weight_only", "--bits", "3", "--form", "matmul_nbits"]
 
