@@ -23,7 +23,7 @@ from graphrewrite.passes.tidy.reading import integer
 
 # Times are of one machine, and layers measured by themselves: a narrow loss is none, and conversions take twice as long
 # in a network (tried on twelve of them, with 0.65 to 0.95, and 1 to 3).
-_MARGIN, _AMONG_OTHERS = 0.85, 2.0
+_MARGIN, _AMONG_OTHERS = 0.9, 2.0
 _LARGE = (
     1 << 18
 )  # numbers of a weight that come from memory rather than from a cache: bytes are always a gain

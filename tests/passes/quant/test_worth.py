@@ -45,7 +45,7 @@ def convolutions(count: int, between: str) -> Model:
 def test_a_layer_alone_has_to_save_what_its_roundings_cost(tmp_path: Path) -> None:
     model, around = convolutions(1, "Relu"), context(SHAPE)
 
-    # Bytes: 0.85 * 2 for the layer, and twice half of Turn on either side.
+    # Bytes: 0.9 * 2 for the layer, and twice half of Turn on either side.
     dear = quantised(model, kept(tmp_path, Conv=10, Conv_8=2, Turn=5), around)
     cheap = quantised(model, kept(tmp_path, Conv=10, Conv_8=2, Turn=4), around)
 
@@ -67,7 +67,7 @@ def test_a_sum_behind_a_convolution_of_floats_costs_nothing(tmp_path: Path) -> N
     model, around = b.model(b.relu(b.add(b.conv(first, 8, 8, name="second"), first))), context(SHAPE)
     told = {"Conv": 10.0, "Conv_8": 2.0, "Turn": 7.0, "Add_8": 4.0}
 
-    # Bytes: 0.85 * (2 + 2 + 4) + 2 * 7 = 20.8. Floats: 10 + 10, and the sum only if it cannot be part of the second.
+    # Bytes: 0.9 * (2 + 2 + 4) + 2 * 7 = 21.2. Floats: 10 + 10, and the sum only if it cannot be part of the second.
     assert not quantised(model, kept(tmp_path, **told, Add=4), around).changed
     b = Builder(opset=17)
     first = b.relu(b.conv(b.input(["N", *SHAPE[1:]], "x"), 8, 8, name="first"))
@@ -115,7 +115,7 @@ def seconds_of(integers: tuple[bool, ...], us: Mapping[str, float]) -> float:
     spent = 0.0
     for node in range(6):
         form = FORMS[node]
-        spent += 0.85 * us[f"{form}_8"] if integers[node] else us[form]
+        spent += 0.9 * us[f"{form}_8"] if integers[node] else us[form]
         if form == "Add" and integers[node] and not all(map(is_integer, READS[node])):
             return float("inf")  # sums take bytes only
     for made in range(-1, 6):
