@@ -57,6 +57,10 @@ class Choice:
                 found.append(node)
             else:
                 notes.append(Note("skipped", label(node), reason))
+        if not found and not notes:
+            notes.append(
+                Note("skipped", "the whole model", "it has no convolution, and only these become binary")
+            )
         return found, notes
 
     def _left_by_name(self, draft: Draft) -> dict[int, str]:

@@ -71,6 +71,13 @@ def test_skip() -> None:
     assert sign_convs(model) == 1 and "inner" in [node.name for node in model.nodes("Conv")]
 
 
+def test_a_net_without_convolutions_is_told_so() -> None:
+    b = Builder(seed=0)
+    result = Pipeline([BinarizeConv()]).run(b.model(b.linear(b.input(["N", 4], "x"), 4, 4)), Context())
+    assert not result.changed
+    assert [note.text for note in result.notes] == ["it has no convolution, and only these become binary"]
+
+
 def test_a_skip_pattern_that_names_nothing_is_an_error() -> None:
     with pytest.raises(InvalidConfig, match="'nothing'"):
         BinarizeConv(skip=("nothing",)).run(residual(), Context())
