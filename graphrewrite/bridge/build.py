@@ -21,7 +21,7 @@ from graphrewrite.bridge.sizes import on_host
 from graphrewrite.bridge.value import Value
 from graphrewrite.errors import InvalidModel
 from graphrewrite.ir import Array, Model, ShapeInfo, constant_value, infer
-from graphrewrite.ir.edit import domain_name
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.inline import Expansion
 
 

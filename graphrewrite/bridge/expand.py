@@ -12,7 +12,7 @@ from onnx import FunctionProto, NodeProto, TypeProto
 from onnx.defs import SchemaError, get_schema
 
 from graphrewrite.ir.codec import node_to_proto
-from graphrewrite.ir.edit import domain_name
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.values import numpy_dtype_to_onnx
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import onnx_graphsurgeon as gs
 from onnx.defs import SchemaError, get_schema
 
 from graphrewrite.bridge.forms import Form, find
-from graphrewrite.ir.edit import domain_name, subgraphs_of
+from graphrewrite.ir.domains import domain_name
+from graphrewrite.ir.edit import subgraphs_of
 from graphrewrite.ir.values import onnx_dtype_to_numpy
 
 

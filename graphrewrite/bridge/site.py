@@ -12,7 +12,7 @@ from graphrewrite.bridge.host import Numbers
 from graphrewrite.bridge.value import Value
 from graphrewrite.errors import UnsupportedOp
 from graphrewrite.ir import Array, constant_value
-from graphrewrite.ir.edit import domain_name
+from graphrewrite.ir.domains import domain_name
 
 if TYPE_CHECKING:
     from graphrewrite.bridge.build import Writer

@@ -12,7 +12,7 @@ from graphrewrite.bridge import host
 from graphrewrite.bridge.host import Numbers
 from graphrewrite.bridge.site import Site
 from graphrewrite.bridge.value import Value
-from graphrewrite.ir.edit import domain_name
+from graphrewrite.ir.domains import domain_name
 
 if TYPE_CHECKING:
     from graphrewrite.bridge.build import Writer

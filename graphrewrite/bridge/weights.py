@@ -14,7 +14,8 @@ import onnx_graphsurgeon as gs
 from graphrewrite.bridge.reach import form_of, is_floating
 from graphrewrite.errors import InvalidConfig, UnknownNameError
 from graphrewrite.ir import Array, Model, constant_value
-from graphrewrite.ir.edit import all_graphs, domain_name
+from graphrewrite.ir.domains import domain_name
+from graphrewrite.ir.edit import all_graphs
 from graphrewrite.ir.values import StoredValues
 
 PARAMETER, STATISTIC, FROZEN = "parameter", "statistic", "frozen"

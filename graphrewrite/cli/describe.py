@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 from graphrewrite import cost
 from graphrewrite.cli.files import data_files, sha256
 from graphrewrite.ir import Builder, Model
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.edit import all_graphs
 from graphrewrite.ir.shapes import ShapeInfo, infer
 from graphrewrite.pipeline.base import Json
@@ -143,7 +144,7 @@ def _declared(tensor: gs.Tensor) -> TensorFacts:
 def _operators(nodes: Iterable[gs.Node], table: cost.CostTable) -> tuple[OperatorFacts, ...]:
     counts: dict[str, int] = {}
     for node in nodes:
-        name = node.op if not node.domain or node.domain == "ai.onnx" else f"{node.domain}.{node.op}"
+        name = node.op if not domain_name(node.domain) else f"{node.domain}.{node.op}"
         counts[name] = counts.get(name, 0) + 1
     macs, params = table.by_op("macs"), table.by_op("params")
     rows = [

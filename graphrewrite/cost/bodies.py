@@ -17,6 +17,7 @@ from graphrewrite.ir import Array, Model
 from graphrewrite.ir.clone import clone_graph
 from graphrewrite.ir.codec import graph_from_proto, write_attribute
 from graphrewrite.ir.declared import declare_list
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.edit import all_graphs
 from graphrewrite.ir.shapes import Parts
 
@@ -127,9 +128,7 @@ def function_model(function: FunctionProto, node: gs.Node, outer: Model, formal:
     lists = _lists(graph.inputs, passed)
     handed = _bind(graph, passed)
     opsets = dict(outer.opsets)
-    opsets.update(
-        {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in function.opset_import}
-    )
+    opsets.update({domain_name(entry.domain): entry.version for entry in function.opset_import})
     return Body(Model(graph, opsets, list(outer.functions)), dict.fromkeys(handed), lists)
 
 

@@ -11,11 +11,10 @@ from typing import TypeAlias
 
 from graphrewrite.cost.site import Site
 from graphrewrite.errors import InvalidConfig
+from graphrewrite.ir.domains import domain_name
 
 Count: TypeAlias = Callable[[Site], int]
 Key: TypeAlias = tuple[str, str]
-
-_DEFAULT_DOMAIN = frozenset({"", "ai.onnx"})
 
 
 @dataclass(slots=True)
@@ -32,7 +31,7 @@ UNCOUNTED: dict[Key, str] = {}
 
 def key_of(domain: str | None, op_type: str) -> Key:
     """Return the key of an operator; both spellings of the default domain are the same."""
-    return ("" if domain is None or domain in _DEFAULT_DOMAIN else domain, op_type)
+    return domain_name(domain), op_type
 
 
 def macs_rule(*op_types: str, domain: str = "") -> Callable[[Count], Count]:

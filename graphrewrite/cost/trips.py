@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 
 from graphrewrite.cost.bodies import Given
 from graphrewrite.cost.site import Sizes
+from graphrewrite.ir.domains import domain_name
 
 
 class Trip(NamedTuple):
@@ -37,7 +38,7 @@ def trips(node: gs.Node, given: Callable[[gs.Tensor], Given], opset: int) -> Ite
     bodies = {name: value for name, value in node.attrs.items() if isinstance(value, gs.Graph)}
     if not bodies:
         return
-    standard = not node.domain or node.domain == "ai.onnx"
+    standard = not domain_name(node.domain)
     if standard and node.op == "If":
         yield from _branches(node, bodies, given)
     elif standard and node.op == "Loop" and "body" in bodies:

@@ -15,6 +15,7 @@ import onnx_graphsurgeon as gs
 
 from graphrewrite.dims.axes import Axis
 from graphrewrite.dims.record import Analysis
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.edit import captured
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def follow(s: Step) -> bool:
     named = {slot: places[t.name] for slot, t in enumerate(node.inputs) if t.name in places}
     if not named or (not node.domain and node.op in _ASKERS):
         return False
-    plain = node.domain in (None, "", "ai.onnx")
+    plain = not domain_name(node.domain)
     if plain and node.op in _MOVERS and set(named) == {0} and _are_whole(s):
         for output in range(len(node.outputs)):
             _names(s, output, named[0])

@@ -19,6 +19,7 @@ from graphrewrite.dims.axes import Axis, rows_of
 from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.record import Grouped, Members, Mix, Slots, WeightUse, is_constant
 from graphrewrite.ir import Array
+from graphrewrite.ir.domains import domain_name
 
 if TYPE_CHECKING:
     from graphrewrite.dims.step import Step
@@ -171,7 +172,7 @@ class Making:
 
     def _is_known(self, node: gs.Node, mixes: Sequence[Mix], places: dict[str, Place]) -> bool:
         """Whether a node moves slots, treats them alike, or mixes those of a row in a way the reference can mask."""
-        if node.domain not in (None, "", "ai.onnx"):
+        if domain_name(node.domain):
             return False
         if node.op in _MOVES or node.op in _EVEN:
             return True

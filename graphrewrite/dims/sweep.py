@@ -35,7 +35,7 @@ from graphrewrite.dims.shared import note_bare, settle
 from graphrewrite.dims.step import Step, UnknownRank, refined
 from graphrewrite.ir import Model
 from graphrewrite.ir.bodies import decided, has_bodies, returned_by_nodes, uniquely_named
-from graphrewrite.ir.edit import domain_name
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.garbage import paused
 from graphrewrite.ir.shapes import ShapeInfo, infer
 

@@ -7,6 +7,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir import garbage
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.edit import Namer, all_graphs, detach, subgraphs_of
 from graphrewrite.ir.model import Model
 from graphrewrite.ir.shapes import ShapeInfo
@@ -99,7 +100,7 @@ def decided(model: Model, info: ShapeInfo) -> Model:
 
 def _choice(node: gs.Node, info: ShapeInfo) -> gs.Graph | None:
     """Return the branch an If takes whatever the inputs are, None when that is open."""
-    if node.op != "If" or node.domain not in (None, "", "ai.onnx") or not len(node.inputs):
+    if node.op != "If" or domain_name(node.domain) or not len(node.inputs):
         return None
     condition = info.value(node.inputs[0].name)
     if condition is None or condition.dtype != np.bool_ or condition.size != 1:

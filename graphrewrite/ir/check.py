@@ -13,6 +13,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 from graphrewrite.errors import InvalidModel
 from graphrewrite.ir.clone import clone_graph
 from graphrewrite.ir.codec import FREE_INITIALIZERS, graph_to_proto
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.edit import all_graphs, sort_nodes, subgraphs_of
 from graphrewrite.ir.model import Model
 from graphrewrite.ir.values import is_sparse, proto_from_constant, stored_type, tensor_bytes
@@ -23,7 +24,6 @@ _SHOWN = 1024
 EARLY = {"LayerNormalization": 17}
 # Stands in for the domain of operators that no release of onnx knows: the checker lets unknown domains pass.
 _ELSEWHERE = "graphrewrite.unknown"
-_STANDARD = ("", "ai.onnx")
 # Where the rows of onnx's table of releases (release, IR version, ...) hold the operator-set version of a domain.
 _COLUMNS = {"": 2, "ai.onnx.ml": 3}
 
@@ -232,7 +232,7 @@ def _skeleton(model: Model) -> onnx.ModelProto:
             function.opset_import.add(domain=_ELSEWHERE, version=1)
         for holder in (proto.graph, *proto.functions):
             for node in nodes_of(holder):
-                if node.domain in _STANDARD and node.op_type in unknown:
+                if not domain_name(node.domain) and node.op_type in unknown:
                     node.domain = _ELSEWHERE
     return proto
 
@@ -240,13 +240,10 @@ def _skeleton(model: Model) -> onnx.ModelProto:
 def _standard_ops(model: Model) -> set[str]:
     """Return the operator types used out of the default domain."""
     ops = {
-        node.op
-        for graph in all_graphs(model.graph)
-        for node in graph.nodes
-        if node.domain in (None, *_STANDARD)
+        node.op for graph in all_graphs(model.graph) for node in graph.nodes if not domain_name(node.domain)
     }
     return ops | {
-        n.op_type for function in model.functions for n in nodes_of(function) if n.domain in _STANDARD
+        n.op_type for function in model.functions for n in nodes_of(function) if not domain_name(n.domain)
     }
 
 

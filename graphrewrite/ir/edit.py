@@ -20,11 +20,6 @@ def producer(tensor: gs.Tensor) -> gs.Node | None:
     return tensor.inputs[0] if len(tensor.inputs) else None
 
 
-def domain_name(domain: str | None) -> str:
-    """Return the name of an operator's domain, "" for ONNX's own under each of its names."""
-    return "" if domain in (None, "ai.onnx") else str(domain)
-
-
 def subgraphs_of(node: gs.Node) -> list[gs.Graph]:
     """Return the graphs in a node's attributes (the bodies of If, Loop, Scan)."""
     found: list[gs.Graph] = []

@@ -16,7 +16,8 @@ from graphrewrite.ir import garbage
 from graphrewrite.ir.check import check_functions, nodes_of
 from graphrewrite.ir.clone import clone_attribute
 from graphrewrite.ir.codec import attribute_value, describe, nodes_from_proto
-from graphrewrite.ir.edit import Namer, all_graphs, captured, detach, domain_name, subgraphs_of
+from graphrewrite.ir.domains import domain_name
+from graphrewrite.ir.edit import Namer, all_graphs, captured, detach, subgraphs_of
 from graphrewrite.ir.model import Model
 
 _Key = tuple[str, str, str]

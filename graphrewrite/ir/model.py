@@ -13,12 +13,12 @@ from graphrewrite.errors import InvalidModel
 from graphrewrite.ir import garbage
 from graphrewrite.ir.clone import clone_graph
 from graphrewrite.ir.codec import Encode, Locate, graph_from_proto, graph_to_proto, list_initializers, nowhere
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.edit import all_graphs
 from graphrewrite.ir.external import INLINE_LIMIT, ExternalWriter, Locator, read_in, write_beside
 from graphrewrite.ir.values import is_sparse, proto_from_constant, utf8
 from graphrewrite.ir.weights import Weights
 
-_DEFAULT_DOMAIN = ("", "ai.onnx")
 _KEPT_APART = frozenset({"graph", "functions", "metadata_props"})
 
 
@@ -274,6 +274,6 @@ def _copies(functions: Iterable[onnx.FunctionProto]) -> list[onnx.FunctionProto]
 def _opsets(proto: onnx.ModelProto) -> dict[str, int]:
     opsets: dict[str, int] = {}
     for entry in proto.opset_import:
-        domain = "" if entry.domain in _DEFAULT_DOMAIN else entry.domain
+        domain = domain_name(entry.domain)
         opsets[domain] = max(entry.version, opsets.get(domain, 0))
     return opsets

@@ -16,6 +16,7 @@ from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from graphrewrite.errors import InvalidModel
 from graphrewrite.ir.datafile import FileRange as FileRange
+from graphrewrite.ir.domains import domain_name
 
 Array = npt.NDArray[np.generic]
 
@@ -116,11 +117,7 @@ def constant_value(tensor: gs.Tensor) -> Array | None:
     """
     if isinstance(tensor, gs.Constant):
         return array_of(tensor)
-    if (
-        len(tensor.inputs) != 1
-        or tensor.inputs[0].op != "Constant"
-        or tensor.inputs[0].domain not in ("", None, "ai.onnx")
-    ):
+    if len(tensor.inputs) != 1 or tensor.inputs[0].op != "Constant" or domain_name(tensor.inputs[0].domain):
         return None
     for name, value in tensor.inputs[0].attrs.items():
         if isinstance(value, gs.Constant):

@@ -7,16 +7,15 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir import Array, Model, constant_value
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.edit import all_graphs, redirect
 from graphrewrite.ir.shapes import infer
 from graphrewrite.ir.symbols import Dim, Real, Sym
 
-_DEFAULT_DOMAINS = ("", None, "ai.onnx")
-
 
 def is_default_domain(node: gs.Node) -> bool:
     """Tell whether a node's type is one of the standard operators."""
-    return node.domain in _DEFAULT_DOMAINS
+    return not domain_name(node.domain)
 
 
 class View:

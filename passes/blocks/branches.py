@@ -15,6 +15,7 @@ import onnx_graphsurgeon as gs
 
 from graphrewrite.dims.labels import Ints
 from graphrewrite.dims.sweep import Analysis
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.passes.blocks.block import Block
 from graphrewrite.passes.blocks.flow import Flow
 from graphrewrite.passes.blocks.ledger import Readers
@@ -56,7 +57,7 @@ def _order(candidate: _Candidate) -> tuple[int, int, int]:
 
 
 def _is_join(flow: Flow, index: int, node: gs.Node) -> bool:
-    plain = node.domain in (None, "", "ai.onnx") and node.op == "Concat" and len(node.inputs) > 1
+    plain = not domain_name(node.domain) and node.op == "Concat" and len(node.inputs) > 1
     return plain and flow.is_used(index)
 
 

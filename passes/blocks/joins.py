@@ -11,7 +11,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir import Model, Namer, constant_value
-from graphrewrite.ir.edit import add_constant, domain_name, redirect, set_input
+from graphrewrite.ir.domains import domain_name
+from graphrewrite.ir.edit import add_constant, redirect, set_input
 
 _MICROSOFT: Final = "com.microsoft"
 # Operator -> the inputs that are added; all of them where None.
@@ -36,7 +37,7 @@ def summed(node: gs.Node) -> tuple[int, ...]:
 
 def is_plain(node: gs.Node) -> bool:
     """Whether nothing but the sum is left of a sum: without one of two operands it is the other."""
-    return not node.domain or node.domain == "ai.onnx"
+    return not domain_name(node.domain)
 
 
 def is_normed(node: gs.Node) -> bool:

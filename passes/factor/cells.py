@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Model
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.edit import all_nodes
 from graphrewrite.passes.factor.factorizations import Factorization
 from graphrewrite.passes.factor.factorizations.wavelet import Wavelet
@@ -60,7 +61,7 @@ class FactorCells:
         """Write out, then factor the products of the chosen gates."""
         notes, gates = [], {}
         for node in all_nodes(model.graph):
-            if node.op in MODES and node.domain in ("", None):
+            if node.op in MODES and not domain_name(node.domain):
                 label = str(node.name or node.outputs[0].name)
                 gates[label] = MODES[node.op].get(self.mode, "")
                 if not gates[label]:

@@ -4,6 +4,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir import Array, constant_value
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.edit import producer
 from graphrewrite.passes.factor.writer import Writer
 
@@ -13,7 +14,7 @@ END = np.iinfo(np.int64).max
 def maker(tensor: gs.Tensor, *ops: str) -> gs.Node | None:
     """Return the node that writes a tensor where it is a standard operator of one of these types."""
     node = producer(tensor)
-    return node if node is not None and node.op in ops and node.domain in ("", None, "ai.onnx") else None
+    return node if node is not None and node.op in ops and not domain_name(node.domain) else None
 
 
 def constant(node: gs.Node, index: int) -> Array | None:

@@ -14,6 +14,7 @@ import onnx_graphsurgeon as gs
 
 from graphrewrite.custom_ops.spec import OLDEST_OPSET
 from graphrewrite.ir import Array, Model, constant_value
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.edit import all_graphs, drop_unused
 from graphrewrite.passes.factor.writer import Names, Writer
 from graphrewrite.passes.patterns import as_tuples, why_left
@@ -67,7 +68,7 @@ class WriteOutGates:
             return Outcome(model, False, (Note("skipped", "the whole model", old),))
         names, notes = Names(model), []
         for graph in list(all_graphs(model.graph)):
-            for node in [node for node in graph.nodes if node.op in _GATES and node.domain in ("", None)]:
+            for node in [node for node in graph.nodes if node.op in _GATES and not domain_name(node.domain)]:
                 label = str(node.name or node.outputs[0].name)
                 why = why_left(label, (), self.skip, "write out") or self._why_not(node)
                 if why:

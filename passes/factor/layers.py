@@ -7,6 +7,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir import Model, constant_value
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.edit import all_graphs
 from graphrewrite.passes.factor.factors import Floats
 
@@ -46,7 +47,7 @@ def layers(model: Model) -> Iterator[Layer | Left]:
     for graph in all_graphs(model.graph):
         for node in graph.nodes:
             place += 1
-            if node.domain in ("", None, "ai.onnx") and node.op in ("MatMul", "Gemm", "Conv"):
+            if not domain_name(node.domain) and node.op in ("MatMul", "Gemm", "Conv"):
                 found = _read(place, graph, node)
                 if found is not None:
                     yield found
@@ -64,7 +65,7 @@ _OTHERS = {
 
 
 def _is_other(node: gs.Node) -> bool:
-    known = node.domain in ("", None, "ai.onnx") and node.op in _OTHERS
+    known = not domain_name(node.domain) and node.op in _OTHERS
     return known and constant_value(node.inputs[1]) is not None
 
 

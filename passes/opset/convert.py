@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 from graphrewrite.errors import InvalidConfig, UnsupportedOp
 from graphrewrite.ir import Model
 from graphrewrite.ir.codec import nodes_from_proto
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.edit import all_graphs, all_nodes
 from graphrewrite.ir.garbage import paused
 from graphrewrite.ir.inline import inlined
@@ -106,7 +107,7 @@ def converted(model: Model, to: int) -> Conversion:
     for function in copy.functions:
         walk.left += _unfit_inside(function, to)
         for entry in function.opset_import:
-            if entry.domain in ("", "ai.onnx"):
+            if not domain_name(entry.domain):
                 entry.version = to
     for graph in list(all_graphs(copy.graph)):
         walk.graph(graph)
@@ -195,7 +196,7 @@ def _step(site: Site, start: int, version: int, to: int) -> None:
 
 def _unfit_inside(function: onnx.FunctionProto, to: int) -> list[_Left]:
     """Return the nodes of a function that are not the same nodes in another operator set."""
-    start = next((entry.version for entry in function.opset_import if entry.domain in ("", "ai.onnx")), to)
+    start = next((entry.version for entry in function.opset_import if not domain_name(entry.domain)), to)
     left: list[_Left] = []
     outer = gs.Graph(nodes=nodes_from_proto(function.node, {}))
     for node in all_nodes(outer):

@@ -7,6 +7,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir import Array, Model
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.edit import all_nodes
 
 
@@ -42,7 +43,7 @@ def unmasked(model: Model) -> Iterator[tuple[str, str]]:
     """Yield name and reason of each node with a weight that `layers_of` leaves out for what the node computes."""
     for node in all_nodes(model.graph):
         why = "grouped and depthwise convolutions stay dense" if node.op == "Conv" else _DENSE.get(node.op)
-        if why is None or node.domain not in ("", None, "ai.onnx") or len(node.inputs) < 2:
+        if why is None or domain_name(node.domain) or len(node.inputs) < 2:
             continue
         if node.op == "Conv" and int(node.attrs.get("group", 1)) == 1:
             continue
@@ -63,7 +64,7 @@ def layers_of(model: Model) -> Iterator[Layer]:
     """Yield the dense layers in the order of the nodes; grouped and depthwise convolutions are none."""
     seen: set[str] = set()
     for node in all_nodes(model.graph):
-        if node.domain not in ("", None, "ai.onnx") or len(node.inputs) < 2:
+        if domain_name(node.domain) or len(node.inputs) < 2:
             continue
         weight = node.inputs[1]
         if not isinstance(weight, gs.Constant) or weight.name in seen or weight.name not in model.weights:

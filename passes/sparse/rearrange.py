@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 from graphrewrite.dims import ChannelGroup, Groups
 from graphrewrite.dims.axes import Axis, Rigid, Rows
 from graphrewrite.ir import Array, Model
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.passes.channels.skip import Places
 
 Ints = npt.NDArray[np.int64]
@@ -119,7 +120,7 @@ def _is_plain(found: Groups, axis: Axis) -> bool:
 
 
 def _holds(node: gs.Node) -> str:
-    if node.op not in _ALIKE or node.domain not in ("", None, "ai.onnx"):
+    if node.op not in _ALIKE or domain_name(node.domain):
         return f"{node.op} ({node.name}) may treat channels differently"
     if node.op in ("Conv", "ConvTranspose"):
         groups = int(node.attrs.get("group", 1))

@@ -10,7 +10,7 @@ from graphrewrite.bridge.optimisers import Optimiser
 from graphrewrite.bridge.recipe import Recipe, Stage
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Model
-from graphrewrite.ir.edit import domain_name
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.passes.losses.cross_entropy import CrossEntropy
 from graphrewrite.passes.losses.soft_labels import SoftLabels
 from graphrewrite.passes.train.finetune import FineTune

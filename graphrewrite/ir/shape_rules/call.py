@@ -15,6 +15,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from graphrewrite.errors import InvalidConfig
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.symbols import Dim, Sym
 from graphrewrite.ir.values import Array
 
@@ -225,7 +226,7 @@ def value_rule(*ops: str) -> Callable[[ValueRule], ValueRule]:
 
 def key_of(op: str, domain: str | None) -> str:
     """Return the name rules are filed under: the operator type, after its domain unless that is the default one."""
-    return op if not domain or domain == "ai.onnx" else f"{domain}::{op}"
+    return f"{name}::{op}" if (name := domain_name(domain)) else op
 
 
 def _file(

@@ -5,6 +5,7 @@ import onnx
 from onnx import TypeProto, checker, numpy_helper, shape_inference
 
 from graphrewrite.ir.codec import write_attribute
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.shape_rules.call import Call, Unknown, bound_attributes
 from graphrewrite.ir.symbols import Dim, Sym
 from graphrewrite.ir.values import numpy_dtype_to_onnx, onnx_dtype_to_numpy
@@ -12,12 +13,12 @@ from graphrewrite.ir.values import numpy_dtype_to_onnx, onnx_dtype_to_numpy
 
 def ask_onnx(call: Call) -> None:
     """Put what `onnx.shape_inference` knows of a node's outputs; silent when it knows nothing."""
-    domain = call.node.domain or ""
+    domain = domain_name(call.node.domain)
     version = call.sweep.opsets.get(domain, 0)
     if not version or any(hasattr(value, "nodes") for value in call.node.attrs.values()):
         raise Unknown
     try:
-        schema = onnx.defs.get_schema(call.node.op, version, "" if domain == "ai.onnx" else domain)
+        schema = onnx.defs.get_schema(call.node.op, version, domain)
     except onnx.defs.SchemaError:
         raise Unknown from None
     names: dict[str, Sym] = {}

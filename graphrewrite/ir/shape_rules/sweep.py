@@ -7,6 +7,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from graphrewrite.ir.codec import graph_from_proto
+from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.shape_rules.call import (
     FLOAT_LIMIT,
     RULES,
@@ -295,10 +296,7 @@ class Sweep:
         function = self.functions.protos[key]
         bindings = {attribute.name: _default(attribute) for attribute in function.attribute_proto}
         bindings.update(bound_attributes(call))
-        opsets = {
-            ("" if entry.domain == "ai.onnx" else entry.domain): entry.version
-            for entry in function.opset_import
-        }
+        opsets = {domain_name(entry.domain): entry.version for entry in function.opset_import}
         inner = Sweep(self.symbols, opsets, self.functions, bindings)
         for index, formal in enumerate(function.input):
             if call.has(index):

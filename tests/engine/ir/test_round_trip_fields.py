@@ -3,11 +3,10 @@
 from collections.abc import Callable
 
 import numpy as np
-import onnx_graphsurgeon as gs
 import pytest
 from onnx import AttributeProto, ModelProto, TensorProto, helper
 
-from graphrewrite.ir import Model, constant_value
+from graphrewrite.ir import Model
 from tests.engine.ir.protos import graph, info, model, node, same, tensor
 
 F, I64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -376,29 +375,3 @@ def test_captures_are_the_outer_tensors_themselves() -> None:
         outer = loaded.weights and loaded.graph.initializers.get("outer") or loaded.nodes("Exp")[0].outputs[0]
         assert add.inputs[1] is outer
         assert [each.op for each in outer.outputs] == ["Add"]
-
-
-def test_constants_in_both_homes() -> None:
-    attributes = {
-        "value": (tensor("", [1, 2]), [1, 2]),
-        "value_float": (0.5, 0.5),
-        "value_floats": ([0.5, 1.0], [0.5, 1.0]),
-        "value_int": (3, 3),
-        "value_ints": ([3, 4], [3, 4]),
-        "value_string": ("a", "a"),
-        "value_strings": (["a", "b"], ["a", "b"]),
-        "sparse_value": (
-            helper.make_sparse_tensor(tensor("v", [7]), tensor("i", [1], np.int64), [3]),
-            [0, 7, 0],
-        ),
-    }
-    nodes = [node("Constant", [], [name]) for name in attributes]
-    for each, (name, (value, _)) in zip(nodes, attributes.items(), strict=True):
-        each.attribute.append(helper.make_attribute(name, value))
-    loaded = Model.from_proto(model(nodes, [], [info("value")], [tensor("w", [5])]))
-    for made, (_, expected) in zip(loaded.nodes(), attributes.values(), strict=True):
-        found = constant_value(made.outputs[0])
-        assert found is not None and found.tolist() == expected, made.outputs[0].name
-    kept = constant_value(loaded.graph.initializers["w"])
-    assert kept is not None and kept.tolist() == [5]
-    assert constant_value(gs.Variable("v")) is None

@@ -8,8 +8,8 @@ import pytest
 from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 
 from graphrewrite.errors import InvalidModel
-from graphrewrite.ir import Model, array_of
-from tests.engine.ir.protos import info, model, same, tensor
+from graphrewrite.ir import Model, array_of, constant_value
+from tests.engine.ir.protos import info, model, node, same, tensor
 from tests.engine.ir.test_round_trip_fields import (
     again,
     every_kind_of_attribute,
@@ -229,3 +229,29 @@ def test_a_new_tensor_of_a_name_that_was_only_declared_is_declared_once() -> Non
     hidden = loaded.nodes("Relu")[0].inputs[0]
     hidden.name, hidden.dtype, hidden.shape = "my::F/inner", np.dtype(np.float32), [7]
     assert list(loaded.to_proto().graph.value_info) == [info("my::F/inner", [7])]
+
+
+def test_constants_in_both_homes() -> None:
+    attributes = {
+        "value": (tensor("", [1, 2]), [1, 2]),
+        "value_float": (0.5, 0.5),
+        "value_floats": ([0.5, 1.0], [0.5, 1.0]),
+        "value_int": (3, 3),
+        "value_ints": ([3, 4], [3, 4]),
+        "value_string": ("a", "a"),
+        "value_strings": (["a", "b"], ["a", "b"]),
+        "sparse_value": (
+            helper.make_sparse_tensor(tensor("v", [7]), tensor("i", [1], np.int64), [3]),
+            [0, 7, 0],
+        ),
+    }
+    nodes = [node("Constant", [], [name]) for name in attributes]
+    for each, (name, (value, _)) in zip(nodes, attributes.items(), strict=True):
+        each.attribute.append(helper.make_attribute(name, value))
+    loaded = Model.from_proto(model(nodes, [], [info("value")], [tensor("w", [5])]))
+    for made, (_, expected) in zip(loaded.nodes(), attributes.values(), strict=True):
+        found = constant_value(made.outputs[0])
+        assert found is not None and found.tolist() == expected, made.outputs[0].name
+    kept = constant_value(loaded.graph.initializers["w"])
+    assert kept is not None and kept.tolist() == [5]
+    assert constant_value(gs.Variable("v")) is None

@@ -209,3 +209,10 @@ def weight(model: Model, name: str) -> Wide:
 def error(model: Model, other: Model) -> float:
     """Return the largest difference of the only outputs over the largest value."""
     return relative(outputs(other), outputs(model))
+
+
+def proved(result: PipelineResult, worlds: int = 2) -> None:
+    """Check that something was cut and that it was compared with its reference."""
+    (step,) = result.report.steps
+    assert result.changed and step.verified.how == "reference" and len(step.verified.worlds) == worlds
+    assert step.verified.movement is not None and step.verified.movement > 1e-3
