@@ -35,26 +35,28 @@ def taught(seed: int) -> Model:
     return finetune(net(seed, WIDTHS), replace(recipe(10, 0.05), seed=seed), training())
 
 
-def changed(step: Pass, seed: int) -> float:
-    """Return the accuracy in percent of what a step makes of a taught net, norms folded, on scans without labels."""
+def changed(step: Pass, seed: int, folded: bool = True) -> float:
+    """Return the accuracy in percent of what a step makes of a taught net and scans without labels."""
     context = Context(data=ArraySource(training().arrays), seed=seed)
-    return accuracy(Pipeline([Tidy(), step], verify="structure").run(taught(seed), context).model)
+    steps = [Tidy(keep_batchnorm=not folded), step]
+    return accuracy(Pipeline(steps, verify="structure").run(taught(seed), context).model)
 
 
-def after(quantizer: Quantizer, seed: int) -> float:
+def after(quantizer: Quantizer, seed: int, folded: bool = False) -> float:
     """Return the accuracy after a training in which the net learns from itself as it was."""
     assert isinstance(quantizer, Hashable)
-    return _after(quantizer, seed)
+    return _after(quantizer, seed, folded)
 
 
 @lru_cache
-def _after(quantizer: Quantizer, seed: int) -> float:
-    return changed(QuantizeAware(quantizer, Distill(EPOCHS, RATE, optimiser=Optimiser("adam"))), seed)
+def _after(quantizer: Quantizer, seed: int, folded: bool) -> float:
+    step = QuantizeAware(quantizer, Distill(EPOCHS, RATE, optimiser=Optimiser("adam")))
+    return changed(step, seed, folded)
 
 
-def mean(quantizer: Quantizer) -> float:
+def mean(quantizer: Quantizer, folded: bool = False) -> float:
     """Return the mean over seeds."""
-    return float(np.mean([after(quantizer, seed) for seed in SEEDS]))
+    return float(np.mean([after(quantizer, seed, folded) for seed in SEEDS]))
 
 
 def frozen(quantizer: Quantizer) -> Quantizer:
@@ -76,6 +78,7 @@ def main(asked: list[int]) -> None:
         for quantizer in (Lsq(bits), Pams(bits, warmup=1 / EPOCHS), N2uq(bits)):
             name = f"{bits}, {type(quantizer).__name__.lower()}"
             show(name, (after(quantizer, seed) for seed in SEEDS))
+            show(f"{name}, norms folded before", (after(quantizer, seed, True) for seed in SEEDS))
             if bits == 2:
                 show(f"{name}, frozen", (after(frozen(quantizer), seed) for seed in SEEDS))
 

@@ -1,4 +1,4 @@
-"""LSQ at two bits: steps that learn beside steps that stay."""
+"""LSQ at two bits: steps that learn beside steps that stay, and norms that learn beside norms that were folded."""
 
 import pytest
 
@@ -10,3 +10,7 @@ pytestmark = pytest.mark.slow
 
 def test_learned_steps_beat_those_of_the_start() -> None:
     assert mean(Lsq(2)) > mean(frozen(Lsq(2)))
+
+
+def test_norms_that_learn_beat_norms_that_were_folded_before() -> None:
+    assert mean(Lsq(2)) > mean(Lsq(2), folded=True) + 5
