@@ -4,7 +4,7 @@ import os
 import platform
 import shlex
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -242,14 +242,26 @@ def _facts(
         weight_bytes_after=report.after.weight_bytes,
         verified=_verified(report),
         seconds=report.seconds,
-        left=tuple(
-            dict.fromkeys(LeftFacts(note.subject, note.text) for note in result.notes if note.kind == "skipped")
-        ),
+        left=tuple(dict.fromkeys(_left(result))),
         warnings=tuple(_warning(note) for note in result.notes if note.kind == "warning"),
         seed=seed,
         threads=threads,
         versions=versions(),
     )
+
+
+def _left(result: PipelineResult) -> Iterator[LeftFacts]:
+    """Yield what was left; a step that finds a layer done already, by one before it, has nothing to say of it."""
+    steps, done = flat(result.report.steps), set[Json]()
+    for step in steps:
+        for note in step.notes:
+            if note.kind == "skipped" and note.subject not in done:
+                yield LeftFacts(note.subject, note.text)
+        rows = step.details.get("layers")
+        for row in rows if isinstance(rows, list) else []:
+            if isinstance(row, dict) and row.get("left") == "":
+                done.add(row["name"])
+    yield from (LeftFacts(note.subject, note.text) for note in result.report.notes if note.kind == "skipped")
 
 
 def _verified(report: Report) -> VerifiedFacts:
