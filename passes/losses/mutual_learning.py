@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from graphrewrite.bridge.losses import Batch, Needs, losses
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.passes.losses.feature_match import check_several
-from graphrewrite.passes.losses.soft_labels import divergence
+from graphrewrite.passes.losses.soft_labels import check_alike, divergence
 
 if TYPE_CHECKING:
     import torch
@@ -38,10 +38,16 @@ class MutualLearning:
         return Needs(student=self.tensors)
 
     def __call__(self, batch: Batch) -> "torch.Tensor":
-        """Return the mean over samples and places."""
+        """Return the mean over samples and places.
+
+        Raises:
+            InvalidData: two of the tensors score other classes.
+        """
         import torch
 
         scores = [batch.student[name] for name in self.tensors]
+        for name, each in zip(self.tensors, scores, strict=True):
+            check_alike(repr(self.tensors[0]), scores[0].shape, repr(name), each.shape)
         apart = [
             divergence(own, other.detach(), self.temperature)
             for own in scores

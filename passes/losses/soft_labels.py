@@ -48,11 +48,7 @@ class SoftLabels:
         name = batch.name(self.tensor)
         scores, wanted = batch.student[name], batch.taught(self.tensor)
         axis = classes_of(name, scores.shape, self.axis)
-        if scores.shape != wanted.shape:
-            raise InvalidData(
-                f"{name!r} has the shape {list(scores.shape)} and the teacher's has {list(wanted.shape)}; expected the "
-                "same; name scores that both have in the loss's tensor, or take another teacher"
-            )
+        check_alike(repr(name), scores.shape, "the teacher's", wanted.shape)
         return divergence(scores, wanted, self.temperature, axis)
 
 
@@ -71,6 +67,19 @@ def classes_of(name: str, shape: Sequence[int], axis: int | None = None) -> int:
             'of="teacher"'
         )
     return found % len(shape)
+
+
+def check_alike(one: str, shape: Sequence[int], other: str, wanted: Sequence[int]) -> None:
+    """Make sure that two tensors of scores, called so, have the same classes.
+
+    Raises:
+        InvalidData: their shapes differ.
+    """
+    if [*shape] != [*wanted]:
+        raise InvalidData(
+            f"{one} has the shape {list(shape)} and {other} has {list(wanted)}; expected the same classes; name scores "
+            "that are alike, or take another teacher"
+        )
 
 
 def divergence(

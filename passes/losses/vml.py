@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from graphrewrite.bridge.losses import Batch, Needs, losses
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.passes.losses.feature_match import check_several
-from graphrewrite.passes.losses.soft_labels import classes_of
+from graphrewrite.passes.losses.soft_labels import check_alike, classes_of
 
 if TYPE_CHECKING:
     import torch
@@ -36,11 +36,16 @@ class Vml:
         return Needs(student=self.scores)
 
     def __call__(self, batch: Batch) -> "torch.Tensor":
-        """Return the mean over samples and places."""
+        """Return the mean over samples and places.
+
+        Raises:
+            InvalidData: the two score other classes.
+        """
         import torch
         from torch.nn import functional
 
         views = [batch.student[name].float() for name in self.scores]
+        check_alike(repr(self.scores[0]), views[0].shape, repr(self.scores[1]), views[1].shape)
         axis = classes_of(self.scores[0], views[0].shape)
         logs = [functional.log_softmax(view, dim=axis) for view in views]
         middle = torch.logsumexp(torch.stack(logs), dim=0) - torch.log(torch.tensor(2.0))

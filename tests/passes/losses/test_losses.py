@@ -14,7 +14,9 @@ from graphrewrite.passes.losses.attention_transfer import AttentionTransfer
 from graphrewrite.passes.losses.cross_entropy import CrossEntropy
 from graphrewrite.passes.losses.feature_match import FeatureMatch
 from graphrewrite.passes.losses.mse import Mse
+from graphrewrite.passes.losses.mutual_learning import MutualLearning
 from graphrewrite.passes.losses.soft_labels import SoftLabels
+from graphrewrite.passes.losses.vml import Vml
 from graphrewrite.serial import from_json, to_json
 
 
@@ -174,6 +176,16 @@ def test_attention_may_have_other_channels_but_not_other_places() -> None:
         ),
         (Mse(), one_output(scores([1.0, 2.0]), labels=[1.0]), "targets"),
         (SoftLabels(), one_output(scores([1.0]), torch.zeros(1, 1)), 'scores no classes.*mse of="teacher"'),
+        (
+            MutualLearning(("a", "b")),
+            Batch({"a": torch.zeros(1, 2), "b": torch.zeros(1, 3)}, outputs=("a", "b")),
+            r"'a' has the shape \[1, 2\] and 'b' has \[1, 3\]",
+        ),
+        (
+            Vml(("a", "b")),
+            Batch({"a": torch.zeros(1, 2), "b": torch.zeros(1, 3)}, outputs=("a", "b")),
+            "the same classes",
+        ),
         (SoftLabels(axis=3), one_output(scores([1.0, 2.0]), torch.zeros(1, 2)), "along axis 3"),
         (SoftLabels(), one_output(scores([1.0, 2.0]), torch.zeros(1, 3)), r"the teacher's has \[1, 3\]"),
         (
