@@ -183,7 +183,7 @@ def _step(site: Site, start: int, version: int, to: int) -> None:
         adapt(site)
         return
     old, new = described(node.op, start), described(node.op, version if version <= to else version - 1)
-    if new is None:
+    if new is None or (to < version and version == versions(node.op)[0]):
         raise Unfit(f"operator set {to} does not have it")
     if adapt is not None:
         raise Unfit(f"it has had another form before operator set {version}, and there is no way back")

@@ -135,6 +135,7 @@ def test_the_way_down_where_nodes_may_stay() -> None:
     ("draw", "to", "why"),
     [
         (lambda b, x: b.op("Gelu", x, name="it"), 17, "does not have it"),
+        (lambda b, x: b.op("LayerNormalization", x, b.weight(3), name="it"), 16, "does not have it"),
         (lambda b, x: b.op("Softmax", x, name="it"), 12, "there is no way back"),
         (
             lambda b, x: b.op("Reshape", x, b.constant(np.array([6])), name="it", allowzero=1),
@@ -142,7 +143,7 @@ def test_the_way_down_where_nodes_may_stay() -> None:
             "no attribute allowzero",
         ),
     ],
-    ids=["unknown", "other form", "attribute"],
+    ids=["unknown", "early", "other form", "attribute"],
 )
 def test_the_way_down_is_refused_by_name_and_reason(draw: object, to: int, why: str) -> None:
     b = Builder(21)
