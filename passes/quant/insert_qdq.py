@@ -22,6 +22,7 @@ from graphrewrite.passes.quant.plan import Choice, Chooser, Tier, name_of
 from graphrewrite.passes.quant.rounders import Rounder, Task
 from graphrewrite.passes.quant.rounders.nearest import Nearest
 from graphrewrite.passes.quant.store import WIDE, Codes, Forms, Planner
+from graphrewrite.passes.quant.target import load_target
 from graphrewrite.passes.quant.worth import load_times
 from graphrewrite.passes.quant.write import Plan, Quantisers, Simulated, write
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, SameAs, passes
@@ -60,6 +61,9 @@ class InsertQdq:
             fast, and what they read is rounded.
         times: measured times by which what is slower in integers stays in floats: "vnni" for processors that have
             such instructions, or a file of `tests/bench/integer_times.py`; empty to quantise all there is a kernel of.
+        target: for which machine, where it is not onnxruntime on a processor: "all" rounds whatever has numbers on both
+            sides (transposed convolutions, Softmax, norms, products of activations, ...), for accelerators that
+            compute in integers throughout; or a file like passes/quant/tables/all.toml. Slower on processors.
         batch: samples that are run together for calibration.
         cache: a JSON file with what was measured earlier, which is written too; empty for none.
         rounder: which of the codes next to it a weight gets.
@@ -80,6 +84,7 @@ class InsertQdq:
     wide: tuple[str, ...] = ()
     attention: bool = False
     times: str = ""
+    target: str = ""
     batch: int = 16
     cache: str = ""
     rounder: Rounder = Nearest()
@@ -124,7 +129,7 @@ class InsertQdq:
         `tiers` says of layers by name how much of them is rounded; `whole` takes in layers that save no time.
 
         Raises:
-            InvalidConfig: a pattern names no layer, or nobody knows the times.
+            InvalidConfig: a pattern names no layer, or nobody knows the times or the target.
         """
         if view.model.opset < _OLDEST_OPSET:
             return None
@@ -143,9 +148,11 @@ class InsertQdq:
             attention=self.attention,
             whole=whole,
             times=load_times(self.times) if self.times else None,
+            target=load_target(self.target) if self.target else None,
         )
         choice = chooser.choose()
         named = [name_of(node) for node in choice.nodes()]
+        named += [name_of(node) for node in view.graph.nodes if id(node) in choice.steady]
         check_weights_named((*self.only, *self.skip, *self.wide), [*named, *choice.left])
         forms = Forms(
             self.activations, self.per_channel, self.weight_bits, self.correct_bias, self.even_levels

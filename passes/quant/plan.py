@@ -6,8 +6,7 @@ something that reads them computes in integers or they save conversions, which i
 them. So a residual stream of float products stays float, and one between convolutions does not.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -15,6 +14,7 @@ import onnx_graphsurgeon as gs
 from graphrewrite.cost.speeds import Speeds
 from graphrewrite.match.view import View, is_default_domain
 from graphrewrite.passes.patterns import why_left
+from graphrewrite.passes.quant.choice import Choice, Layer, Tier, is_dequantised, name_of
 from graphrewrite.passes.quant.kernels import (
     ALREADY,
     CARRYING,
@@ -25,72 +25,11 @@ from graphrewrite.passes.quant.kernels import (
     SHRINKING,
     TRANSPOSED,
 )
+from graphrewrite.passes.quant.target import Target
 from graphrewrite.passes.quant.worth import Region, slower_in_integers
 from graphrewrite.passes.tidy.reading import integer, real, source, text
 
 _LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-_MOVING = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
-
-
-class Tier(NamedTuple):
-    """How much of a layer is rounded: its weight to `bits` (0 for as many as all others), `wide` activations or narrow.
-
-    `left` says why it is not rounded at all, where it is not.
-    """
-
-    bits: int = 0
-    wide: bool = False
-    left: str = ""
-
-
-class Layer(NamedTuple):
-    """A node with a constant weight: the axis of the weight that counts outputs, and the input that is a bias.
-
-    One whose tier is wide computes in floats, with weights that are stored as codes and an input of 16 bits. A `light`
-    one has so little to compute that it is only worth it where bytes come in and bytes go out.
-    """
-
-    node: gs.Node
-    axis: int
-    bias: int | None
-    tier: Tier = Tier()
-    light: bool = False
-
-
-class Choice(NamedTuple):
-    """What is to compute in integers.
-
-    `layers`, `products` (of two activations) and `others` are nodes by id; `rounded` maps the name of each tensor that
-    a node of them writes and that is rounded to the name of the tensor whose scale it takes, mostly itself. `left`
-    says why layers stay in float.
-    """
-
-    layers: Mapping[int, Layer]
-    products: Mapping[int, gs.Node]
-    others: Mapping[int, gs.Node]
-    rounded: Mapping[str, str]
-    left: Mapping[str, str]
-
-    def nodes(self) -> list[gs.Node]:
-        """Return the layers and products."""
-        return [*(layer.node for layer in self.layers.values()), *self.products.values()]
-
-    def is_mixing(self, node: gs.Node) -> bool:
-        """Tell whether all inputs of one of the `others` are numbers of one kind, constants among them too."""
-        return node.op in MIXING
-
-
-def name_of(node: gs.Node) -> str:
-    """Return the name that a layer is called by: its own, or that of what it writes."""
-    return str(node.name or node.outputs[0].name)
-
-
-def is_dequantised(tensor: gs.Tensor) -> bool:
-    """Tell whether a tensor comes out of a DequantizeLinear, turned or reshaped behind it at most."""
-    maker = tensor.inputs[0] if tensor.inputs else None
-    while maker is not None and maker.op in _MOVING and maker.inputs[0].inputs:
-        maker = maker.inputs[0].inputs[0]
-    return maker is not None and maker.op == "DequantizeLinear"
 
 
 class Chooser:
@@ -99,7 +38,7 @@ class Chooser:
     `holds_bounds` says that the activations' grid ends at zero where the values do, `constants` that those beside
     activations can be rounded too, `tier` how much of a layer is rounded by its name, `attention` that products of two
     activations are layers as well, `whole` that layers are taken in even where that saves no time. With `times`, what
-    is slower in integers by them is left in floats.
+    is slower in integers by them is left in floats. A `target` other than onnxruntime has kernels of its own.
     """
 
     def __init__(
@@ -113,12 +52,14 @@ class Chooser:
         attention: bool = False,
         whole: bool = False,
         times: Speeds | None = None,
+        target: Target | None = None,
     ) -> None:
         self._view = view
         self._only, self._skip, self._tier = only, skip, tier
         self._holds_bounds = holds_bounds
         self._constants = constants
-        self._attention, self._whole, self._times = attention, whole, times
+        self._attention, self._whole, self._times = attention, whole or target is not None, times
+        self._target, self._steady = target, dict[int, tuple[int, ...]]()
         self._layers: dict[int, Layer] = {}
         self._products: dict[int, gs.Node] = {}
         self._others: dict[int, gs.Node] = {}
@@ -132,6 +73,8 @@ class Chooser:
                 continue
             if node.op in _LAYERS:
                 self._take(node)
+            elif self._target is not None and node.op in self._target.operators:
+                self._hold(node, self._target)
             elif (node.op in MIXING or node.op in CARRYING) and self._is_possible(node):
                 self._others[id(node)] = node
         for inner in _inner(self._view.nodes()):
@@ -139,7 +82,7 @@ class Chooser:
         self._strike()
         if self._times is not None and not self._whole:
             self._leave(self._times)
-        return Choice(self._layers, self._products, self._others, self._rounded(), self._left)
+        return Choice(self._layers, self._products, self._others, self._rounded(), self._left, self._steady)
 
     def _take(self, node: gs.Node) -> None:
         found = self._layer(node)
@@ -149,10 +92,29 @@ class Chooser:
                 self._left[name_of(node)] = tier.left
             else:
                 self._layers[id(node)] = found._replace(tier=tier)
+        elif found is PRODUCT and self._target is not None and node.op in self._target.operators:
+            self._hold(node, self._target)
         elif found is PRODUCT and self._attention and self._is_product(node):
             self._products[id(node)] = node
         else:
             self._left[name_of(node)] = found
+
+    def _hold(self, node: gs.Node, target: Target) -> None:
+        """Take in a node that the target computes in integers, unless it is the bound of one before."""
+        slots = target.slots(node)
+        maker = self._view.producer(node.inputs[0]) if node.inputs else None
+        known = maker is not None and (id(maker) in self._layers or id(maker) in self._steady)
+        if known and self._is_bound(node) and self._view.sole_user(node.inputs[0]) is node:
+            return
+        asked = why_left(name_of(node), self._only, self._skip, "quantise")
+        if asked is not None:
+            self._left[name_of(node)] = asked
+            return
+        for tensor in (*(node.inputs[slot] for slot in slots), node.outputs[0]):
+            is_known = self._view.is_constant(tensor)
+            if not (self._is_roundable(tensor) if is_known else self._view.dtype(tensor) == np.float32):
+                return
+        self._steady[id(node)] = slots
 
     def _is_product(self, node: gs.Node) -> bool:
         return node.op == "MatMul" and all(self._view.dtype(tensor) == np.float32 for tensor in node.inputs)
@@ -162,8 +124,10 @@ class Chooser:
         asked = why_left(name_of(node), self._only, self._skip, "quantise")
         if asked is not None:
             return asked
-        if node.op == "ConvTranspose":
-            return TRANSPOSED
+        if self._target is not None and node.op not in self._target.layers:
+            return "the target has no integer kernel of it"
+        if node.op == "ConvTranspose" and (self._target is None or integer(node, "group", 1) > 1):
+            return TRANSPOSED if self._target is None else "a transposed convolution in groups"
         if self._view.is_constant(node.inputs[0]):
             return "its first input is constant"
         if not self._view.is_constant(node.inputs[1]):
@@ -183,6 +147,8 @@ class Chooser:
             if weight.ndim not in (3, 4):
                 return "a convolution in three dimensions or more"
             return Layer(node, 0, bias, light=weight.shape[1] == 1 and integer(node, "group", 1) > 1)
+        if node.op == "ConvTranspose":
+            return Layer(node, 1, bias)
         if node.op == "MatMul":
             return Layer(node, 1, None) if weight.ndim == 2 else "its weight is a batch of matrices"
         if real(node, "alpha", 1.0) != 1.0 or bias is not None and real(node, "beta", 1.0) != 1.0:
@@ -278,7 +244,7 @@ class Chooser:
             maker = self._view.producer(maker.inputs[0])
         if maker is None or not any(end is tensor for end in self.ends(maker)):
             return False
-        if id(maker) in self._others:
+        if id(maker) in self._others or id(maker) in self._steady:
             return True
         return id(maker) in self._layers and self._gives_bytes(self._layers[id(maker)])
 
@@ -286,7 +252,11 @@ class Chooser:
         """Tell whether a layer's result is rounded: a convolution's must be, a product also gives floats."""
         if layer.tier.wide:
             return False
-        return layer.node.op == "Conv" or all(map(self._goes_to_integers, self.ends(layer.node)))
+        return (
+            layer.node.op == "Conv"
+            or self._target is not None
+            or all(map(self._goes_to_integers, self.ends(layer.node)))
+        )
 
     def _goes_to_integers(self, tensor: gs.Tensor) -> bool:
         if self._view.is_output(tensor):
@@ -297,6 +267,8 @@ class Chooser:
     def _reads_bytes(self, node: gs.Node, tensor: gs.Tensor) -> bool:
         if id(node) in self._products:
             return True
+        if id(node) in self._steady:
+            return any(node.inputs[slot] is tensor for slot in self._steady[id(node)])
         if id(node) in self._layers:
             return tensor is node.inputs[0] and not self._layers[id(node)].tier.wide
         return id(node) in self._others and (node.op in MIXING or tensor is node.inputs[0])
@@ -327,7 +299,8 @@ class Chooser:
         found: dict[str, str] = {}
         for node in self._view.nodes():
             layer = self._layers.get(id(node))
-            if layer is not None and self._gives_bytes(layer) or id(node) in self._others:
+            gives = layer is not None and self._gives_bytes(layer) or id(node) in self._steady
+            if gives or id(node) in self._others:
                 # Nodes come in order, so what is carried on has its scale by now.
                 before = node.inputs[0].name
                 for end in self.ends(node):

@@ -78,6 +78,9 @@ class Planner(NamedTuple):
             yield self._wanted_by(layer)
         for node in self.choice.products.values():
             yield from (self._wanted_in(tensor.name) for tensor in node.inputs)
+        for node in self.view.graph.nodes:
+            read = (node.inputs[slot] for slot in self.choice.steady.get(id(node), ()))
+            yield from (self._wanted_in(each.name) for each in read if not self.view.is_constant(each))
         for name in self.choice.rounded.values():
             yield Wanted(name, self.forms.activations)
 
@@ -95,13 +98,14 @@ class Planner(NamedTuple):
         return {
             layer.node.inputs[0].name: 1 if layer.node.op == "Conv" else -1
             for layer in self.choice.layers.values()
-            if self.forms.correct_bias and layer.bias is not None
+            if self.forms.correct_bias and layer.bias is not None and layer.node.op != "ConvTranspose"
         }
 
     def readers(self) -> tuple[Reader, ...]:
         """Return the layers whose steps are looked for by what they read: those of fewer than 8 bits."""
         layers = self.choice.layers.values()
-        return tuple(dict.fromkeys(self._reader(layer) for layer in layers if self._bits(layer) < 8))
+        few = (layer for layer in layers if self._bits(layer) < 8 and layer.node.op != "ConvTranspose")
+        return tuple(dict.fromkeys(self._reader(layer) for layer in few))
 
     def _bits(self, layer: Layer) -> int:
         return layer.tier.bits or self.forms.weight_bits
@@ -123,8 +127,9 @@ class Planner(NamedTuple):
             layer.axis if self.forms.per_channel else None,
             2 if self.forms.even_levels and bits <= PACKED else 1,
         )
-        moves_bias = self.forms.correct_bias and layer.bias is not None and read in measured.means
-        rows = measured.rows.get(self._reader(layer)) if bits < 8 else None
+        is_sum = node.op != "ConvTranspose"  # whose outputs see a part of the window each
+        moves_bias = is_sum and self.forms.correct_bias and layer.bias is not None and read in measured.means
+        rows = measured.rows.get(self._reader(layer)) if bits < 8 and is_sum else None
         noise = None if rows is None else noise_of(rows, layer.axis, moves_bias)
         if layer.bias is None:
             return Codes(weight, stored_weight(weight, axis, bits, apart=apart, loss=noise), None)
@@ -157,11 +162,13 @@ class Planner(NamedTuple):
                 for slot, tensor in enumerate(node.inputs):
                     if tensor.name not in choice.rounded:
                         read.setdefault(self._wanted_in(tensor.name), []).append((number, slot))
-            elif id(node) in choice.others and choice.is_mixing(node):
-                for slot, tensor in enumerate(node.inputs):
-                    values = self.view.constant(tensor)
+            elif id(node) in choice.steady or (id(node) in choice.others and choice.is_mixing(node)):
+                for slot in choice.steady.get(id(node), range(len(node.inputs))):
+                    values, name = self.view.constant(node.inputs[slot]), node.inputs[slot].name
                     if values is not None:
                         operands.append(Operand(number, slot, stored_operand(values, grid)))
+                    elif name not in choice.rounded:
+                        read.setdefault(self._wanted_in(name), []).append((number, slot))
         roundings = [self._reading(each, tuple(readers), measured) for each, readers in read.items()]
         for name, whose in choice.rounded.items():
             wanted = Wanted(whose, self.forms.activations)

@@ -58,6 +58,13 @@ class Static:
             "all that has an integer kernel",
         )
         group.add_argument(
+            "--target",
+            metavar="NAME",
+            default="",
+            help="machine that the file is for, where it is not onnxruntime on a processor: all (accelerators that "
+            "compute in integers throughout: whatever has numbers on both sides is rounded), or a table of yours",
+        )
+        group.add_argument(
             "--store",
             type=_stored_bits,
             metavar="N",
@@ -133,7 +140,8 @@ class Static:
             skip=tuple(options.skip),
             wide=tuple(options.wide),
             attention=options.attention,
-            times="" if options.times == _NONE else options.times,
+            times="" if options.times == _NONE or options.target else options.times,
+            target=options.target,
             batch=options.batch,
             cache=options.cache,
             rounder=rounders.make(options.round),
@@ -166,7 +174,8 @@ class Static:
         )
         within = "" if options.largest is None else f", weights within {options.largest} bytes"
         stored = f", other weights filed in {_stored(options)} bits" if _stored(options) else ""
-        return f"{bits}{rounded}; {read}{even}{smooth}{mixed}{within}{stored}"
+        target = f", for the target {options.target}" if options.target else ""
+        return f"{bits}{rounded}; {read}{even}{smooth}{mixed}{within}{stored}{target}"
 
 
 def _stored_bits(text: str) -> int:

@@ -220,3 +220,19 @@ def test_small_layers_stay_in_floats_unless_times_are_none(
     assert whole["QLinearConv"] == 6 > served(Model.load(out))["QLinearConv"]
     assert main([*asked, "--times", "nowhere"]) == 2
     assert "expected vnni" in capsys.readouterr().err
+
+
+def test_a_target_with_kernels_of_its_own_computes_in_integers_throughout(
+    out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert quantise(out, "--data", DATA, "--target", "all", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert not any(row["left"] for row in told["layers"])
+    sums = Model.load(out).nodes("Add")
+    assert sums and {user.op for node in sums for user in node.outputs[0].outputs} <= {
+        "Relu",
+        "QuantizeLinear",
+    }
+
+    assert quantise(out, "--data", DATA, "--target", "npu") == 2
+    assert "expected all" in capsys.readouterr().err
