@@ -22,14 +22,15 @@ _SHIFTED = frozenset(
 @passes.register("bend_rectifiers")
 @dataclass(frozen=True)
 class BendRectifiers:
-    """Put PRelu between two shifts before a Relu that layers read, all learned per channel (Liu et al. 2020; Liu et al. 2022).
+    """Put PRelu between two shifts before a Relu that layers read (Liu et al. 2020; Liu et al. 2022).
 
     Args:
         slope: of what lies below zero, at the start; the papers' is 0.25.
 
-    It belongs behind `Tidy` and before the training. Until numbers are learned the Relu behind cuts off what the bend
-    leaves below zero, so that nothing changes; shifts then carry part of it above. The first shift is left out behind
-    a layer or norm, which has one of its own. Rectifiers whose number of channels is not known stay as they are.
+    It belongs behind `Tidy` and before the training, which learns slope and shifts of each channel. Until then the Relu
+    behind cuts off what the bend leaves below zero, so that nothing changes; a shift upwards lets part of it through,
+    and its slope learn. The first shift is left out behind a layer or norm, which has one of its own. Rectifiers whose
+    number of channels is not known stay as they are.
     """
 
     slope: float = 0.25

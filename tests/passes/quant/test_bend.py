@@ -3,10 +3,15 @@
 import numpy as np
 import pytest
 
+from graphrewrite.bridge import Optimiser
+from graphrewrite.data import ArraySource
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Builder, Model
 from graphrewrite.passes.quant.bend import BendRectifiers
-from graphrewrite.pipeline import Pipeline
+from graphrewrite.passes.quant.quantizers.n2uq import N2uq
+from graphrewrite.passes.recipes.qat import QuantizeAware
+from graphrewrite.passes.train import Distill
+from graphrewrite.pipeline import Context, Pass, Pipeline
 from graphrewrite.runtime import run
 from tests.passes.quant.learning import feed
 
@@ -64,3 +69,19 @@ def test_rectifiers_of_unknown_width_are_left_and_told() -> None:
 def test_slopes_that_cannot_be_are_refused() -> None:
     with pytest.raises(InvalidConfig, match="from 0 to 1"):
         BendRectifiers(-0.1)
+
+
+def test_a_bent_net_is_trained_and_deployed() -> None:
+    x = np.concatenate([feed(32), feed(32, seed=1)])
+    training = Distill(8, 0.05, optimiser=Optimiser("adam"))
+    steps: list[Pass] = [BendRectifiers(), QuantizeAware(N2uq(2), training, first_bits=2, last_bits=2)]
+    result = Pipeline(steps).run(net(), Context(data=ArraySource({"x": x})))
+
+    assert result.report.steps[-1].verified.error == 0.0
+    learned = {
+        end: max(
+            np.ptp(np.asarray(each)) for name, each in result.model.weights.items() if name.endswith(end)
+        )
+        for end in ("slope", "behind", "before")
+    }
+    assert min(learned.values()) > 0
