@@ -8,7 +8,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from graphrewrite.errors import InvalidConfig, UnsupportedOp
-from graphrewrite.ir import Model
+from graphrewrite.ir import Builder, Model
 from graphrewrite.ir.codec import nodes_from_proto
 from graphrewrite.ir.domains import domain_name
 from graphrewrite.ir.edit import all_graphs, all_nodes
@@ -205,13 +205,31 @@ def _unfit_inside(function: onnx.FunctionProto, to: int) -> list[_Left]:
         old, new = described(node.op, start), described(node.op, to)
         if old is None or new is None:
             why = "one of the two operator sets does not have it"
-        elif any((node.op, version) in _ADAPTERS for version in between(node.op, start, to)):
+        elif not all(_is_kept(node, version) for version in between(node.op, start, to)):
             why = "it has another form there, and functions stay as they are"
         else:
             why = why_not(node, old, new, lambda _: None) or _would_drop(node, new)
         if why:
             left.append(_Left(f"{node.name or node.op} in the function {function.name}", node.op, why))
     return left
+
+
+def _is_kept(node: gs.Node, version: int) -> bool:
+    """Tell whether the adapter of a version, if it has one, finds nothing to do; it may change the node."""
+    adapt = _ADAPTERS.get((node.op, version))
+    if adapt is None:
+        return True
+    if any(isinstance(value, onnx.AttributeProto) for value in node.attrs.values()):
+        return False  # of an attribute that each call gives, nobody knows
+    nowhere = Builder().model()
+    site = Site(node, Writer(nowhere, nowhere.graph, node.op, Names(nowhere)), infer(nowhere), set())
+    before = (node.op, dict(node.attrs), list(node.inputs), list(node.outputs))
+    try:
+        adapt(site)
+    except Unfit:
+        return False
+    after = (node.op, node.attrs, list(node.inputs), list(node.outputs))
+    return before == after and not site.writer.made and not site.behind
 
 
 def _would_drop(node: gs.Node, new: onnx.defs.OpSchema) -> str:

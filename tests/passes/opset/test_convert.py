@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from graphrewrite import Context, Model, Pipeline
+from graphrewrite.custom_ops import ops
 from graphrewrite.errors import UnsupportedOp
 from graphrewrite.ir import Builder
 from graphrewrite.ir.edit import all_nodes
@@ -86,6 +87,17 @@ def test_a_function_whose_nodes_may_not_is_written_out() -> None:
     assert not after.functions
     assert operators(after) == "Exp Flatten Reshape Shape Softmax"
     prove_same(model, after)
+
+
+def test_bodies_of_our_own_operators_go_along() -> None:
+    b = Builder(13)
+    model = b.model(b.relu(b.input([2], "x")))
+    model.functions = [spec.function(13) for spec in ops().values()]
+
+    after = converted(model, 21).model
+
+    assert len(after.functions) == len(ops())
+    assert {entry.version for function in after.functions for entry in function.opset_import} == {21}
 
 
 def test_what_does_not_belong_to_the_operator_set_is_kept(tmp_path: Path) -> None:
