@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from graphrewrite.data import DataSource, collect
 from graphrewrite.data.accumulators import Accumulator, Floats, Moments
+from graphrewrite.errors import InvalidData
 from graphrewrite.ir import Model
 from graphrewrite.passes.quant.cache import CalibrationCache, key_of
 from graphrewrite.passes.quant.calibrators import Calibrator
@@ -76,10 +77,18 @@ class Sweep:
         for reader, taken in rows.items():
             looked.setdefault(reader.tensor, []).append(taken)
         collect(model, data, looked, self.batch, context.seed, context.progress, context.threads)
-        seen = {name: each.result() for name, each in ranges.items()}
-        spans = {each: self.calibrator.span(seen[each.tensor], GRIDS[each.grid]) for each in self.wanted}
+        spans = {each: self._span(each, ranges[each.tensor]) for each in self.wanted}
         means = {name: each.result().mean for name, each in moments.items()}
         return Measured(spans, means, {reader: each.result() for reader, each in rows.items()})
+
+    def _span(self, wanted: Wanted, seen: Accumulator) -> Span:
+        try:
+            return self.calibrator.span(seen.result(), GRIDS[wanted.grid])
+        except InvalidData as error:
+            raise InvalidData(
+                f"the tensor {wanted.tensor!r} cannot be given a range: {error}; leaving out the layers that read it "
+                "helps too"
+            ) from error
 
 
 def _key(wanted: Wanted) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from graphrewrite import models
 from graphrewrite.data import ArraySource, load
-from graphrewrite.errors import InvalidConfig, VerificationError
+from graphrewrite.errors import InvalidConfig, InvalidData, VerificationError
 from graphrewrite.ir import Builder, Model
 from graphrewrite.passes.quant import InsertQdq, insert_qdq, kernels
 from graphrewrite.passes.quant.calibrators import calibrators
@@ -295,3 +295,15 @@ def test_a_run_of_the_pass_alone_says_what_it_did() -> None:
     outcome: Outcome = InsertQdq().run(net(), context())
 
     assert outcome.notes[0].text == "quantised 8 of 8, 11 nodes between them"
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("calibrator", ["min_max", "mse"])
+def test_a_tensor_that_has_no_finite_range_is_named(calibrator: str) -> None:
+    b = Builder(opset=17)
+    x = b.input(["N", 3, 12, 12], "x")
+    dark = b.op("Log", b.op("Sub", x, x))
+    model = b.model(b.conv(dark, 4, 3, name="first"))
+
+    with pytest.raises(InvalidData, match=f"the tensor '{dark.name}' cannot be given a range"):
+        quantised(model, InsertQdq(calibrators.make(calibrator)))
