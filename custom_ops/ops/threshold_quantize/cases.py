@@ -19,6 +19,10 @@ _SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
     ((2, 0, 3), (3,)),
     ((0, 4, 3), (4, 3)),
     ((1, 2, 0), (2, 1)),
+    # Enough comparisons for several threads: all numbers in a row, channels cut in parts, parts of several channels.
+    ((2, 1501), (255,)),
+    ((1, 2, 1101), (2, 255)),
+    ((2, 9, 301), (9, 255)),
 )
 
 
