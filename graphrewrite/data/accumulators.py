@@ -389,5 +389,5 @@ def _same_channels(accumulator: object, before: int, now: int) -> None:
 
 def _nothing(accumulator: object) -> InvalidData:
     return InvalidData(
-        f"{type(accumulator).__name__} has seen no values, or none that are finite; expected at least one; check the data"
+        f"{type(accumulator).__name__} has seen no values, or no finite ones; expected at least one; check the data"
     )
