@@ -37,7 +37,7 @@ def check_outputs(
             )
         if not path.parent.is_dir():
             raise InvalidConfig(
-                f"the folder {str(path.parent)!r} of the output does not exist; create it first"
+                f"the folder {str(path.parent)!r} of the output does not exist; expected one that does; create it first"
             )
         if path.exists() and not path.is_file():
             raise InvalidConfig(
@@ -45,16 +45,20 @@ def check_outputs(
             )
         if not os.access(path.parent, os.W_OK):
             raise InvalidConfig(
-                f"the folder {str(path.parent)!r} of the output cannot be written; choose another"
+                f"the folder {str(path.parent)!r} of the output cannot be written; expected one that can be; "
+                "choose another"
             )
         for source in sources:
             if _same(path, source):
                 raise InvalidConfig(
-                    f"the output {str(path)!r} is the input itself, which is never modified; choose another name"
+                    f"the output {str(path)!r} is the input itself, which is never modified; expected another file; "
+                    "choose another name"
                 )
         for other in seen:
             if _same(path, other):
-                raise InvalidConfig(f"two outputs have the name {str(path)!r}; give each its own")
+                raise InvalidConfig(
+                    f"two outputs have the name {str(path)!r}; expected a file for each; give each its own"
+                )
         seen.append(path)
 
 

@@ -118,7 +118,7 @@ def apply(
         screen,
         pipeline,
         reads=[path for path in (options.test, *reads) if path],
-        writes=[path for path in (options.report,) if path],
+        writes=[path for path in (options.report,) if path is not None],
     )
     measured = measure(job, options, screen) if job.facts.output else Measured()
     if options.report and job.facts.output:

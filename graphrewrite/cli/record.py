@@ -47,10 +47,8 @@ def measure(job: Job, options: Namespace, screen: Screen) -> Measured:
     """
     if not options.test and not options.report:
         return Measured()
-    from graphrewrite.data import load as load_data
-
     before, after = job.before, job.result.model
-    source = load_data(options.test, before) if options.test else job.data
+    source = job.data if job.test is None else job.test
     feeds: Iterable[Feeds]
     if source is not None:
         one = next(iter(batches(before, source, options.seed, size=1)), None)

@@ -83,11 +83,12 @@ class RewriteFacts:
 
 @dataclass(frozen=True)
 class Job:
-    """One finished command: the models before and after, the result, and the facts to print."""
+    """One finished command: the models before and after, the result, the samples, and the facts to print."""
 
     before: Model
     result: PipelineResult
     data: DataSource | None
+    test: DataSource | None
     facts: RewriteFacts
     code: int
 
@@ -115,6 +116,7 @@ def rewrite(
     check_data_output(before, options.output)
     source = describe_file(options.model, before)
     data = _data(given, before)
+    test = _data(getattr(options, "test", None), before)  # what does not fit is said before the work
     seed, threads = getattr(options, "seed", 0), getattr(options, "threads", 0)
     with screen.progress() as progress:
         context = Context(data=data, seed=seed, threads=threads, progress=progress)
@@ -127,7 +129,7 @@ def rewrite(
     if not result.changed:
         written = f"{options.output} is a copy" if output else "nothing was written (--strict)"
         screen.warn(f"nothing could be changed; {written}")
-    return Job(before, result, data, facts, code)
+    return Job(before, result, data, test, facts, code)
 
 
 def flat(steps: Iterable[StepReport]) -> list[StepReport]:

@@ -11,11 +11,19 @@ from graphrewrite.errors import InvalidConfig
 
 @contextmanager
 def work_folder(options: Namespace) -> Iterator[Path]:
-    """Set --workdir to a folder beside the output where none was named, and remove that one when all went well."""
+    """Set --workdir to a folder beside the output where none was named.
+
+    That one is removed when all went well, or when nothing was written that could be gone on from.
+    """
     is_ours = options.workdir is None
     folder = Path(options.workdir or f"{options.output}.work")
     options.workdir = str(folder)
-    yield folder
+    try:
+        yield folder
+    except BaseException:
+        if is_ours and not any(path.is_file() for path in folder.rglob("*")):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     if is_ours:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -76,7 +76,7 @@ class Model:
         except DecodeError as error:
             raise InvalidModel(
                 f"{str(file)!r} ({len(content)} bytes) is not an ONNX model, or is truncated: its bytes do not parse; "
-                "check that it is a complete .onnx file"
+                "expected a complete .onnx file; check the path, or export it again"
             ) from error
         del content
         locate = Locator(file.parent)

@@ -220,7 +220,13 @@ class RemoveChannels:
             return Adjusted(skipped={"mean channels": f"the model cannot be run on the data: {error}"})
 
         def estimate(consumer: Consumer, alive: Mask) -> tuple[Floats | None, Floats]:
-            return way.estimate(made[(consumer.tensor, consumer.axis)].result(), alive)
+            transfer, constant = way.estimate(made[(consumer.tensor, consumer.axis)].result(), alive)
+            if not (np.isfinite(constant).all() and (transfer is None or np.isfinite(transfer).all())):
+                raise InvalidData(
+                    f"on the data the tensor {consumer.tensor!r} holds numbers that are not finite, so nothing can be "
+                    "predicted from it; expected samples without NaN and infinities; leave those out"
+                )
+            return transfer, constant
 
         return adjust(found.analysis, labels, estimate)
 

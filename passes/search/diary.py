@@ -28,9 +28,8 @@ class Diary:
         self._path = None if folder is None else folder / _FILE
         if self._path is None:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._first = json.dumps({"search": key})
         if not self._path.exists():
-            self._append(json.dumps({"search": key}))
             return
         whole = self._path.read_bytes()
         kept = whole[: whole.rfind(b"\n") + 1]
@@ -55,13 +54,13 @@ class Diary:
     def add(self, trial: Trial) -> None:
         """Write a trial down."""
         self.trials[name_of(trial.values)] = trial
-        if self._path is not None:
-            self._append(json.dumps(to_json(trial), allow_nan=False))
-
-    def _append(self, line: str) -> None:
-        assert self._path is not None
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            if not file.tell():
+                file.write(self._first + "\n")
+            file.write(json.dumps(to_json(trial), allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
 

@@ -17,7 +17,7 @@ from graphrewrite.passes.search.diary import Diary, name_of
 from graphrewrite.passes.search.goal import COSTS, Goal, front
 from graphrewrite.passes.search.policies import Policy
 from graphrewrite.passes.search.space import Point, Space
-from graphrewrite.passes.search.trial import Original, Samples, Task, Trial, attempt
+from graphrewrite.passes.search.trial import Original, Samples, Task, Trial, attempt, named
 from graphrewrite.pipeline import Pipeline
 from graphrewrite.pipeline.base import Json, Pass
 from graphrewrite.pipeline.journal import key_of
@@ -104,7 +104,7 @@ def search(
     told = json.dumps(
         [to_json(part) for part in (asked.space.fields, asked.goal)] + [_text(asked.space.pipeline)]
     )
-    diary = Diary(folder, key_of(f"{told} {asked.policy!r} {asked.seconds}", model, seed))
+    diary = Diary(folder, key_of(f"{told} {asked.policy!r} {asked.seconds} {named(judge)}", model, seed))
     taken: dict[str, tuple[_Candidate, Trial]] = {}
     with _on_disk(model, judge, folder, seed, threads) as measured:
         blank = Task({}, _text(Pipeline()), measured, data, judge, seed, threads, asked.seconds)

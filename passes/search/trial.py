@@ -1,5 +1,6 @@
 """Trying one candidate: run its pipeline, measure what comes out. A task is plain data, so any worker can do it."""
 
+import hashlib
 import pickle
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -140,6 +141,14 @@ def relative_latency(before: Model, after: Model, judge: DataSource, task: Task)
     one = next(iter(batches(before, judge, task.seed, size=1)))
     timings = latency([("before", before), ("after", after)], one, threads=task.threads, budget=task.clock)
     return timings[1].ratio
+
+
+def named(samples: Samples) -> str:
+    """Return what tells samples from others in the record of a search: the name given, a file's contents."""
+    if not isinstance(samples, str):
+        return f"{len(samples)} samples"
+    path = Path(samples)
+    return f"{samples} {hashlib.sha256(path.read_bytes()).hexdigest()}" if path.is_file() else samples
 
 
 def _opened(samples: Samples, model: Model) -> DataSource:

@@ -54,8 +54,8 @@ def answers(
     if not classes or labels.dtype.kind not in "iu" or not 0 <= labels.min() <= labels.max() < classes:
         raise InvalidData(
             f"the output {model.outputs[0].name!r} has the shape {list(scores.shape)} and the labels are "
-            f"{labels.dtype} up to {labels.max()}; expected scores [samples, classes] and class numbers below the "
-            "classes; check the labels, or give a classifier"
+            f"{labels.dtype} up to {max(labels.tolist())}; expected scores [samples, classes] and class numbers below "
+            "the classes; check the labels, or give a classifier"
         )
     return _probabilities(scores), labels.astype(np.int64)
 

@@ -304,3 +304,18 @@ def test_data_of_another_shape_is_told_what_was_expected(run: Run, small: Path, 
     ran = run("compare", small, small, "--data", tmp_path / "data.npz")
     assert (ran.code, ran.err.count("\n")) == (2, 1)
     assert "[batch, 3, 8, 8]" in ran.err
+
+
+def test_samples_to_test_on_are_opened_before_the_work(run: Run, small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    ran = run(
+        "factorize", small, "-o", out, "--method", "svd", "--smallest", "8", "--test", tmp_path / "none.npz"
+    )
+    assert ran.code == 2 and "there is no data at" in ran.err and not out.exists()
+
+
+def test_samples_that_are_not_finite_are_no_defect_of_the_pass(run: Run, small: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "bad.npz", x=np.full((4, 3, 8, 8), np.nan, np.float32))
+    words = ("--ratio", "0.5", "--data", tmp_path / "bad.npz", "--reconstruct", "least_squares")
+    ran = run("prune", small, "-o", tmp_path / "out.onnx", *words)
+    assert ran.code == 2 and "not finite" in ran.err and not (tmp_path / "out.onnx").exists()
