@@ -144,8 +144,6 @@ class Chooser:
             if added is None or added.reshape(-1).shape != (outputs,) or not np.isfinite(added).all():
                 return "its bias is not one constant finite number for each output"
         if node.op == "Conv":
-            if weight.ndim not in (3, 4):
-                return "a convolution in three dimensions or more"
             return Layer(node, 0, bias, light=weight.shape[1] == 1 and integer(node, "group", 1) > 1)
         if node.op == "ConvTranspose":
             return Layer(node, 1, bias)

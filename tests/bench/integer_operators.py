@@ -79,9 +79,9 @@ def conv(outputs: int, kernel: int, group: int = 1, stride: int = 1) -> Body:
     """Return a convolution with a constant weight."""
 
     def body(b: Builder, x: gs.Tensor, rounded: Rounded) -> gs.Variable:
-        inputs = x.shape[1] // group
-        weight = rounded(b.weight(outputs, inputs, kernel, kernel))
-        return b.op("Conv", x, weight, group=group, pads=[kernel // 2] * 4, strides=[stride] * 2)
+        inputs, axes = x.shape[1] // group, len(x.shape) - 2
+        weight = rounded(b.weight(outputs, inputs, *[kernel] * axes))
+        return b.op("Conv", x, weight, group=group, pads=[kernel // 2] * 2 * axes, strides=[stride] * axes)
 
     return body
 
@@ -140,6 +140,8 @@ CASES = (
     Case("Conv 7x7 of each channel", MAP, conv(64, 7, 64)),
     Case("Conv 3x3 in 8 groups", SMALL, conv(256, 3, 8)),
     Case("Conv 7x7, stride 2, 3 channels", (1, 3, 224, 224), conv(64, 7, 1, 2)),
+    Case("Conv 3", (1, 64, 1024), conv(64, 3)),
+    Case("Conv 3x3x3", (1, 32, 8, 28, 28), conv(32, 3)),
     Case("ConvTranspose 2x2", SMALL, upward),
     Case("Gemm", (1, 512), gemm(1000)),
     Case("Gemm", (64, 512), gemm(512)),
@@ -190,7 +192,7 @@ def written(case: Case, form: Form) -> Model:
 
     def rounded(tensor: gs.Tensor) -> gs.Variable:
         if isinstance(tensor, gs.Constant):
-            is_weight = tensor.values.ndim in (2, 4)
+            is_weight = tensor.values.ndim > 1 and tensor.values.shape[1] > 1
             kind = np.int8 if is_weight else np.uint8
             codes = np.rint(tensor.values / _STEP).clip(0, 127).astype(kind)
             return b.op("DequantizeLinear", b.constant(codes), step, b.constant(kind(0)))

@@ -3,6 +3,8 @@
 from typing import cast
 
 import numpy as np
+import onnx_graphsurgeon as gs
+import pytest
 
 from graphrewrite.ir import Builder, Model
 from graphrewrite.passes.quant import InsertQdq, kernels
@@ -183,3 +185,32 @@ def test_what_is_quantised_already_is_left_alone_and_said_to_be() -> None:
     assert left(again) == {"first": kernels.ALREADY}
     assert served(again.model)["QLinearConv"] == 2
     assert left(small) == {"first": kernels.ALREADY, "last": kernels.ALREADY} and not small.changed
+
+
+@pytest.mark.parametrize("bits", [8, 3])
+@pytest.mark.parametrize("sizes", [(24,), (6, 5), (4, 6, 5)])
+def test_convolutions_of_any_rank_have_integer_kernels(sizes: tuple[int, ...], bits: int) -> None:
+    b = Builder(opset=17, seed=5)
+    y: gs.Tensor = b.input(["N", 3, *sizes], "x")
+    for name, inputs in (("first", 3), ("second", 8)):
+        bias = b.constant(b.rng.standard_normal(8).astype(np.float32))
+        y = b.relu(
+            b.op(
+                "Conv",
+                y,
+                b.weight(8, inputs, *[3 for _ in sizes]),
+                bias,
+                name=name,
+                pads=[1] * 2 * len(sizes),
+            )
+        )
+    model, around = b.model(y), context((8, 3, *sizes))
+
+    result = quantised(model, InsertQdq(weight_bits=bits), around)
+
+    found = served(result.model)
+    assert found["QLinearConv"] == 2 and found["QuantizeLinear"] == found["DequantizeLinear"] == 1
+    assert around.data is not None
+    feeds = next(around.data.batches(8))
+    exact, rounded = only(run(model, feeds)), only(run(result.model, feeds, optimize=True))
+    assert np.linalg.norm(rounded - exact) < (0.02 if bits == 8 else 0.4) * np.linalg.norm(exact)
