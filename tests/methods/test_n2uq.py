@@ -19,3 +19,7 @@ pytestmark = pytest.mark.slow
 def test_training_with_the_rounding_beats_rounding_alone(quantizer: Quantizer) -> None:
     alone = float(np.mean([changed(InsertQdq(weight_bits=2), seed) for seed in SEEDS]))
     assert mean(quantizer) > alone + 20  # though activations have 8 bits there, and 2 here
+
+
+def test_thresholds_beat_steps_where_norms_learn_too() -> None:
+    assert mean(N2uq(2)) > mean(Lsq(2))

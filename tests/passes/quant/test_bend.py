@@ -78,10 +78,6 @@ def test_a_bent_net_is_trained_and_deployed() -> None:
     result = Pipeline(steps).run(net(), Context(data=ArraySource({"x": x})))
 
     assert result.report.steps[-1].verified.error == 0.0
-    learned = {
-        end: max(
-            np.ptp(np.asarray(each)) for name, each in result.model.weights.items() if name.endswith(end)
-        )
-        for end in ("slope", "behind", "before")
-    }
-    assert min(learned.values()) > 0
+    weights = {name: np.asarray(each, np.float32) for name, each in result.model.weights.items()}
+    for end in ("slope", "behind", "before"):
+        assert any(np.ptp(each) > 0 for name, each in weights.items() if name.endswith(end)), end
