@@ -4,6 +4,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from typing import ClassVar, cast
 
+from graphrewrite.cli.left import show_left
 from graphrewrite.cli.method import Applied, add_told, apply, layered, recorded, show_measured
 from graphrewrite.cli.parser import add_rewriting
 from graphrewrite.cli.rewriting import Job, show_check
@@ -136,6 +137,7 @@ def _show(applied: Applied, history: list[dict[str, Json]], screen: Screen) -> N
         screen.table(titles, [[_cell(row.get(name)) for name in titles] for row in history], right=titles)
     told = [("trained", note.text) for note in applied.job.result.notes if note.kind == "done"]
     show_check(applied.job, screen, told)
+    show_left(applied.job.facts.left, screen)
 
 
 def _cell(value: Json) -> str:

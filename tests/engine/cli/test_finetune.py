@@ -131,6 +131,27 @@ def test_a_teacher_without_labels(
     assert step.teacher == str(big)  # type: ignore[attr-defined]
 
 
+def test_a_model_does_not_learn_from_itself_and_is_told_so(
+    run: Run, small: Path, inputs: Path, recipe: Path, tmp_path: Path
+) -> None:
+    recipe.write_text(json.dumps(TEACHER))
+    ran = run(
+        "finetune",
+        small,
+        "-o",
+        tmp_path / "out.onnx",
+        "--data",
+        inputs,
+        "--recipe",
+        recipe,
+        "--teacher",
+        small,
+    )
+
+    assert ran.code == 0
+    assert "the teacher is this very model" in ran.out
+
+
 def test_a_page_is_written(run: Run, small: Path, samples: Path, recipe: Path, tmp_path: Path) -> None:
     pytest.importorskip("jinja2")
     page = tmp_path / "page.html"
