@@ -1,11 +1,11 @@
 """Static quantisation to 8 bits beside onnxruntime's own: how near the outputs stay, bytes, latency, time to quantise.
 
-`python -m tests.bench.quantize [--rounds 30] [--only PATTERN ...] [--write]` quantises the shipped models, of 256
-training images, and models of the corpus, of 32 random samples: most of their weights are random too, which makes no
-difference to bytes and speed. The signal is compared with the float model's on samples that nobody saw before. Both get
-the same samples and ranges from min to max, uint8 activations, int8 weights per channel; onnxruntime's gets the
-preprocessing that it advises. Latency: one sample, in turns, medians, on one thread its CPU time. Seconds: ours tidy,
-calibrate, write and prove.
+`python -m tests.bench.quantize [--bits 4] [--rounds 30] [--only PATTERN ...] [--write]` takes the shipped models, of
+256 training images, and models of the corpus, of 32 random samples: most of their weights are random too, which makes
+no difference to bytes and speed. The signal is compared with the float model's on samples that nobody saw before. Both
+get the same samples and ranges from min to max, uint8 activations, int8 or int4 weights per channel; onnxruntime's gets
+the preprocessing that it advises. Latency: one sample, in turns, medians, on one thread its CPU time. Seconds: ours
+tidy, calibrate, write and prove.
 """
 
 import fnmatch
@@ -15,6 +15,7 @@ from functools import partial
 from typing import NamedTuple, cast
 
 import numpy as np
+from onnxruntime.quantization import QuantType
 
 from graphrewrite import models
 from graphrewrite.data import DataSource, load
@@ -81,6 +82,7 @@ COLUMNS = (
     "seconds to quantise: onnxruntime",
     "ours",
 )
+_KINDS = {8: QuantType.QInt8, 4: QuantType.QInt4}
 _BATCH, _SEEN, _HELD = 8, range(4), range(100, 104)  # seeds of batches
 
 
@@ -129,9 +131,9 @@ def cases(only: Sequence[str]) -> Iterator[Case]:
             yield Case(name, Model.load(entry.path), *drawn)
 
 
-def ours(model: Model, data: DataSource) -> tuple[Model, str]:
+def ours(model: Model, data: DataSource, bits: int = 8) -> tuple[Model, str]:
     """Return the model quantised and proved as the verb does it, and how many of its layers are integers."""
-    steps = (Tidy(), InsertQdq(times="vnni", batch=_BATCH), WeightOnly(8, block=0))
+    steps = (Tidy(), InsertQdq(weight_bits=bits, times="vnni", batch=_BATCH), WeightOnly(8, block=0))
     result = Pipeline(steps).run(model, Context(data=data, threads=1))
     assert result.changed
     rows = cast("list[dict[str, object]]", result.report.steps[1].details["layers"])
@@ -144,10 +146,10 @@ def outputs(model: Model, held: Sequence[Feeds]) -> Floats:
     return np.concatenate([np.ravel(started.run(None, dict(feeds))[0]) for feeds in held]).astype(np.float64)
 
 
-def line(case: Case, rounds: int, threads: int) -> str:
+def line(case: Case, bits: int, rounds: int, threads: int) -> str:
     """Quantise a model both ways and return its line of the table."""
-    (own, layers), spent = timed(partial(ours, case.model, Batches(case.seen)))
-    rival, rival_spent = timed(lambda: statically_int8(prepared(case.model), case.seen))
+    (own, layers), spent = timed(partial(ours, case.model, Batches(case.seen), bits))
+    rival, rival_spent = timed(lambda: statically_int8(prepared(case.model), case.seen, _KINDS[bits]))
     selves = {"fp32": case.model, "rival": rival, "own": own}
     exact, theirs, mine = (outputs(each, case.held) for each in selves.values())
     took = measure(selves, rounds, threads)
@@ -183,13 +185,14 @@ def main() -> None:
     """Print the table."""
     logging.disable(logging.WARNING)  # the quantiser says something about every node
     parser = options_of(__doc__, rounds=30)
+    parser.add_argument("--bits", type=int, choices=sorted(_KINDS), default=8, help="of weights")
     parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN")
     parser.add_argument("--write", action="store_true", help="put the table into tests/bench/RESULTS.md")
     chosen = parser.parse_args()
-    with kept("8 bits, beside onnxruntime's static quantisation", chosen.write):
+    with kept(f"{chosen.bits} bits, beside onnxruntime's static quantisation", chosen.write):
         say("\n".join(head(COLUMNS)))
         for case in cases(chosen.only):
-            say(line(case, chosen.rounds, chosen.threads))
+            say(line(case, chosen.bits, chosen.rounds, chosen.threads))
 
 
 if __name__ == "__main__":

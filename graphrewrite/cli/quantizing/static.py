@@ -86,8 +86,9 @@ class Static:
             "--round",
             metavar="NAME",
             default="nearest",
-            help="which of the two codes beside it a weight gets: nearest (default), adaround (learned on --data, with "
-            "torch; for 4 bits and less), or one of yours",
+            help="which of the two codes beside it a weight gets: nearest (default), nearest_means (and biases by "
+            "means in the rounded net: one sweep more), adaround (learned on --data, with torch; for 4 bits and less), "
+            "or one of yours",
         )
         group.add_argument(
             "--smooth",
