@@ -96,7 +96,7 @@ def cases(only: Sequence[str]) -> Iterator[Case]:
         assert test.labels is not None
         whole = {key: np.asarray(values) for key, values in next(seen.batches(len(seen))).items()}
         held = {key: np.asarray(values) for key, values in next(test.batches(len(test))).items()}
-        spoilt = {key: corrupted(values) for key, values in held.items()}
+        spoilt = {key: corrupted(np.asarray(values, np.float32)) for key, values in held.items()}
         yield Case(name, model, whole, held, spoilt, test.labels)
 
 
