@@ -49,7 +49,7 @@ def _paint_tradeoff(
                 label=label,
                 zorder=2 + is_front,
             )
-        edge = _edge(tried, cost)
+        edge = reached(tried, cost)
         axes.step(
             [share for share, _ in edge],
             [value for _, value in edge],
@@ -77,7 +77,7 @@ def _paint_tradeoff(
     _legend(figure, panels[0])
 
 
-def _edge(tried: Sequence[Tried], cost: str) -> list[tuple[float, float]]:
+def reached(tried: Sequence[Tried], cost: str) -> list[tuple[float, float]]:
     """Return (cost, quality) of those that none with less of this one cost reaches, cheapest first."""
     edge: list[tuple[float, float]] = []
     for each in sorted(tried, key=lambda each: (each.costs.get(cost, inf), -each.quality)):

@@ -149,8 +149,9 @@ def draw(salt: str, height: float, paint: Callable[["Figure"], None]) -> str:
 
 def _pairs(axes: "Axes", places: Sequence[int], before: Sequence[float], after: Sequence[float]) -> None:
     """Draw what is left in front of what there was."""
-    axes.bar(places, before, width=0.82, color=BEFORE, label="before")
-    axes.bar(places, after, width=0.82 if len(places) > _MOST_NAMES else 0.5, color=AFTER, label="after")
+    many = len(places) > _MOST_NAMES  # gaps between very many bars would show as stripes
+    axes.bar(places, before, width=1.0 if many else 0.82, color=BEFORE, label="before")
+    axes.bar(places, after, width=1.0 if many else 0.5, color=AFTER, label="after")
     axes.margins(x=0.01)
 
 
