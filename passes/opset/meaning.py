@@ -83,9 +83,11 @@ def along(site: Site) -> None:
 
 @TABLE.to(14, "BatchNormalization")
 def statistics(site: Site) -> None:
-    """Refuse what trains: to ask for statistics was to ask for it."""
+    """Say that it takes the mean and variance of what it reads: to ask for statistics was to ask for that."""
     if any(not out.is_empty() for out in list(site.node.outputs)[1:]):
-        raise Unfit("it returns statistics and so trains, in another form since")
+        site.only_first_output("its statistics are read, which have another form since")
+        site.node.attrs["training_mode"] = 1  # which asks for all outputs
+        site.node.outputs += [site.writer.variable("mean"), site.writer.variable("var")]
 
 
 @TABLE.to(16, "RoiAlign")

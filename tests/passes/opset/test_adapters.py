@@ -89,6 +89,11 @@ def largest(b: Builder) -> gs.Tensor:
     return b.op_all("TopK", b.input([3, 5], "x"), outputs=2, name="it", k=2)[0]
 
 
+def of_the_batch(b: Builder) -> gs.Tensor:
+    vectors = [b.constant(floats(v)) for v in ([1, 2], [0, 1], [0.1, 0.2], [1, 3])]
+    return b.op_all("BatchNormalization", b.input([3, 2, 4], "x"), *vectors, outputs=5, name="it")[0]
+
+
 def spectrum(b: Builder) -> gs.Tensor:
     return b.op("DFT", b.input([1, 5, 4, 1], "x"), name="it")
 
@@ -122,6 +127,7 @@ CASES = [
     Case("softmax of pixels", 12, 13, one("Softmax", 2, 4, 1, 1), "Softmax"),
     Case("hardmax", 11, 13, one("Hardmax", 3, 4, 5, axis=0), "Flatten Hardmax Reshape Shape"),
     Case("norm", 8, 15, lambda b: b.batchnorm(b.input([3, 2, 4], "x"), 2), "BatchNormalization"),
+    Case("norm of the batch", 9, 21, of_the_batch, "BatchNormalization"),
     Case("boxes", 10, 16, boxes, "RoiAlign"),
     Case("bilinear", 16, 20, grid("bilinear"), "GridSample"),
     Case("bicubic", 16, 20, grid("bicubic"), "GridSample"),
@@ -181,6 +187,7 @@ def half_pixels(site: Site) -> None:
     [
         (("Softmax", 13), "softmax over two", nothing),
         (("RoiAlign", 16), "boxes", nothing),
+        (("BatchNormalization", 14), "norm of the batch", lambda site: site.only_first_output("")),
         (("Resize", 11), "shrinks", half_pixels),
     ],
 )
@@ -209,7 +216,7 @@ def masked(b: Builder) -> gs.Tensor:
 def statistics(b: Builder) -> gs.Tensor:
     vectors = [b.constant(floats(v)) for v in ([1, 2], [0, 1], [0.1, 0.2], [1, 3])]
     outs = b.op_all("BatchNormalization", b.input([3, 2, 4], "x"), *vectors, outputs=5, name="it")
-    return outs[0]
+    return b.op("Add", outs[1], outs[2])
 
 
 def unknown_channels(b: Builder) -> gs.Tensor:
