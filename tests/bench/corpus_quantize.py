@@ -44,13 +44,14 @@ from tests.bench.models_common import dynamically_int8, prepared, statically_int
 from tests.corpus.index import Entry, entries
 
 LIMIT_SECONDS = 150
-WAYS = {
-    "static": "--store 8",
-    "few": "--bits 4 --even-levels --store 4 --calibrate mse",
-    "all": "--attention --equalize --smooth --bits 7 --activations int8",
-    "wide": "--per-tensor --activations uint16 --calibrate entropy",
-    "mixed": "--mixed 0.03 --bits 4",
-    "learned": "--bits 3 --round adaround",
+WAYS = {  # most of these models are so small that times would leave them in floats
+    "default": "",
+    "static": "--times none",
+    "few": "--times none --bits 4 --even-levels --store 4 --calibrate mse",
+    "all": "--times none --attention --equalize --smooth --bits 7 --activations int8",
+    "wide": "--times none --per-tensor --activations uint16 --calibrate entropy",
+    "mixed": "--times none --mixed 0.03 --bits 4",
+    "learned": "--times none --bits 3 --round adaround",
     "dynamic": "--method dynamic --cells",
     "convolutions": "--method dynamic --convolutions --per-tensor",
     "weight_only": "--method weight_only",
