@@ -100,7 +100,10 @@ def section(rows: Sequence[Became], told: Mapping[str, Mapping[str, str]], why: 
             "Layers", f"{text.plural(len(rows), 'layer')}, all with the operators and sizes they had."
         )
     own = dict.fromkeys(title for cells in told.values() for title in cells)
-    lines = [_line(row, told, why.get(row.name, "")) for row in rows]
+    lines = [
+        _line(row, told, next((why[name] for name in (row.name, *row.nodes) if name in why), ""))
+        for row in rows
+    ]
     names = {name for row in rows for name in (row.name, *row.nodes)}
     lines += [{_LAYER: name, **cells} for name, cells in told.items() if name not in names]
     columns = [title for title in (*_LEFT, *own, *_COSTS, _WHY) if any(line.get(title, "") for line in lines)]

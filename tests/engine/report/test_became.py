@@ -82,3 +82,12 @@ def test_the_table_has_what_is_told_what_it_costs_and_why_others_were_left() -> 
 def test_where_nothing_became_other_there_is_no_table() -> None:
     found = section(became(net(), net()), {}, {})
     assert not found.rows and found.told.startswith("2 layers, all with")
+
+
+def test_the_reason_is_found_under_the_name_a_layer_has_now() -> None:
+    after = net()
+    after.nodes("MatMul")[1].name = "renamed"
+    assert (
+        section(became(net(), after), {"first": {"rank": "3"}}, {"renamed": "too small"}).rows[1][-1]
+        == "too small"
+    )
