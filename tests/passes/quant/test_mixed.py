@@ -10,8 +10,10 @@ from graphrewrite.data import ArraySource
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Builder, Model
 from graphrewrite.passes.quant import InsertQdq, MixedPrecision
+from graphrewrite.passes.quant.judge import Judge, Lost
 from graphrewrite.passes.quant.kernels import LIGHT
 from graphrewrite.passes.quant.ladder import Ladder, Rung, size_of, walk
+from graphrewrite.passes.quant.mixed import Trial
 from graphrewrite.passes.quant.plan import Tier
 from graphrewrite.pipeline import Context, Pipeline, PipelineResult
 from graphrewrite.runtime import run
@@ -40,6 +42,28 @@ def test_with_a_size_gains_count_by_the_byte_and_what_does_not_fit_stays() -> No
 
     assert states == [{"large": 0, "small": 0}, {"large": 0, "small": 1}]
     assert [size_of(ladders, state) for state in states] == [110, 120]
+
+
+def test_layers_go_down_again_the_largest_first_while_the_loss_allows() -> None:
+    ladders = [
+        Ladder(name, [Rung(Tier(bits=bits), size * bits, 0.0) for bits in (2, 4, 8)])
+        for name, size in (("small", 1), ("large", 10))
+    ]
+    needs = {"small": 8, "large": 4}  # what the pair must have, or one more is lost
+
+    class Counting:
+        def lost(self, model: dict[str, Tier]) -> Lost:
+            short = sum(tier.bits < needs[name] for name, tier in model.items())
+            return Lost(short / 100, short / 100)
+
+    found, lost = MixedPrecision(loss=0.005)._lowered(
+        {"small": 2, "large": 2}, Lost(0.0, 0.0), ladders, cast(Judge, Counting()), cast(Trial, dict)
+    )
+    assert (found, lost.most) == ({"small": 2, "large": 1}, 0.0)
+    found, lost = MixedPrecision(loss=0.01)._lowered(
+        {"small": 2, "large": 2}, Lost(0.0, 0.0), ladders, cast(Judge, Counting()), cast(Trial, dict)
+    )
+    assert (found, lost.most) == ({"small": 2, "large": 0}, 0.01)  # what may be lost goes to the larger
 
 
 def samples(apart: float = 0.0) -> np.ndarray:
