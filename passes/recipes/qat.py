@@ -16,7 +16,7 @@ from graphrewrite.passes.quant.norms import Norm, fold_in, put_back, take_away
 from graphrewrite.passes.quant.plan import name_of
 from graphrewrite.passes.quant.quantizers import Quantizer
 from graphrewrite.passes.quant.quantizers.lsq import Lsq
-from graphrewrite.passes.train.distill import Distill, before_softmax
+from graphrewrite.passes.train.distill import Distill
 from graphrewrite.passes.train.finetune import FineTune
 from graphrewrite.pipeline import Claim, Context, Note, Outcome, Pass, SameAs
 from graphrewrite.pipeline.base import Json
@@ -125,7 +125,7 @@ class QuantizeAware:
     def _recipe(self, model: Model) -> Recipe:
         assert isinstance(self.training, Distill | FineTune)
         if isinstance(self.training, Distill):
-            return self.training.recipe(before_softmax(model))
+            return self.training.recipe_for(model)
         return self.training.recipe
 
     def _gains(self, norms: Sequence[Norm], frozen: Mapping[str, str]) -> "dict[str, WeightTransform]":

@@ -1,17 +1,19 @@
 """Recovery by a teacher: the model learns to answer as the original does, with or without labels."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
-from graphrewrite.bridge.losses import Loss
+from graphrewrite.bridge.losses import Loss, class_axis
 from graphrewrite.bridge.optimisers import Optimiser
 from graphrewrite.bridge.recipe import Recipe, Stage
 from graphrewrite.errors import InvalidConfig
 from graphrewrite.ir import Model
 from graphrewrite.ir.domains import domain_name
+from graphrewrite.ir.shapes import infer
 from graphrewrite.passes.losses.cross_entropy import CrossEntropy
+from graphrewrite.passes.losses.mse import Mse
 from graphrewrite.passes.losses.soft_labels import SoftLabels
 from graphrewrite.passes.train.finetune import FineTune
 from graphrewrite.pipeline import Claim, Context, Free, Outcome
@@ -33,7 +35,8 @@ class Distill:
         teacher: path of the model to learn from; by default the model the pipeline began with.
         validation: data to judge epochs by, as for `FineTune`.
 
-    Scores are the first output, or what goes into the softmax that makes it. The claim is that of `FineTune`.
+    Scores are the first output, or what goes into the softmax that makes it. An output of a single class is a number:
+    it is taught by the mean squared distance, and labels are its targets. The claim is that of `FineTune`.
     """
 
     epochs: int = 3
@@ -63,10 +66,28 @@ class Distill:
         stage = Stage(self.epochs, self.rate, losses, warmup=min(1.0, self.epochs / 2))
         return Recipe((stage,), self.optimiser, self.batch)
 
+    def recipe_for(self, model: Model) -> Recipe:
+        """Return the recipe for a model: of its scores, or of its numbers where the first output has one class only."""
+        found = self.recipe(before_softmax(model))
+        if not _is_number(model):
+            return found
+        (stage,) = found.stages
+        losses = [Mse(of="teacher", weight=1 - self.labels)]
+        if self.labels:
+            losses.append(Mse(weight=self.labels))
+        return replace(found, stages=(replace(stage, losses=tuple(losses)),))
+
     def run(self, model: Model, context: Context) -> Outcome:
         """Train; raises what `FineTune` raises."""
-        step = FineTune(self.recipe(before_softmax(model)), self.teacher, self.validation)
-        return step.run(model, context)
+        return FineTune(self.recipe_for(model), self.teacher, self.validation).run(model, context)
+
+
+def _is_number(model: Model) -> bool:
+    shape = infer(model).shape(model.outputs[0].name)
+    if shape is None:
+        return False
+    axis = class_axis(shape)
+    return axis is None or shape[axis] == 1
 
 
 def before_softmax(model: Model) -> str | None:

@@ -2,18 +2,22 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from graphrewrite.bridge.recipe import Recipe, Stage
 from graphrewrite.data import ArraySource
 from graphrewrite.errors import InvalidConfig, InvalidData
+from graphrewrite.ir import Builder
 from graphrewrite.ir.diff import is_same
 from graphrewrite.passes.channels import MacsBelow, RemoveChannels
 from graphrewrite.passes.losses.cross_entropy import CrossEntropy
+from graphrewrite.passes.losses.mse import Mse
 from graphrewrite.passes.losses.soft_labels import SoftLabels
 from graphrewrite.passes.train import Distill, FineTune
 from graphrewrite.passes.train.distill import before_softmax
-from graphrewrite.pipeline import Pipeline
+from graphrewrite.pipeline import Context, Pipeline
+from graphrewrite.runtime import session
 from tests.passes.train.nets import context, digits, net, right, train, trained
 
 CUT = RemoveChannels(budget=MacsBelow(0.3))
@@ -68,6 +72,23 @@ def test_scores_are_found_before_a_softmax() -> None:
         results.append(Distill(1).run(hurt.clone(), replace(context(), original=whole)).model)
     one, two = results
     assert all((one.weights[name] == two.weights[name]).all() for name in ("w0", "w1", "w2"))
+
+
+def test_a_single_number_is_taught_as_a_number() -> None:
+    # Softened scores of one class are 1 whatever the net says: nothing would be learned from them.
+    b = Builder(seed=0)
+    student = b.model(b.linear(b.input(["N", 4], "x"), 1, 4))
+    teacher = student.clone()
+    (name,) = (name for name, weight in teacher.weights.items() if weight.size == 4)
+    teacher.weights[name] = -3 * student.weights[name]
+    (stage,) = Distill(1, labels=0.25).recipe_for(student).stages
+    assert stage.losses == (Mse(of="teacher", weight=0.75), Mse(weight=0.25))
+
+    x = np.random.default_rng(0).standard_normal((64, 4)).astype(np.float32)
+    around = Context(data=ArraySource({"x": x}), original=teacher)
+    learned = Distill(40, 0.05, batch=16).run(student.clone(), around).model
+    wanted, before, after = (session(each).run(None, {"x": x})[0] for each in (teacher, student, learned))
+    assert np.square(after - wanted).mean() < 0.1 * np.square(before - wanted).mean()
 
 
 def test_labels_are_needed_only_when_asked_for() -> None:
