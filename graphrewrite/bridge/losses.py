@@ -73,7 +73,7 @@ class Batch:
         return self.teacher[name]
 
 
-def class_axis(scores: Sequence[int], labels: Sequence[int] | None = None) -> int | None:
+def class_axis(scores: Sequence[object], labels: Sequence[object] | None = None) -> int | None:
     """Return which axis of scores of this shape counts the classes, or None where none does.
 
     With the shape of `labels` it is the axis these lack. Without, it is the last of [samples, steps, classes], as
