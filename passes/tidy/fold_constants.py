@@ -6,7 +6,7 @@ the file would grow by it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -33,6 +33,9 @@ _GROWING = frozenset(
     {"Expand", "Tile", "ConstantOfShape", "Range", "EyeLike", "Resize", "Upsample", "Pad", "OneHot"}
 )
 
+
+# Weights in fewer bytes than their numbers take are unpacked by each session; smaller ones gain the file nothing.
+_PACKED_BYTES = 64
 
 # Constants up to this size go into the small model as they are; operators may want to know them beforehand.
 _INLINE_BYTES = 1 << 10
@@ -65,7 +68,7 @@ class KnownValues(Rule):
             if out.is_empty() or not draft.use_count(out):
                 continue
             values = known_numbers(draft, out)
-            if values is not None:
+            if values is not None and not _Freed.of(draft, out).is_packed(values.nbytes):
                 changed = draft.make_constant(out, values) or changed
         return changed
 
@@ -189,33 +192,54 @@ class Folder:
     def _size_problem(self, node: gs.Node, out: gs.Tensor) -> str:
         """Return why a result must not be stored, an empty text when it may.
 
-        It may be as large as the numbers that go away with it (weights nothing else reads), or as the limit.
+        It may be as large as the numbers that go away with it (weights nothing else reads), or as the limit. What
+        was filed in bytes to be small stays so: runtimes unpack it when they load the model.
         """
         if out.is_empty():
             return ""
         size = bytes_of(self.draft, out)
         if size is None:
             return "its size is not known beforehand" if node.op in _GROWING else ""
-        if size <= self.max_bytes or size <= self._freed(out):
+        freed = _Freed.of(self.draft, out)
+        if freed.is_packed(size):
+            return "it is filed in fewer bytes, and unpacked when the model is loaded"
+        if size <= self.max_bytes or size <= freed.all:
             return ""
         limit = f"the limit of {self.max_bytes / 1e6:.1f} MB"
         return f"{size / 1e6:.1f} MB, more than the constants it would replace and {limit}"
 
-    def _freed(self, out: gs.Tensor) -> int:
-        """Return the bytes of constants only this tensor hangs on."""
-        total, stack, seen = 0, list(self.draft.producer(out).inputs), set()  # type: ignore[union-attr]
+
+class _Freed(NamedTuple):
+    """Bytes of the constants that only one tensor hangs on, and of those among them that are numbers of a byte."""
+
+    all: int
+    packed: int
+
+    @classmethod
+    def of(cls, draft: Draft, out: gs.Tensor) -> "_Freed":
+        """Count them behind the tensor."""
+        total, packed, seen = 0, 0, set()
+        maker = draft.producer(out)
+        stack = list(maker.inputs) if maker is not None else []
         while stack:
             tensor = stack.pop()
-            if id(tensor) in seen or tensor.is_empty() or self.draft.use_count(tensor) > 1:
+            if id(tensor) in seen or tensor.is_empty() or draft.use_count(tensor) > 1:
                 continue
             seen.add(id(tensor))
             if isinstance(tensor, gs.Constant):
-                total += int(tensor._values.nbytes)
+                size, dtype = int(tensor._values.nbytes), draft.dtype(tensor)
+                total += size
+                is_byte = dtype is not None and dtype.itemsize == 1 and dtype.kind != "b"
+                packed += size if is_byte else 0
                 continue
-            maker = self.draft.producer(tensor)
+            maker = draft.producer(tensor)
             if maker is not None:
                 stack.extend(maker.inputs)
-        return total
+        return cls(total, packed)
+
+    def is_packed(self, size: int) -> bool:
+        """Tell whether they are a weight of so many bytes, filed in fewer."""
+        return self.packed > _PACKED_BYTES and size > self.all
 
 
 def _is_computable(node: gs.Node) -> bool:

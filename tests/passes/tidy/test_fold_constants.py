@@ -168,6 +168,26 @@ def test_a_large_result_may_not_stand_beside_what_it_was_made_from() -> None:
     assert any("4.2 MB" in note.text for note in outcome.notes)
 
 
+def scaled(dtype: type[np.generic], inputs: int) -> Model:
+    """A product whose weight [inputs, 10] is made of codes when the model is loaded."""
+    b = Builder()
+    codes = b.constant(np.ones((inputs, 10), dtype))
+    weight = b.op("Mul", b.op("Cast", codes, to=1), b.constant(np.float32(0.5)))
+    return b.model(b.op("MatMul", b.input([2, inputs]), weight))
+
+
+@pytest.mark.parametrize("inputs", [10, 1000], ids=["whose values are known to all", "large"])
+def test_a_weight_filed_in_bytes_stays_small(inputs: int) -> None:
+    outcome = tidied(scaled(np.int8, inputs), FoldConstants())
+    assert operators(outcome.model) == "Cast MatMul Mul"
+    assert any(note.kind == "skipped" and "unpacked when" in note.text for note in outcome.notes)
+
+
+@pytest.mark.parametrize(("dtype", "inputs"), [(np.int8, 6), (np.bool_, 10), (np.float16, 10)])
+def test_a_few_bytes_and_what_is_not_packed_are_computed(dtype: type[np.generic], inputs: int) -> None:
+    assert operators(tidied(scaled(dtype, inputs), FoldConstants()).model) == "MatMul"
+
+
 def test_types_survive() -> None:
     for dtype in (np.float64, np.float16, np.int8, np.bool_):
         b = Builder()
