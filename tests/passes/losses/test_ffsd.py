@@ -25,7 +25,7 @@ def divergence(wanted: list[float], found: list[float], temperature: float) -> f
 
 
 def test_each_learns_from_the_mean_of_its_divergences_from_the_others() -> None:
-    rows = {"a": [1.0, 0.0], "b": [0.0, 2.0], "c": [0.5, 0.5]}
+    rows = {"a": [3.0, 0.0], "b": [0.0, 2.0], "c": [0.5, 1.5]}  # none adds up to 1: no probabilities
     batch = Batch({name: torch.tensor([row]) for name, row in rows.items()})
     want = sum(divergence(rows[other], rows[own], 2.0) / 2 for own in rows for other in rows if other != own)
     assert float(MutualLearning(("a", "b", "c"), 2.0)(batch)) == pytest.approx(want, rel=1e-5)
@@ -33,9 +33,9 @@ def test_each_learns_from_the_mean_of_its_divergences_from_the_others() -> None:
 
 def test_who_teaches_is_not_moved() -> None:
     # The gradient of a divergence for the scores that learn is t (softmax(own / t) - softmax(other / t)).
-    own, other = (torch.tensor([row], requires_grad=True) for row in ([1.0, 0.0], [0.0, 2.0]))
+    own, other = (torch.tensor([row], requires_grad=True) for row in ([3.0, 0.0], [0.0, 2.0]))
     MutualLearning(("a", "b"), 2.0)(Batch({"a": own, "b": other})).backward()
-    p, q = softened([1.0, 0.0], 2.0), softened([0.0, 2.0], 2.0)
+    p, q = softened([3.0, 0.0], 2.0), softened([0.0, 2.0], 2.0)
     assert own.grad is not None
     assert own.grad[0].tolist() == pytest.approx([2 * (a - b) for a, b in zip(p, q, strict=True)], rel=1e-5)
 
