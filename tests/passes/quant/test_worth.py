@@ -158,9 +158,21 @@ def least(us: Mapping[str, float]) -> float:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_no_split_of_a_residual_net_takes_less(seed: int) -> None:
+def test_no_split_of_a_residual_net_takes_less(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worth, "_SPLIT_GAINS", 0.0)
     us = drawn(seed)
     assert seconds_of(split_by_the_pass(us), us) == pytest.approx(least(us))
+
+
+def test_a_split_that_gains_less_than_times_are_off_by_is_none() -> None:
+    kept = 0
+    for us in map(drawn, range(40)):
+        all_bytes, all_floats = (seconds_of((each,) * 6, us) for each in (True, False))
+        is_close = all_bytes <= 1.1 * least(us) and all_bytes <= 1.05 * all_floats
+        kept += is_close and all_bytes > least(us) + 1e-6
+        want = all_bytes if is_close else least(us)
+        assert seconds_of(split_by_the_pass(us), us) == pytest.approx(want)
+    assert kept >= 3  # splits are passed up
 
 
 def test_splits_that_leave_conversions_out_of_account_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
