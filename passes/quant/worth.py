@@ -89,7 +89,7 @@ def slower_in_integers(view: View, region: Region, times: Speeds) -> dict[int, s
 def _cut(graph: "nx.DiGraph[object]", end: str) -> float:
     """Return what it takes to set one end apart from all the rest."""
     towards = graph.in_edges if end == _FLOATS else graph.out_edges
-    return sum(capacity for *_, capacity in towards(end, data="capacity"))
+    return float(sum(capacity for *_, capacity in towards(end, data="capacity")))
 
 
 class _Costs(NamedTuple):

@@ -133,7 +133,8 @@ def cases(only: Sequence[str]) -> Iterator[Case]:
 
 def ours(model: Model, data: DataSource, bits: int = 8) -> tuple[Model, str]:
     """Return the model quantised and proved as the verb does it, and how many of its layers are integers."""
-    steps = (Tidy(), InsertQdq(weight_bits=bits, times="vnni", batch=_BATCH), WeightOnly(8, block=0))
+    times = "vnni" if bits == 8 else ""
+    steps = (Tidy(), InsertQdq(weight_bits=bits, times=times, batch=_BATCH), WeightOnly(8, block=0))
     result = Pipeline(steps).run(model, Context(data=data, threads=1))
     assert result.changed
     rows = cast("list[dict[str, object]]", result.report.steps[1].details["layers"])

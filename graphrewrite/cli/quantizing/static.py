@@ -52,10 +52,9 @@ class Static:
         group.add_argument(
             "--times",
             metavar="NAME",
-            default=_TIMES,
             help="measured times by which layers stay in floats that are slower in integers, mostly small ones: "
-            f"{_TIMES} (default, processors with such instructions), a file measured elsewhere, or {_NONE}: quantise "
-            "all that has an integer kernel",
+            f"{_TIMES} (default with 8 bits, processors with such instructions), a file measured elsewhere, or "
+            f"{_NONE}: quantise all that has an integer kernel (default with fewer bits, for small files)",
         )
         group.add_argument(
             "--target",
@@ -141,7 +140,7 @@ class Static:
             skip=tuple(options.skip),
             wide=tuple(options.wide),
             attention=options.attention,
-            times="" if options.times == _NONE or options.target else options.times,
+            times=_times(options),
             target=options.target,
             batch=options.batch,
             cache=options.cache,
@@ -177,6 +176,13 @@ class Static:
         stored = f", other weights filed in {_stored(options)} bits" if _stored(options) else ""
         target = f", for the target {options.target}" if options.target else ""
         return f"{bits}{rounded}; {read}{even}{smooth}{mixed}{within}{stored}{target}"
+
+
+def _times(options: Namespace) -> str:
+    """Return which times weigh layers, "" for none: who asks for few bits wants them in the file, not floats in 8."""
+    if options.times is not None and not options.target:
+        return "" if options.times == _NONE else str(options.times)
+    return _TIMES if not options.target and options.bits in (None, 8) else ""
 
 
 def _stored_bits(text: str) -> int:

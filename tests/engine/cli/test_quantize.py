@@ -218,6 +218,10 @@ def test_small_layers_stay_in_floats_unless_times_are_none(
     assert main(asked) == 0
     assert "too small" in capsys.readouterr().out
     assert whole["QLinearConv"] == 6 > served(Model.load(out))["QLinearConv"]
+    assert (
+        main([*asked, "--bits", "4"]) == 0
+    )  # asked for a small file, where codes of 4 bits are smaller than bytes
+    assert served(Model.load(out))["QLinearConv"] == 6
     assert main([*asked, "--times", "nowhere"]) == 2
     assert "expected vnni" in capsys.readouterr().err
 
