@@ -197,6 +197,13 @@ def _score(goal: Goal, trial: Trial) -> float:
     return goal.score(trial.found) if goal.quality in trial.found else -np.inf
 
 
+_ASKS = {
+    "accuracy": "labels, one a sample, and an output that scores classes",
+    "agreement": "an output that scores classes",
+    "signal": "outputs of numbers",
+}
+
+
 def _check(original: Trial, goal: Goal) -> None:
     if original.why:
         raise InvalidConfig(f"the model cannot be measured as it is: {original.why}")
@@ -204,12 +211,7 @@ def _check(original: Trial, goal: Goal) -> None:
         raise InvalidConfig(
             f"the goal asks for {goal.quality}, and these samples and outputs give "
             f"{', '.join(name for name in original.found if name not in COSTS) or 'no quality'}; expected "
-            + (
-                "labels, one a sample, and an output that scores classes"
-                if goal.quality == "accuracy"
-                else "other"
-            )
-            + "; give other samples to judge by, or ask for another quality"
+            f"{_ASKS[goal.quality]}; give other samples to judge by, or ask for another quality"
         )
 
 
