@@ -121,6 +121,7 @@ def record(job: Job, layers: tuple[Layer, ...], measured: Measured, asked: str, 
         agreement=found.agreement if found else (),
         scores=scores,
         facts=surroundings(facts.seed, facts.threads, facts.versions),
+        is_unchanged=not job.result.changed,
     )
 
 

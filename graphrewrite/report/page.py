@@ -97,6 +97,8 @@ def _tiles(record: Record) -> list[tuple[str, str, str, str]]:
 
 def _verdict(record: Record) -> tuple[bool, str]:
     """Return whether every step was checked, and that in a line."""
+    if record.is_unchanged:
+        return True, "nothing was changed"
     if not record.checks:
         return False, "not verified"
     errors = [entry.error for entry in record.checks if entry.error is not None]

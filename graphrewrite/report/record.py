@@ -76,7 +76,7 @@ class Record:
     `samples` says what accuracy and agreement were measured on, `timing` how latency was measured. `scores` maps a
     group to its units' scores and the positions kept. `groups` explains the groups of the model before, `kept` has the
     units that each kept. `sections` are the command's own. `facts` are further lines for the foot: seed, versions,
-    machine.
+    machine. Where no step found anything to do the model `is_unchanged`.
     """
 
     title: str
@@ -96,3 +96,4 @@ class Record:
     kept: Mapping[str, int] = field(default_factory=dict)
     sections: tuple[Section, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
+    is_unchanged: bool = False

@@ -85,7 +85,7 @@ def _read(place: int, graph: gs.Graph, node: gs.Node) -> Layer | Left | None:
     if values is None or values.ndim < 2:
         return None
     if values.dtype != np.float32:
-        return Left(name, f"its weight is {values.dtype}; only float32 is factored")
+        return Left(name, f"its weight is {values.dtype}; expected float32")
     if len(node.inputs[1].outputs) > 1:
         return Left(name, "its weight is read by other nodes too, which would keep it")
     stored = values.astype(np.float64)
@@ -97,7 +97,7 @@ def _read(place: int, graph: gs.Graph, node: gs.Node) -> Layer | Left | None:
         bias = given.astype(np.float64)
     if node.op == "Conv":
         if int(node.attrs.get("group", 1)) != 1:
-            return Left(name, "it has groups; only convolutions without groups are factored")
+            return Left(name, "it has groups, each a small product of its own")
         kernel = stored.shape[2:]
         return Layer(place, graph, node, stored.reshape(len(stored), -1).T, bias, kernel)
     if stored.ndim != 2:

@@ -194,6 +194,8 @@ def test_what_was_not_measured_is_left_out() -> None:
     assert "latency" not in text and "accuracy" not in text and "Scores" not in text
     assert "not verified" in text
     assert "Nothing was verified in this run" in text
+    text = Reader(page(replace(bare, is_unchanged=True))).text
+    assert "not verified" not in text and "nothing to check" in text
 
 
 def test_without_labels_the_agreement_leads() -> None:
