@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from graphrewrite.cli.parser import add_patterns, share, whole
 from graphrewrite.cli.quantizing import SHARED, TRAINING, methods
+from graphrewrite.errors import InvalidConfig
 from graphrewrite.pipeline import Pass, Pipeline
 
 _NONE = "none"
@@ -179,10 +180,18 @@ class Static:
 
 
 def _times(options: Namespace) -> str:
-    """Return which times weigh layers, "" for none: who asks for few bits wants them in the file, not floats in 8."""
-    if options.times is not None and not options.target:
-        return "" if options.times == _NONE else str(options.times)
-    return _TIMES if not options.target and options.bits in (None, 8) else ""
+    """Return which times weigh layers, "" for none: who asks for few bits wants them in the file, not floats in 8.
+
+    Raises:
+        InvalidConfig: they are named for a target that has kernels of its own.
+    """
+    if options.target and options.times not in (None, _NONE):
+        raise InvalidConfig(
+            f"--times {options.times} are those of onnxruntime's kernels, and --target {options.target} rounds "
+            "whatever they are; expected one of the two; leave --times away"
+        )
+    chosen = options.times or (_TIMES if options.bits in (None, 8) and not options.target else _NONE)
+    return "" if chosen == _NONE else str(chosen)
 
 
 def _stored_bits(text: str) -> int:

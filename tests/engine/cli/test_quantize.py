@@ -229,6 +229,8 @@ def test_small_layers_stay_in_floats_unless_times_are_none(
 def test_a_target_with_kernels_of_its_own_computes_in_integers_throughout(
     out: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert quantise(out, "--data", DATA, "--target", "all", "--times", "vnni") == 2
+    assert "leave --times away" in capsys.readouterr().err
     assert quantise(out, "--data", DATA, "--target", "all", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert not any(row["left"] for row in told["layers"])
